@@ -1,5 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Fledge's decisions, free of any operating system.
+//!
+//! One way through: sources become raw configurations, those are merged and validated into a [`config::Config`]; observers
+//! in `fledge-stages` gather [`facts`]; a [`plan`] is made from both, checked, executed, and told in a [`report`].
+//!
+//! What holds for everything in this crate:
+//! - It is pure: no file, no clock, no environment. What a function needs, it is given.
+//! - What a user wrote never makes it panic. It says what is wrong, where, why, and what to do ([`diag`]).
+//! - Each item of a configuration remembers where it was written ([`origin`]), so that plans and reports can say so.
 #![no_std]
 #![forbid(unsafe_code)]
+#[allow(unused_extern_crates, reason = "no_std crates reach alloc only through this line")]
 extern crate alloc;
+
+pub mod cmdline;
+pub mod diag;
+pub mod origin;
+pub mod stage;
