@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What Fledge says when something is wrong: what failed, where, why, and what to do about it.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
@@ -85,7 +86,7 @@ pub struct Failure {
     pub what: String,
     /// The part of a configuration that asked for it, if one did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     /// Why it failed, with the system's own words at the end where there are any.
     pub why: String,
     /// What a person can do about it.
@@ -102,7 +103,7 @@ impl Failure {
     /// Adds the part of a configuration that asked for it. A place that is already there is nearer to the cause and stays.
     #[must_use]
     pub fn at(mut self, place: Place) -> Self {
-        self.place.get_or_insert(place);
+        self.place.get_or_insert_with(|| Box::new(place));
         self
     }
 
@@ -155,6 +156,6 @@ mod tests {
     fn the_nearer_place_stays() {
         let near = Place { source: "near".into(), ..Place::default() };
         let far = Place { source: "far".into(), ..Place::default() };
-        assert_eq!(Failure::new("x", "y").at(near.clone()).at(far).place, Some(near));
+        assert_eq!(Failure::new("x", "y").at(near.clone()).at(far).place, Some(Box::new(near)));
     }
 }

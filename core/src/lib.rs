@@ -15,5 +15,8 @@ extern crate alloc;
 
 pub mod cmdline;
 pub mod diag;
+pub mod facts;
 pub mod origin;
+pub mod report;
+pub mod secret;
 pub mod stage;

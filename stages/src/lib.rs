@@ -1,2 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! To be filled.
+//! Fledge's effects: it looks at the machine, asks `fledge-core` what to do, does it, and tells what it did.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`run`] | one run of one stage: settings in, exit code and report out |
+//! | `stage` | the stages, one module each |
+//! | [`host`] | the only code that touches the operating system |
+//! | [`firstboot`] | what the real root does once after a first boot |
+//! | [`logger`], [`report`] | the journal or standard output; `/run/fledge` |
+
+pub mod firstboot;
+pub mod host;
+pub mod logger;
+pub mod report;
+pub mod run;
+pub mod stage;

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Plans as text. No secret and no file content appears in it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{Attributes, Contents, Group, Owner, Plan, Step, User};
+
+impl fmt::Display for Plan {
+    /// The stage's name, then a numbered line a step with its place in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.stage)?;
+        if self.steps.is_empty() {
+            writeln!(f, "     nothing to do")?;
+        }
+        for (number, planned) in self.steps.iter().enumerate() {
+            write!(f, "{:4} {}", number + 1, planned.step)?;
+            match &planned.place {
+                Some(place) => writeln!(f, "  [{place}]")?,
+                None => writeln!(f)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mount { device, path, format, options } => {
+                write!(f, "mount {device} at {path} as {format}")?;
+                if options.is_empty() { Ok(()) } else { write!(f, " with {}", options.join(",")) }
+            }
+            Self::Unmount { path } => write!(f, "unmount {path}"),
+            Self::EnsureGroup(group) => group.fmt(f),
+            Self::DeleteGroup { name } => write!(f, "delete the group {name:?}"),
+            Self::EnsureUser(user) => user.fmt(f),
+            Self::DeleteUser { name } => write!(f, "delete the user {name:?} and the home directory"),
+            Self::OwnHome { user, directories } => {
+                write!(f, "give {} to the user {user:?}, mode 0700", directories.join(", "))
+            }
+            Self::AuthorizeKeys { user, file, keys } => {
+                let s = if keys.len() == 1 { "" } else { "s" };
+                write!(f, "write {} SSH key{s} of the user {user:?} to ~/{file}", keys.len())
+            }
+            Self::Remove { path } => write!(f, "remove {path}"),
+            Self::EnsureDirectory { path, attributes } => write!(f, "make the directory {path}{attributes}"),
+            Self::WriteFile { path, contents, append, attributes } => {
+                match contents {
+                    Some(contents) => write!(f, "write {path} from {contents}")?,
+                    None => write!(f, "keep the contents of {path}")?,
+                }
+                for contents in append {
+                    write!(f, ", append {contents}")?;
+                }
+                attributes.fmt(f)
+            }
+            Self::Symlink { path, target, attributes } => write!(f, "link {path} to {target}{attributes}"),
+            Self::HardLink { path, target } => write!(f, "link {path} to the same file as {target}"),
+            Self::DisableUnit { unit } => write!(f, "remove the links that enable {unit}"),
+        }
+    }
+}
+
+impl fmt::Display for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(mode) = self.mode {
+            write!(f, ", mode {mode:04o}")?;
+        }
+        for (word, owner) in [("user", &self.user), ("group", &self.group)] {
+            match owner {
+                Owner::Keep => {}
+                Owner::Id(id) => write!(f, ", {word} {id}")?,
+                Owner::Name(name) => write!(f, ", {word} {name:?}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.exists { "modify" } else { "create" };
+        let system = if self.system { "system " } else { "" };
+        write!(f, "{verb} the {system}group {:?}", self.name)?;
+        if let Some(gid) = self.gid {
+            write!(f, ", gid {gid}")?;
+        }
+        if self.password.is_some() {
+            f.write_str(", with a password")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.exists { "modify" } else { "create" };
+        let system = if self.system { "system " } else { "" };
+        write!(f, "{verb} the {system}user {:?}", self.name)?;
+        if let Some(uid) = self.uid {
+            write!(f, ", uid {uid}")?;
+        }
+        let texts = [("home", &self.home), ("primary group", &self.primary_group), ("shell", &self.shell)];
+        for (word, value) in texts {
+            if let Some(value) = value {
+                write!(f, ", {word} {value}")?;
+            }
+        }
+        if let Some(gecos) = &self.gecos {
+            write!(f, ", comment {gecos:?}")?;
+        }
+        if !self.groups.is_empty() {
+            write!(f, ", groups {}", self.groups.join(", "))?;
+        }
+        let switches = [
+            (self.no_create_home, "no home directory made"),
+            (self.no_user_group, "no group of its own"),
+            (self.no_log_init, "not in the login databases"),
+        ];
+        for (_, words) in switches.iter().filter(|(on, _)| *on) {
+            write!(f, ", {words}")?;
+        }
+        match &self.password {
+            Some(password) if password.expose() == "*" => f.write_str(", no password login"),
+            Some(_) => f.write_str(", with a password"),
+            None => Ok(()),
+        }
+    }
+}

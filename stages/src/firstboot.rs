@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the real root does once after a first boot: the stamp and the installer's configuration go, the report stays.
+//!
+//! As long as the stamp `/boot/ignition.firstboot` is there, the bootloader asks for a first boot; as long as
+//! `/boot/ignition` is there, the configuration with its secrets is. So both must go, or the unit fails for all to see.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use fledge_core::diag::Failure;
+use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::mount::{MountFlags, mount_remount};
+
+use crate::host::atomic;
+use crate::report;
+
+/// Finishes a first boot: `boot` is `/boot`, `kept` is [`report::KEPT`] unless told otherwise.
+///
+/// # Errors
+/// Each thing that could not be done. All are tried.
+pub fn complete(boot: &Path, kept: &Path) -> Result<(), Vec<Failure>> {
+    let results = [
+        keep_report(kept),
+        make_writable(boot),
+        remove(&boot.join("ignition")),
+        remove(&boot.join("ignition.firstboot")),
+    ];
+    let failures: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures) }
+}
+
+/// `/boot` may be mounted read-only. The unit has a mount namespace of its own, so that only this process sees it writable.
+fn make_writable(boot: &Path) -> Result<(), Failure> {
+    let failure = |error: rustix::io::Errno| {
+        Failure::new(format!("making {} writable", boot.display()), error.to_string()).remedy(
+            "check that file system; until the first-boot stamp on it is removed, the next boot is a first boot again",
+        )
+    };
+    if !statvfs(boot).map_err(failure)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(());
+    }
+    mount_remount(boot, MountFlags::NODEV | MountFlags::NOSUID, "").map_err(failure)
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::new(format!("removing {}", path.display()), error.to_string()).remedy(
+                "remove it by hand: until it is gone, secrets stay on the disk or the next boot is a first boot again",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn keep_report(kept: &Path) -> Result<(), Failure> {
+    let failure =
+        |error: io::Error| Failure::new(format!("keeping the report as {}", kept.display()), error.to_string());
+    let text = fs::read(report::path()).map_err(failure)?;
+    atomic::write(kept, 0o644, &text).map_err(failure)
+}

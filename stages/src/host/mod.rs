@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The only code that touches the operating system.
+
+pub mod atomic;
+pub mod clock;

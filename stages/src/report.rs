@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `/run/fledge`: the report, and the words for an operator whose machine did not boot.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fledge_core::diag::Failure;
+use fledge_core::report::{Report, VERSION};
+
+use crate::host::atomic;
+
+/// What this program calls itself.
+pub const PROGRAM: &str = concat!("fledge ", env!("CARGO_PKG_VERSION"));
+
+/// Where the report of the first boot is kept in the real root.
+pub const KEPT: &str = "/var/lib/fledge/first-boot.json";
+
+/// The folder of what a boot leaves for later stages and for people: `/run/fledge`, or `FLEDGE_RUNTIME_DIR`.
+pub fn runtime_dir() -> PathBuf {
+    std::env::var_os("FLEDGE_RUNTIME_DIR").map_or_else(|| "/run/fledge".into(), PathBuf::from)
+}
+
+/// The file of the report.
+pub fn path() -> PathBuf {
+    runtime_dir().join("report.json")
+}
+
+/// Reads a report.
+///
+/// # Errors
+/// The file can't be read, is no report, or comes from a newer Fledge.
+pub fn read(path: &Path) -> Result<Report, Failure> {
+    let what = || format!("reading the report {}", path.display());
+    let text = fs::read(path).map_err(|error| Failure::new(what(), error.to_string()))?;
+    let report: Report = serde_json::from_slice(&text).map_err(|error| Failure::new(what(), error.to_string()))?;
+    if report.version > VERSION {
+        let why = format!("its form is version {}, this fledge knows up to {VERSION}", report.version);
+        return Err(Failure::new(what(), why).remedy("read it with the fledge that wrote it, or a newer one"));
+    }
+    Ok(report)
+}
+
+/// The report so far: that of earlier stages of this boot, or a new one.
+pub fn so_far() -> Report {
+    let boot_id = boot_id().unwrap_or_default();
+    match read(&path()) {
+        Ok(report) if report.boot_id == boot_id => report,
+        _ => Report::new(PROGRAM, boot_id),
+    }
+}
+
+/// Writes the report, readable for all: it holds no secret.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn write(report: &Report) -> io::Result<()> {
+    let mut text = serde_json::to_vec(report)?;
+    text.push(b'\n');
+    atomic::write(&path(), 0o644, &text)
+}
+
+/// Leaves the reason of a failure for whoever shows it on the console.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn leave_reason(stage: &str, failures: &[Failure]) -> io::Result<()> {
+    use std::fmt::Write as _;
+    let mut text = format!("Ignition's stage {stage} failed; this machine does not boot on.\n");
+    for failure in failures {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "\n{failure}");
+    }
+    atomic::write(&runtime_dir().join("failure"), 0o644, text.as_bytes())
+}
+
+fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}

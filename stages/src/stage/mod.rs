@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The stages of a first boot, one module each.
+
+use fledge_core::diag::Failure;
+use fledge_core::report::StageOutcome;
+use fledge_core::stage::Stage;
+
+use crate::run::{Journal, StageArgs};
+
+/// Runs one stage.
+///
+/// # Errors
+/// Why it stopped.
+pub fn run(stage: Stage, _args: &StageArgs, _journal: &mut Journal) -> Result<StageOutcome, Vec<Failure>> {
+    Err(vec![Failure::new(format!("running the stage {stage}"), "it is not built yet")])
+}
