@@ -30,9 +30,21 @@ impl fmt::Display for Step {
         match self {
             Self::Mount { device, path, format, options } => {
                 write!(f, "mount {device} at {path} as {format}")?;
-                if options.is_empty() { Ok(()) } else { write!(f, " with {}", options.join(",")) }
+                if options.text.is_empty() { Ok(()) } else { write!(f, " with {options}") }
+            }
+            Self::ReuseFilesystem { device, format, label, uuid } => {
+                write!(f, "keep the {format} file system of {device}")?;
+                for (word, value) in [("label", label), ("UUID", uuid)] {
+                    if let Some(value) = value {
+                        write!(f, ", {word} {value:?}")?;
+                    }
+                }
+                Ok(())
             }
             Self::Unmount { path } => write!(f, "unmount {path}"),
+            Self::AdoptGroup { name } => {
+                write!(f, "copy the group {name:?} from /usr/lib/group to /etc/group, so that it can have members")
+            }
             Self::EnsureGroup(group) => group.fmt(f),
             Self::DeleteGroup { name } => write!(f, "delete the group {name:?}"),
             Self::EnsureUser(user) => user.fmt(f),
@@ -46,8 +58,9 @@ impl fmt::Display for Step {
             }
             Self::Remove { path } => write!(f, "remove {path}"),
             Self::EnsureDirectory { path, attributes } => write!(f, "make the directory {path}{attributes}"),
-            Self::WriteFile { path, contents, append, attributes } => {
+            Self::WriteFile { path, contents, append, attributes, replace } => {
                 match contents {
+                    Some(contents) if *replace => write!(f, "replace {path} by {contents}")?,
                     Some(contents) => write!(f, "write {path} from {contents}")?,
                     None => write!(f, "keep the contents of {path}")?,
                 }
@@ -56,8 +69,20 @@ impl fmt::Display for Step {
                 }
                 attributes.fmt(f)
             }
-            Self::Symlink { path, target, attributes } => write!(f, "link {path} to {target}{attributes}"),
-            Self::HardLink { path, target } => write!(f, "link {path} to the same file as {target}"),
+            Self::Symlink { path, target, attributes, replace } => {
+                write!(f, "{} {path} to {target}{attributes}", if *replace { "replace by a link" } else { "link" })
+            }
+            Self::HardLink { path, target, replace } => {
+                let verb = if *replace { "replace by a hard link" } else { "hard link" };
+                write!(f, "{verb} {path} to the file {target}")
+            }
+            Self::AddLines { path, lines } => {
+                write!(f, "add to {path}: {}", lines.join("; "))
+            }
+            Self::WriteResult { path, user_config } => {
+                let whose = if *user_config { "an operator's" } else { "no operator's" };
+                write!(f, "write {path}: provisioned by {whose} configuration")
+            }
             Self::DisableUnit { unit } => write!(f, "remove the links that enable {unit}"),
         }
     }
