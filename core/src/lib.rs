@@ -14,6 +14,12 @@
 extern crate alloc;
 
 pub mod cmdline;
+pub mod config;
+pub mod dataurl;
 pub mod diag;
+pub mod json;
 pub mod origin;
 pub mod stage;
+pub mod unit;
+pub mod url;
+pub mod verification;
