@@ -2,22 +2,13 @@
 //! What a configuration makes one want to know about a machine: the questions that observers answer with facts.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
 use alloc::string::String;
 
 use super::{accounts, contents, units};
 use crate::config::Config;
 use crate::facts::Accounts;
 use crate::path;
-
-/// A hash function.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Digest {
-    /// SHA-256.
-    Sha256,
-    /// SHA-512.
-    Sha512,
-}
+use crate::verification::Function;
 
 /// What to find out.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -25,7 +16,7 @@ pub struct Questions {
     /// Devices.
     pub devices: BTreeSet<String>,
     /// Clean paths in the target root; with a hash function where the contents of a file there are to be compared.
-    pub paths: BTreeMap<String, Option<Digest>>,
+    pub paths: BTreeMap<String, Option<Function>>,
     /// Whether users and groups matter.
     pub accounts: bool,
     /// Units of which to find out whether they are enabled.
@@ -56,12 +47,8 @@ impl Questions {
             questions.path(&directory.path);
         }
         for file in &config.storage.files {
-            let digest = (file.contents.source.is_some() || !file.append.is_empty()).then(|| {
-                match contents::known_digest(&file.contents) {
-                    Some(hash) if file.append.is_empty() && hash.starts_with("sha256-") => Digest::Sha256,
-                    _ => Digest::Sha512,
-                }
-            });
+            let compared = file.contents.source.is_some() || !file.append.is_empty();
+            let digest = compared.then(|| contents::function(&file.contents, &file.append));
             questions.paths.insert(path::clean(&file.path), digest);
         }
         for link in &config.storage.links {
@@ -102,9 +89,4 @@ impl Questions {
     fn path(&mut self, path: &str) {
         self.paths.entry(path::clean(path)).or_insert(None);
     }
-}
-
-/// A path below a directory that may be written with or without a slash at its end.
-pub(super) fn below(directory: &str, name: &str) -> String {
-    path::clean(&format!("{directory}/{name}"))
 }

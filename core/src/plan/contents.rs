@@ -1,47 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where the bytes of a file come from, and what can be said about them without fetching them.
 
-use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use core::fmt;
 
-use data_encoding::HEXLOWER;
-use sha2::{Digest as _, Sha256, Sha512};
-
-use super::{Contents, Digest};
+use super::Contents;
 use crate::config::Resource;
+use crate::dataurl::DataUrl;
+use crate::url::redact;
+use crate::verification::{Expected, Function, Hasher};
 
-/// The hash of a resource's contents, if it is known without fetching it: verified ones say it themselves. As in facts,
-/// `sha512-` or `sha256-` and hexadecimal digits.
-pub fn known_digest(resource: &Resource) -> Option<String> {
-    if resource.source.as_deref() == Some("") {
-        return Some(Digest::Sha512.of(b""));
+/// The hash of a file of these contents with these appended, if it is known without fetching anything; in the form that facts
+/// have.
+pub fn known_digest(contents: &Resource, append: &[Resource]) -> Option<String> {
+    if let (Some(hash), []) = (contents.verification.hash.as_deref(), append) {
+        return Expected::parse(hash).ok().map(|hash| hash.to_string());
     }
-    let hash = resource.verification.hash.as_deref()?;
-    (hash.starts_with("sha512-") || hash.starts_with("sha256-")).then(|| hash.to_ascii_lowercase())
-}
-
-impl Digest {
-    /// The hash of some bytes, in the form that facts have.
-    pub fn of(self, bytes: &[u8]) -> String {
-        match self {
-            Self::Sha256 => format!("sha256-{}", HEXLOWER.encode(&Sha256::digest(bytes))),
-            Self::Sha512 => format!("sha512-{}", HEXLOWER.encode(&Sha512::digest(bytes))),
+    let mut hasher = Hasher::new(Function::Sha512);
+    for resource in core::iter::once(contents).chain(append) {
+        match resource.source.as_deref() {
+            None | Some("") => {}
+            Some(_) if compressed(resource) => return None,
+            Some(source) => DataUrl::parse(source).ok()?.decode_chunks(&mut |bytes| hasher.update(bytes)).ok()?,
         }
     }
+    Some(hasher.finish().to_string())
 }
 
-/// A URL without what may be secret: user, password, query, fragment, and the data of a data URL.
-pub fn shown_url(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once(':') else { return "a URL without a scheme".into() };
-    if scheme.eq_ignore_ascii_case("data") {
-        return "a data URL".into();
-    }
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    let Some(rest) = rest.strip_prefix("//") else { return format!("{scheme}:{rest}") };
-    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}{path}")
+/// Which function the facts about a file have to use, so that they can be compared with [`known_digest`].
+pub(super) fn function(contents: &Resource, append: &[Resource]) -> Function {
+    let hash = contents.verification.hash.as_deref().filter(|_| append.is_empty());
+    hash.and_then(|hash| Expected::parse(hash).ok()).map_or(Function::Sha512, |hash| hash.function())
+}
+
+fn compressed(resource: &Resource) -> bool {
+    resource.compression.as_deref().is_some_and(|compression| !compression.is_empty())
 }
 
 impl fmt::Display for Contents {
@@ -51,9 +44,9 @@ impl fmt::Display for Contents {
             Self::Resource(resource) => {
                 match resource.source.as_deref() {
                     None | Some("") => f.write_str("nothing")?,
-                    Some(source) => f.write_str(&shown_url(source))?,
+                    Some(source) => f.write_str(&redact(source))?,
                 }
-                if resource.compression.as_deref().is_some_and(|compression| !compression.is_empty()) {
+                if compressed(resource) {
                     f.write_str(", decompressed")?;
                 }
                 if resource.verification.hash.is_some() {
@@ -69,24 +62,5 @@ impl fmt::Debug for Contents {
     /// As in plans: contents may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "({self})")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shown_url_has_no_secrets() {
-        for (url, shown) in [
-            ("https://user:pass@example.com:8443/a/b?token=x#y", "https://example.com:8443/a/b"),
-            ("http://example.com", "http://example.com"),
-            ("s3://bucket/key?versionId=1", "s3://bucket/key"),
-            ("arn:aws:s3:::bucket/key", "arn:aws:s3:::bucket/key"),
-            ("data:,secret", "a data URL"),
-            ("DATA:;base64,c2VjcmV0", "a data URL"),
-        ] {
-            assert_eq!(shown_url(url), shown);
-        }
     }
 }

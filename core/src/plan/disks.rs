@@ -51,8 +51,11 @@ fn reusable(filesystem: &Filesystem, format: &str, facts: &Facts) -> Result<(), 
     let device = &filesystem.device;
     let what = format!("using the {format} file system of {device}");
     if filesystem.wipe_filesystem == Some(true) {
-        return Err(Failure::new(what, "wipeFilesystem asks for a new one, and this build can't make file systems yet")
-            .remedy("format the device beforehand and leave wipeFilesystem out, or use a later build"));
+        return Err(Failure::new(
+            what,
+            "wipeFilesystem asks for a new one, and this build can't make file systems yet",
+        )
+        .remedy("format the device beforehand and leave wipeFilesystem out, or use a later build"));
     }
     let Some(found) = facts.devices.get(device) else { return Ok(()) };
     if !found.present {
@@ -98,8 +101,9 @@ pub(super) fn missing(device: &str, what: String, facts: &Facts) -> Failure {
     } else {
         format!("there are:\n    {}", facts.block_devices.join("\n    "))
     };
-    Failure::new(what, format!("the device {device} did not appear; {there}"))
-        .remedy("name a device that this machine has; /dev/disk/by-partlabel and by-id names stay the same from boot to boot")
+    Failure::new(what, format!("the device {device} did not appear; {there}")).remedy(
+        "name a device that this machine has; /dev/disk/by-partlabel and by-id names stay the same from boot to boot",
+    )
 }
 
 impl Device {

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Plans as text. No secret and no file content appears in it.
 
-use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt;
 
-use super::{Attributes, Contents, Group, Owner, Plan, Step, User};
+use super::{Attributes, Group, Owner, Plan, Step, User};
 
 impl fmt::Display for Plan {
     /// The stage's name, then a numbered line a step with its place in brackets.

@@ -28,9 +28,9 @@ mod world;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-pub use ask::{Digest, Questions};
+pub use ask::Questions;
 pub use check::check;
-pub use contents::{known_digest, shown_url};
+pub use contents::known_digest;
 pub use disks::disks;
 pub use files::{Settings, files};
 pub use mount::mount;
@@ -56,12 +56,7 @@ pub fn kargs(_config: &Config, _facts: &Facts, _sources: &Sources) -> Result<Pla
 ///
 /// # Errors
 /// What makes the first stage that can't be planned impossible.
-pub fn all(
-    config: &Config,
-    facts: &Facts,
-    sources: &Sources,
-    settings: &Settings,
-) -> Result<Vec<Plan>, Vec<Failure>> {
+pub fn all(config: &Config, facts: &Facts, sources: &Sources, settings: &Settings) -> Result<Vec<Plan>, Vec<Failure>> {
     let mut facts = facts.clone();
     let mut plans = Vec::new();
     for plan in [kargs, disks, mount] {

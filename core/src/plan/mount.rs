@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The mount stage: the file systems of the configuration, from the shallowest mount point to the deepest.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -21,9 +22,18 @@ use crate::stage::Stage;
 pub fn mount(config: &Config, facts: &Facts, sources: &Sources) -> Result<Plan, Vec<Failure>> {
     let mut plan = Plan { stage: Stage::Mount, steps: Vec::new() };
     let mut failures = Vec::new();
+    let mut taken: BTreeMap<String, &str> = BTreeMap::new();
     for (filesystem, mount_point) in mount_points(config) {
         let place = sources.place(filesystem.origin, "$.storage.filesystems");
-        match step(filesystem, mount_point, facts) {
+        let planned = match taken.insert(mount_point.clone(), &filesystem.device) {
+            Some(other) => Err(Failure::new(
+                format!("mounting {} at {mount_point}", filesystem.device),
+                format!("{other} is to be mounted there too"),
+            )
+            .remedy("give one of them another path")),
+            None => step(filesystem, mount_point, facts),
+        };
+        match planned {
             Ok(step) => plan.steps.push(PlannedStep { step, place }),
             Err(failure) => failures.push(match place {
                 Some(place) => failure.at(place),

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Mount options as mount(8) has them: some are flags of mount(2), some are for tools, the rest is for the file system.
 
-use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -72,15 +71,31 @@ const FOR_TOOLS: &[&str] = &[
 
 /// What mount(8) does itself before it mounts a device, or instead of it.
 const NOT_THIS: &[&str] = &[
-    "bind", "rbind", "move", "remount", "shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable",
-    "runbindable", "loop", "offset", "sizelimit", "encryption", "verity.hashdevice", "verity.roothash",
+    "bind",
+    "rbind",
+    "move",
+    "remount",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "private",
+    "rprivate",
+    "unbindable",
+    "runbindable",
+    "loop",
+    "offset",
+    "sizelimit",
+    "encryption",
+    "verity.hashdevice",
+    "verity.roothash",
 ];
 
 /// Sorts options, each of which may hold several with commas between them.
 ///
 /// # Errors
 /// The option that can't be had, and why.
-pub fn sort(options: &[String]) -> Result<Options, String> {
+pub(super) fn sort(options: &[String]) -> Result<Options, String> {
     let mut sorted = Options { text: options.join(","), ..Options::default() };
     let mut data: Vec<&str> = Vec::new();
     for option in split(&sorted.text) {
@@ -111,7 +126,7 @@ fn split(text: &str) -> Vec<&str> {
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text.to_owned())
+        f.write_str(&self.text)
     }
 }
 
@@ -135,7 +150,13 @@ mod tests {
     #[test]
     fn the_rest_goes_to_the_file_system() {
         let options = sorted(&[
-            "subvol=/var", "x-systemd.growfs", "nofail", "_netdev", "noauto", "compress=zstd:1", "X-mount.mkdir",
+            "subvol=/var",
+            "x-systemd.growfs",
+            "nofail",
+            "_netdev",
+            "noauto",
+            "compress=zstd:1",
+            "X-mount.mkdir",
             "context=\"system_u:object_r:var_t:s0:c1,c2\"",
         ])
         .unwrap();
