@@ -1,2 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-//! To be filled.
+//! Integration tests that need no virtual machine, and what they share.
+
+pub mod server;

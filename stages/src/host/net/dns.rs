@@ -139,7 +139,7 @@ mod tests {
         let expected = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x02ab\x03org\0\0\x1c\0\x01";
         assert_eq!(question(0x1234, "ab.org.", Kind::Aaaa).unwrap(), expected);
         let long = "a".repeat(64);
-        for name in ["", ".", "a..b", long.as_str(), "a.".repeat(127).as_str()] {
+        for name in ["", ".", "a..b", long.as_str(), "a.".repeat(128).as_str()] {
             assert_eq!(question(1, name, Kind::A), None, "{name}");
         }
     }
