@@ -71,14 +71,14 @@ mod tests {
 
     use super::*;
 
-    struct Boot {
+    struct Fixture {
         _directory: tempfile::TempDir,
         boot: PathBuf,
         report: PathBuf,
         kept: PathBuf,
     }
 
-    fn boot() -> Boot {
+    fn fixture() -> Fixture {
         let directory = tempfile::tempdir().unwrap();
         let (boot, report) = (directory.path().join("boot"), directory.path().join("report.json"));
         fs::create_dir_all(boot.join("ignition")).unwrap();
@@ -87,12 +87,12 @@ mod tests {
         fs::write(boot.join("ignition.firstboot"), "").unwrap();
         fs::write(&report, "{}").unwrap();
         let kept = directory.path().join("var/lib/fledge/first-boot.json");
-        Boot { _directory: directory, boot, report, kept }
+        Fixture { _directory: directory, boot, report, kept }
     }
 
     #[test]
     fn stamp_and_config_go_and_the_report_stays() {
-        let boot = boot();
+        let boot = fixture();
         complete(&boot.boot, &boot.report, &boot.kept).unwrap();
         let left: Vec<_> = fs::read_dir(&boot.boot).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["loader"]);
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn without_a_report_the_stamp_goes_all_the_same_and_the_loss_is_told() {
-        let boot = boot();
+        let boot = fixture();
         fs::remove_file(&boot.report).unwrap();
         let failures = complete(&boot.boot, &boot.report, &boot.kept).unwrap_err();
         assert_eq!(failures.len(), 1);
