@@ -209,11 +209,14 @@ impl Cause {
     fn of_tls(error: &rustls::Error) -> Self {
         let rustls::Error::InvalidCertificate(error) = error else { return Self::Tls(error.to_string()) };
         Self::Certificate(match error {
-            CertificateError::UnknownIssuer => Certificate::UnknownIssuer,
+            // A bad signature: an authority of that name is trusted, but it is another one.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Certificate::UnknownIssuer,
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Certificate::Expired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Certificate::NotYetValid,
             CertificateError::NotValidForName => Certificate::OtherName(Vec::new()),
-            CertificateError::NotValidForNameContext { presented, .. } => Certificate::OtherName(presented.clone()),
+            CertificateError::NotValidForNameContext { presented, .. } => {
+                Certificate::OtherName(presented.iter().map(|name| plain_name(name)).collect())
+            }
             other => Certificate::Other(other.to_string()),
         })
     }
@@ -248,6 +251,11 @@ impl fmt::Display for Cause {
             Self::Cancelled => f.write_str("given up because another fetch failed"),
         }
     }
+}
+
+/// rustls hands over names in the form of `Debug`: `DnsName("example.org")`.
+fn plain_name(name: &str) -> String {
+    name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name).trim_matches('"').to_owned()
 }
 
 /// Seconds with at most one decimal.

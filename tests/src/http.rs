@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -20,6 +21,8 @@ pub struct Seen {
     pub method: String,
     /// Path and query, as sent.
     pub path: String,
+    /// The request line and the headers, as sent.
+    pub head: String,
     /// Headers, with names in small letters.
     pub headers: BTreeMap<String, String>,
     /// How many requests for this path came before this one.
@@ -66,6 +69,52 @@ impl Exchange<'_> {
 
 type Handler = dyn Fn(&mut Exchange<'_>) -> io::Result<()> + Send + Sync;
 
+/// A prepared answer.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// A status line, headers and a body.
+    Response {
+        /// Status code.
+        status: u16,
+        /// Whole header lines.
+        headers: Vec<String>,
+        /// The body.
+        body: Vec<u8>,
+    },
+    /// The request is read and never answered.
+    Never,
+}
+
+impl Answer {
+    /// A status without a body.
+    pub fn status(status: u16) -> Self {
+        Self::Response { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// A body with status 200.
+    pub fn body(body: impl Into<Vec<u8>>) -> Self {
+        Self::Response { status: 200, headers: Vec::new(), body: body.into() }
+    }
+
+    /// Silence.
+    pub fn never() -> Self {
+        Self::Never
+    }
+
+    fn give(&self, exchange: &mut Exchange<'_>) -> io::Result<()> {
+        match self {
+            Self::Never => {
+                std::thread::sleep(Duration::from_secs(60));
+                Ok(())
+            }
+            Self::Response { status, headers, body } => {
+                let headers: Vec<_> = headers.iter().filter_map(|line| line.split_once(": ")).collect();
+                exchange.reply(*status, &headers, body)
+            }
+        }
+    }
+}
+
 /// A running server. It stops accepting connections when it is dropped.
 pub struct Server {
     address: SocketAddr,
@@ -76,12 +125,24 @@ pub struct Server {
 }
 
 impl Server {
+    /// Serves plain HTTP with these answers to these paths, and 404 to all others.
+    ///
+    /// # Panics
+    /// There is no port to be had.
+    pub fn start<const N: usize>(answers: [(&str, Answer); N]) -> Self {
+        let answers = answers.map(|(path, answer)| (path.to_owned(), answer));
+        Self::http(move |exchange| {
+            let found = answers.iter().find(|(path, _)| *path == exchange.seen.path);
+            found.map_or(Answer::status(404), |(_, answer)| answer.clone()).give(exchange)
+        })
+    }
+
     /// Serves plain HTTP on a port of its own.
     ///
     /// # Panics
     /// There is no port to be had.
     pub fn http(handler: impl Fn(&mut Exchange<'_>) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        Self::start(None, "127.0.0.1:0", Arc::new(handler))
+        Self::listen(None, "127.0.0.1:0", Arc::new(handler))
     }
 
     /// Serves HTTPS on a port of its own.
@@ -92,11 +153,10 @@ impl Server {
         identity: &Identity,
         handler: impl Fn(&mut Exchange<'_>) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Self::start(Some(identity.server_config()), "127.0.0.1:0", Arc::new(handler))
+        Self::listen(Some(identity.server_config()), "127.0.0.1:0", Arc::new(handler))
     }
 
-    #[allow(clippy::expect_used, reason = "a test without its server is over")]
-    fn start(tls: Option<Arc<ServerConfig>>, address: &str, handler: Arc<Handler>) -> Self {
+    fn listen(tls: Option<Arc<ServerConfig>>, address: &str, handler: Arc<Handler>) -> Self {
         let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("the port");
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -131,6 +191,11 @@ impl Server {
     /// How many connections were made so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The heads of all requests so far, one text each.
+    pub fn requests(&self) -> Vec<String> {
+        self.seen().into_iter().map(|seen| seen.head).collect()
     }
 
     /// All requests so far.
@@ -182,15 +247,17 @@ fn read_request(stream: &mut impl BufRead, seen: &Mutex<Vec<Seen>>) -> io::Resul
     let mut words = first.split_ascii_whitespace().map(str::to_owned);
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut headers = BTreeMap::new();
+    let mut head = first;
     loop {
         let mut line = String::new();
         stream.read_line(&mut line)?;
+        head.push_str(&line);
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let earlier = seen.iter().filter(|other| other.path == path).count();
-    let request = Seen { method, path, headers, earlier };
+    let request = Seen { method, path, head, headers, earlier };
     seen.push(request.clone());
     Ok(Some(request))
 }
@@ -248,7 +315,6 @@ impl Identity {
         &self.authority
     }
 
-    #[allow(clippy::expect_used, reason = "both were made a moment ago")]
     fn server_config(&self) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()));
