@@ -14,9 +14,15 @@
 extern crate alloc;
 
 pub mod cmdline;
+pub mod config;
+pub mod dataurl;
 pub mod diag;
 pub mod facts;
+pub mod json;
 pub mod origin;
 pub mod report;
 pub mod secret;
 pub mod stage;
+pub mod unit;
+pub mod url;
+pub mod verification;
