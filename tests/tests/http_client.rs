@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fledge_core::diag::Failure;
+use fledge_core::url::Url;
 use fledge_stages::host::net::client::Pace;
 use fledge_stages::host::net::{Client, NetFiles, Request, Session, Settings, roots};
 use fledge_tests::http::{Exchange, Identity, Kind, Server};
@@ -37,7 +38,7 @@ fn get(session: &Session, url: &str) -> Result<String, Failure> {
 }
 
 fn get_with(session: &Session, url: &str, headers: &[(String, String)]) -> Result<String, Failure> {
-    session.get(&Request { url, headers }, &mut |body: &mut dyn Read| {
+    session.get(&Request { url: &Url::parse(url).unwrap(), headers }, &mut |body: &mut dyn Read| {
         let mut text = String::new();
         body.read_to_string(&mut text).map_err(|error| Failure::new("reading", error.to_string()))?;
         Ok(text)

@@ -4,3 +4,4 @@
 pub mod atomic;
 pub mod clock;
 pub mod net;
+pub mod temporary;

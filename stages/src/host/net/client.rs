@@ -5,7 +5,9 @@ use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use data_encoding::BASE64;
 use fledge_core::diag::Failure;
+use fledge_core::url::Url;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Response, header};
@@ -15,7 +17,6 @@ use ureq::{Agent, Body, RequestExt, http};
 
 use super::cause::{Cause, Retry};
 use super::resolver::{NameError, resolve};
-use super::target::Target;
 use super::tcp::{TcpConnector, deadline};
 use super::tls::TlsConnector;
 use super::waiting::{Backoff, Narrator, sleep_until};
@@ -111,8 +112,8 @@ impl Client {
 /// One request.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// An absolute http or https URL.
-    pub url: &'a str,
+    /// An http or https URL.
+    pub url: &'a Url,
     /// Headers of the configuration. They replace ours, and are not sent to where a redirect leads.
     pub headers: &'a [(String, String)],
 }
@@ -153,10 +154,9 @@ impl Session {
     ) -> Result<T, Failure> {
         let failed =
             |shown: &str, why: String, remedy: &str| Failure::new(format!("fetching {shown}"), why).remedy(remedy);
-        let target = Target::parse(request.url)
-            .map_err(|why| failed("a URL", format!("the URL can't be used: {why}"), "correct the URL"))?;
-        let shown = target.shown();
-        let headers = headers(request.headers, &target)
+        let target = request.url;
+        let shown = target.redacted();
+        let headers = headers(request.headers, target)
             .map_err(|why| failed(&shown, why, "correct httpHeaders in the configuration"))?;
         let start = Instant::now();
         let end = [self.client.settings.total.map(|total| start + total), self.client.end].into_iter().flatten().min();
@@ -165,7 +165,7 @@ impl Session {
         let result = loop {
             attempts += 1;
             log::debug!("GET {shown}: attempt {attempts}");
-            let cause = match self.attempt(&target, &headers, end, consume) {
+            let cause = match self.attempt(target, &headers, end, consume) {
                 Attempt::Done(done) => break Ok(done),
                 Attempt::Unusable(failure) => break Err(failure),
                 Attempt::Failed(cause) => cause,
@@ -195,7 +195,7 @@ impl Session {
 
     fn attempt<T>(
         &self,
-        target: &Target,
+        target: &Url,
         headers: &HeaderMap,
         end: Option<Instant>,
         consume: &mut dyn FnMut(&mut dyn Read) -> Result<T, Failure>,
@@ -212,7 +212,7 @@ impl Session {
         let mut body = Watched {
             length: body.content_length(),
             inner: body.into_reader(),
-            shown: target.shown(),
+            shown: target.redacted(),
             received: 0,
             start: Instant::now(),
             next_line: Instant::now() + Duration::from_secs(10),
@@ -234,7 +234,7 @@ impl Session {
     }
 
     /// Sends the request, and follows redirects with our own headers only: those of the configuration may be secrets.
-    fn follow(&self, target: &Target, headers: &HeaderMap, end: Option<Instant>) -> Result<Response<Body>, Cause> {
+    fn follow(&self, target: &Url, headers: &HeaderMap, end: Option<Instant>) -> Result<Response<Body>, Cause> {
         let mut target = target.clone();
         let mut headers = headers.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -246,12 +246,14 @@ impl Session {
             let location = String::from_utf8_lossy(location.as_bytes());
             let next = target
                 .join(&location)
+                .map_err(|why| why.to_string())
+                .and_then(|next| uri(&next).map(|_| next))
                 .map_err(|why| Cause::Redirect(format!("a redirect can't be followed: {why}")))?;
-            if target.is_secure() && !next.is_secure() {
+            if is_secure(&target) && !is_secure(&next) {
                 log::warn!(
                     "{} redirects from https to {}: what comes from there is not protected",
-                    target.shown(),
-                    next.shown()
+                    target.redacted(),
+                    next.redacted()
                 );
             }
             headers = self::headers(&[], &next).map_err(Cause::Redirect)?;
@@ -260,10 +262,10 @@ impl Session {
         Err(Cause::Redirects)
     }
 
-    fn send(&self, target: &Target, headers: HeaderMap, end: Option<Instant>) -> Result<Response<Body>, Cause> {
+    fn send(&self, target: &Url, headers: HeaderMap, end: Option<Instant>) -> Result<Response<Body>, Cause> {
         let start = Instant::now();
-        let agent = self.agent(target.is_secure())?;
-        let mut request = http::Request::get(target.uri().map_err(Cause::Request)?)
+        let agent = self.agent(is_secure(target))?;
+        let mut request = http::Request::get(uri(target).map_err(Cause::Request)?)
             .body(())
             .map_err(|error| Cause::Request(error.to_string()))?;
         *request.headers_mut() = headers;
@@ -309,6 +311,23 @@ impl Session {
     }
 }
 
+fn is_secure(url: &Url) -> bool {
+    url.scheme() == "https"
+}
+
+/// What goes over the wire: no credentials, everything escaped that has to be.
+fn uri(url: &Url) -> Result<http::Uri, String> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("its scheme is {}, not http or https", url.scheme()));
+    }
+    http::Uri::builder()
+        .scheme(url.scheme())
+        .authority(url.host_header())
+        .path_and_query(url.request_target())
+        .build()
+        .map_err(|error| error.to_string())
+}
+
 fn last_words(cause: &Cause, attempts: u32, start: Instant, would_go_on: bool) -> String {
     let time = start.elapsed().as_secs_f64();
     match (attempts, would_go_on) {
@@ -321,13 +340,15 @@ fn last_words(cause: &Cause, attempts: u32, start: Instant, would_go_on: bool) -
 
 /// Our headers, replaced by the configuration's. Of two with one name the last counts, and those that describe the message itself
 /// are not for a configuration to say: both as Ignition has it.
-fn headers(configured: &[(String, String)], target: &Target) -> Result<HeaderMap, String> {
+fn headers(configured: &[(String, String)], target: &Url) -> Result<HeaderMap, String> {
     let mut map = HeaderMap::new();
     map.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     map.insert(header::ACCEPT, HeaderValue::from_static(ACCEPT));
     map.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    if let Some(credentials) = target.credentials() {
-        let mut value = HeaderValue::from_str(credentials).map_err(|error| error.to_string())?;
+    if let Some(user) = target.user() {
+        let credentials = format!("{user}:{}", target.password().unwrap_or_default());
+        let credentials = format!("Basic {}", BASE64.encode(credentials.as_bytes()));
+        let mut value = HeaderValue::from_str(&credentials).map_err(|error| error.to_string())?;
         value.set_sensitive(true);
         map.insert(header::AUTHORIZATION, value);
     }

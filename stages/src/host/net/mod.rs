@@ -17,7 +17,6 @@ pub mod client;
 mod dns;
 mod resolver;
 pub mod roots;
-mod target;
 mod tcp;
 mod tls;
 mod waiting;
@@ -85,8 +84,8 @@ impl fmt::Display for Cancelled {
 
 impl std::error::Error for Cancelled {}
 
-/// Random bytes for query ids and jitter; never waits for the kernel's entropy.
-fn random<const N: usize>() -> [u8; N] {
+/// Random bytes for query ids, jitter and names; never waits for the kernel's entropy.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     use rustix::rand::{GetRandomFlags, getrandom};
     let mut bytes = [0; N];
     if getrandom(&mut bytes, GetRandomFlags::INSECURE).is_err() {
