@@ -1,3 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! To be filled.
-fn main() {}
+//! `fledge`: one static binary under several names. Which names, and what each does, is the table in [`applets`].
+
+mod applets;
+mod firstboot;
+mod goflags;
+mod ignition;
+mod out;
+mod report;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    applets::dispatch(&std::env::args_os().collect::<Vec<_>>())
+}

@@ -13,15 +13,14 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::mount::{MountFlags, mount_remount};
 
 use crate::host::atomic;
-use crate::report;
 
-/// Finishes a first boot: `boot` is `/boot`, `kept` is [`report::KEPT`] unless told otherwise.
+/// Finishes a first boot: `boot` is `/boot`, `report` the one in `/run`, which is kept as `kept`.
 ///
 /// # Errors
 /// Each thing that could not be done. All are tried.
-pub fn complete(boot: &Path, kept: &Path) -> Result<(), Vec<Failure>> {
+pub fn complete(boot: &Path, report: &Path, kept: &Path) -> Result<(), Vec<Failure>> {
     let results = [
-        keep_report(kept),
+        keep_report(report, kept),
         make_writable(boot),
         remove(&boot.join("ignition")),
         remove(&boot.join("ignition.firstboot")),
@@ -59,9 +58,55 @@ fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
-fn keep_report(kept: &Path) -> Result<(), Failure> {
+fn keep_report(report: &Path, kept: &Path) -> Result<(), Failure> {
     let failure =
         |error: io::Error| Failure::new(format!("keeping the report as {}", kept.display()), error.to_string());
-    let text = fs::read(report::path()).map_err(failure)?;
+    let text = fs::read(report).map_err(failure)?;
     atomic::write(kept, 0o644, &text).map_err(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    struct Fixture {
+        _directory: tempfile::TempDir,
+        boot: PathBuf,
+        report: PathBuf,
+        kept: PathBuf,
+    }
+
+    fn fixture() -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        let (boot, report) = (directory.path().join("boot"), directory.path().join("report.json"));
+        fs::create_dir_all(boot.join("ignition")).unwrap();
+        fs::create_dir_all(boot.join("loader")).unwrap();
+        fs::write(boot.join("ignition/config.ign"), "{}").unwrap();
+        fs::write(boot.join("ignition.firstboot"), "").unwrap();
+        fs::write(&report, "{}").unwrap();
+        let kept = directory.path().join("var/lib/fledge/first-boot.json");
+        Fixture { _directory: directory, boot, report, kept }
+    }
+
+    #[test]
+    fn stamp_and_config_go_and_the_report_stays() {
+        let boot = fixture();
+        complete(&boot.boot, &boot.report, &boot.kept).unwrap();
+        let left: Vec<_> = fs::read_dir(&boot.boot).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["loader"]);
+        assert_eq!(fs::read_to_string(&boot.kept).unwrap(), "{}");
+        complete(&boot.boot, &boot.report, &boot.kept).unwrap();
+    }
+
+    #[test]
+    fn without_a_report_the_stamp_goes_all_the_same_and_the_loss_is_told() {
+        let boot = fixture();
+        fs::remove_file(&boot.report).unwrap();
+        let failures = complete(&boot.boot, &boot.report, &boot.kept).unwrap_err();
+        assert_eq!(failures.len(), 1);
+        assert!(failures[0].what.contains("first-boot.json"), "{}", failures[0]);
+        assert!(!boot.boot.join("ignition.firstboot").exists());
+    }
 }

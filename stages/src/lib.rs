@@ -5,13 +5,19 @@
 //! |---|---|
 //! | [`run`] | one run of one stage: settings in, exit code and report out |
 //! | `stage` | the stages, one module each |
+//! | [`provider`] | where each platform keeps the configuration |
+//! | [`fetch`] | resources: from a URL to verified bytes |
+//! | [`state`] | what one stage leaves for the next |
 //! | [`host`] | the only code that touches the operating system |
 //! | [`firstboot`] | what the real root does once after a first boot |
 //! | [`logger`], [`report`] | the journal or standard output; `/run/fledge` |
 
+pub mod fetch;
 pub mod firstboot;
 pub mod host;
 pub mod logger;
+pub mod provider;
 pub mod report;
 pub mod run;
 pub mod stage;
+pub mod state;

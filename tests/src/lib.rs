@@ -1,2 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! To be filled.
+//! What the integration tests share: a machine's root in a temporary folder, and first boots of it by the real program.
+#![allow(clippy::expect_used, reason = "a panic is how a test's preparation fails")]
+
+pub mod http;
+mod machine;
+mod program;
+pub mod tree;
+
+pub use machine::{Boot, Machine, Stopped};
+pub use program::fledge;

@@ -3,3 +3,5 @@
 
 pub mod atomic;
 pub mod clock;
+pub mod net;
+pub mod temporary;

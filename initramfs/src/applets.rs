@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The table of applets. The program's own name decides first, then its first argument.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::{firstboot, ignition, out, report};
+
+/// Success, a failure of what was asked for, a command line that can't be understood, a machine that can't be worked on:
+/// the exit codes of upstream's programs.
+pub(crate) mod exit {
+    /// What was asked for failed.
+    pub(crate) const FAILED: u8 = 1;
+    /// The command line can't be understood.
+    pub(crate) const USAGE: u8 = 2;
+    /// The program could not set itself up.
+    pub(crate) const SETUP: u8 = 3;
+}
+
+/// One applet.
+struct Applet {
+    /// Its name, as `fledge NAME` or as the program's own name.
+    name: &'static str,
+    /// Where a distribution links it, if it goes by its own name.
+    link: Option<&'static str>,
+    /// What it does, for `fledge --help`.
+    summary: &'static str,
+    /// Runs it with the arguments behind its name.
+    run: fn(&[OsString]) -> ExitCode,
+}
+
+const APPLETS: &[Applet] = &[
+    Applet {
+        name: "ignition",
+        link: Some("/usr/bin/ignition"),
+        summary: "run one stage of a first boot, with upstream's command line",
+        run: ignition::run,
+    },
+    Applet {
+        name: "firstboot-complete",
+        link: None,
+        summary: "in the real root: remove the first-boot stamp and the installer's config, keep the report",
+        run: firstboot::run,
+    },
+    Applet { name: "report", link: None, summary: "print the report of the first boot as a table", run: report::run },
+];
+
+/// Runs the applet that the arguments name.
+pub(crate) fn dispatch(args: &[OsString]) -> ExitCode {
+    let own_name = args.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
+    if let Some(applet) = find(own_name) {
+        return (applet.run)(args.get(1..).unwrap_or_default());
+    }
+    let asked = args.get(1).and_then(|name| name.to_str()).unwrap_or_default();
+    if let Some(applet) = find(asked) {
+        return (applet.run)(args.get(2..).unwrap_or_default());
+    }
+    match asked {
+        "--list-applets" => list(),
+        "--version" => out::line(fledge_stages::report::PROGRAM),
+        "--help" | "-h" => out::line(help().trim_end()),
+        "" => out::usage(help().trim_end()),
+        other => out::usage(&format!("fledge: there is no applet {other:?}\n\n{}", help().trim_end())),
+    }
+}
+
+fn find(name: &str) -> Option<&'static Applet> {
+    APPLETS.iter().find(|applet| applet.name == name)
+}
+
+/// A line an applet: its name and, where it goes by its own name, where it is linked.
+fn list() -> ExitCode {
+    let line = |applet: &Applet| [applet.name, applet.link.unwrap_or_default()].join(" ").trim_end().to_owned();
+    out::line(&APPLETS.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+fn help() -> String {
+    let usage = "usage: fledge APPLET [ARGUMENT...]\n       fledge --list-applets | --version\n\n";
+    let line = |applet: &Applet| format!("  {:<20} {}\n", applet.name, applet.summary);
+    [usage.to_owned()].into_iter().chain(APPLETS.iter().map(line)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_links_end_in_them() {
+        for (index, applet) in APPLETS.iter().enumerate() {
+            assert!(APPLETS[index + 1..].iter().all(|other| other.name != applet.name), "{}", applet.name);
+            if let Some(link) = applet.link {
+                assert_eq!(Path::new(link).file_name().and_then(OsStr::to_str), Some(applet.name));
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A machine without hardware: a root in a temporary folder, with the accounts of a small system, and its first boot.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::program::fledge;
+use crate::tree::{self, Tree};
+
+/// A machine whose root is a folder.
+pub struct Machine {
+    folder: TempDir,
+    flags: Vec<String>,
+}
+
+/// How a first boot went.
+pub struct Boot {
+    /// Where it stopped; `None` when it went through.
+    pub stopped: Option<Stopped>,
+    /// What all stages printed.
+    pub output: String,
+    /// How long all of it took.
+    pub took: Duration,
+}
+
+/// Where a boot stopped.
+pub struct Stopped {
+    /// The stage.
+    pub stage: &'static str,
+    /// Its exit code; -1 if it was ended by a signal.
+    pub code: i32,
+    /// What it printed.
+    pub output: String,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Machine {
+    /// A machine with root, a system user `dnsmasq`, and the groups `wheel` and `docker`.
+    ///
+    /// # Panics
+    /// The temporary folder can't be filled.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let machine = Self { folder, flags: Vec::new() };
+        machine.put(
+            "etc/passwd",
+            0o644,
+            "root:x:0:0:root:/root:/bin/sh\ndnsmasq:x:990:65534::/var/lib/misc:/bin/false\n",
+        );
+        machine.put("etc/group", 0o644, "root:x:0:\nwheel:x:10:\ndocker:x:980:\nnogroup:x:65534:\n");
+        machine.put("etc/shadow", 0o600, "root:*:20000:0:99999:7:::\ndnsmasq:!:20000::::::\n");
+        machine.put("etc/gshadow", 0o600, "root:*::\nwheel:!::\ndocker:!::\nnogroup:*::\n");
+        machine.put(
+            "etc/login.defs",
+            0o644,
+            "UID_MIN 1000\nUID_MAX 60000\nGID_MIN 1000\nGID_MAX 60000\nUSERGROUPS_ENAB yes\n",
+        );
+        machine.put("cmdline", 0o644, "");
+        for directory in ["home", "var", "usr/bin", "dev", "proc"] {
+            fs::create_dir_all(machine.root().join(directory)).expect("a directory");
+        }
+        machine
+    }
+
+    /// Adds a flag to every stage's command line.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// The target root.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    /// What stands in the target root.
+    ///
+    /// # Panics
+    /// It can't be read.
+    pub fn tree(&self) -> Tree {
+        tree::read(&self.root()).expect("a readable root")
+    }
+
+    /// Writes a file into the root, or, for `cmdline`, the kernel command line.
+    ///
+    /// # Panics
+    /// It can't be written.
+    pub fn put(&self, path: &str, mode: u32, text: &str) {
+        let path = if path == "cmdline" { self.folder.path().join(path) } else { self.root().join(path) };
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        fs::write(&path, text).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("permissions");
+    }
+
+    /// Boots with a config, stage after stage, as the units of a boot do.
+    ///
+    /// # Panics
+    /// The program can't be started.
+    pub fn boot(&self, config: &str) -> Boot {
+        let start = Instant::now();
+        fs::write(self.folder.path().join("config.ign"), config).expect("a config");
+        let mut output = String::new();
+        let mut stopped = None;
+        for stage in ["fetch-offline", "fetch", "kargs", "disks", "mount", "files"] {
+            if stage == "fetch" && (self.run_file("ignition.json").exists() || !self.run_file("neednet").exists()) {
+                continue;
+            }
+            stopped = self.stage(stage, &mut output);
+            if stopped.is_some() {
+                break;
+            }
+        }
+        stopped = stopped.or(self.stage("umount", &mut output));
+        Boot { stopped, output, took: start.elapsed() }
+    }
+
+    /// A file that stages leave for each other.
+    pub fn run_file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("run").join(name)
+    }
+
+    fn stage(&self, stage: &'static str, output: &mut String) -> Option<Stopped> {
+        let Output { status, stdout, stderr } = self.command(stage).output().expect("fledge runs");
+        let text = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        output.push_str(&text);
+        if status.success() {
+            return None;
+        }
+        Some(Stopped { stage, code: status.code().unwrap_or(-1), output: text })
+    }
+
+    fn command(&self, stage: &str) -> Command {
+        let run = |name: &str| format!("{}", self.run_file(name).display());
+        let absent = Path::new("/nonexistent");
+        let mut command = Command::new(fledge());
+        command
+            .arg("ignition")
+            .args(["--platform=file", "--log-to-stdout"])
+            .arg(format!("--stage={stage}"))
+            .arg(format!("--root={}", self.root().display()))
+            .arg(format!("--config-cache={}", run("ignition.json")))
+            .arg(format!("--neednet={}", run("neednet")))
+            .arg(format!("--state-file={}", run("state")))
+            .args(&self.flags)
+            .env("FLEDGE_RUNTIME_DIR", self.folder.path().join("fledge"))
+            .env("IGNITION_CONFIG_FILE", self.folder.path().join("config.ign"))
+            .env("IGNITION_KERNEL_CMDLINE_PATH", self.folder.path().join("cmdline"))
+            .env("IGNITION_SYSTEM_CONFIG_DIR", absent)
+            .env("IGNITION_SYSTEM_LOCAL_CONFIG_DIR", absent)
+            .env("IGNITION_SYSTEM_RUNTIME_CONFIG_DIR", absent)
+            .stdin(Stdio::null());
+        command
+    }
+}
