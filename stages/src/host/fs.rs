@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 
 use fledge_core::path;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, chownat, fchmod, fchown, fstat, mkdirat, openat, openat2,
-    readlinkat, statat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, chownat, fchmod, fchown, fstat, mkdirat,
+    openat, openat2, readlinkat, statat,
 };
 use rustix::io::Errno;
 
-pub use place::Staged;
+pub use place::{append, copy_extended_attributes, is_same};
 
 /// How a path is resolved that may go anywhere inside the root.
 const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
@@ -185,7 +185,9 @@ impl Root {
     pub fn ensure_symlink(&self, path: &str, target: &str, owner: Attributes, replace: bool) -> io::Result<bool> {
         let (above, name) = self.make_parent(path)?;
         let owner = Attributes { mode: None, ..owner };
-        if readlinkat(&above, name, Vec::new()).is_ok_and(|old| clean_link(&old.to_string_lossy()) == clean_link(target)) {
+        if readlinkat(&above, name, Vec::new())
+            .is_ok_and(|old| clean_link(&old.to_string_lossy()) == clean_link(target))
+        {
             let stat = statat(&above, name, AtFlags::SYMLINK_NOFOLLOW)?;
             if owner.are_those_of(&stat) {
                 return Ok(false);

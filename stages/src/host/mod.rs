@@ -3,5 +3,9 @@
 
 pub mod atomic;
 pub mod clock;
+pub mod cmd;
+pub mod device;
+pub mod fs;
+pub mod mount;
 pub mod net;
 pub mod temporary;
