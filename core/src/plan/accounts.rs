@@ -224,7 +224,7 @@ fn plan_user(
         // What is so already needs no tool.
         step.uid = step.uid.filter(|uid| old.uid != Some(*uid));
         step.home = step.home.filter(|home| path::clean(home) != path::clean(&old.home));
-        if old.fixed && changes(&step) {
+        if old.fixed && step.changes() {
             return Err(Failure::new(what(), "the user stands in /usr/lib/passwd, which belongs to the distribution")
                 .remedy("give only sshAuthorizedKeys for it, or choose another name"));
         }
@@ -320,16 +320,6 @@ fn wanted_user(user: &PasswdUser, exists: bool, what: &dyn Fn() -> String) -> Re
         shell: given(&user.shell),
         password: password.map(Secret::new),
     })
-}
-
-fn changes(user: &User) -> bool {
-    user.uid.is_some()
-        || user.gecos.is_some()
-        || user.home.is_some()
-        || user.primary_group.is_some()
-        || user.shell.is_some()
-        || user.password.is_some()
-        || !user.groups.is_empty()
 }
 
 /// All groups must be there; those that only the distribution's file has are copied, since the tools pass over them in silence.

@@ -104,7 +104,7 @@ impl fmt::Display for Attributes {
 
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = if self.exists { "modify" } else { "create" };
+        let verb = verb(self.exists, self.changes());
         let system = if self.system { "system " } else { "" };
         write!(f, "{verb} the {system}group {:?}", self.name)?;
         if let Some(gid) = self.gid {
@@ -119,7 +119,7 @@ impl fmt::Display for Group {
 
 impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = if self.exists { "modify" } else { "create" };
+        let verb = verb(self.exists, self.changes());
         let system = if self.system { "system " } else { "" };
         write!(f, "{verb} the {system}user {:?}", self.name)?;
         if let Some(uid) = self.uid {
@@ -150,5 +150,13 @@ impl fmt::Display for User {
             Some(_) => f.write_str(", with a password"),
             None => Ok(()),
         }
+    }
+}
+
+fn verb(exists: bool, changes: bool) -> &'static str {
+    match (exists, changes) {
+        (false, _) => "create",
+        (true, true) => "modify",
+        (true, false) => "keep",
     }
 }

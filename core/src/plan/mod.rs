@@ -317,3 +317,24 @@ pub struct User {
     /// Password hash; `*` for none that can be used.
     pub password: Option<Secret>,
 }
+
+impl Group {
+    /// Whether it is new or anything about it is to change.
+    pub fn changes(&self) -> bool {
+        !self.exists || self.gid.is_some() || self.password.is_some()
+    }
+}
+
+impl User {
+    /// Whether it is new or anything about it is to change.
+    pub fn changes(&self) -> bool {
+        !self.exists
+            || self.uid.is_some()
+            || self.gecos.is_some()
+            || self.home.is_some()
+            || self.primary_group.is_some()
+            || self.shell.is_some()
+            || self.password.is_some()
+            || !self.groups.is_empty()
+    }
+}
