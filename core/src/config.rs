@@ -33,5 +33,12 @@ pub fn merge(mut parent: Config, child: Config) -> Config {
     parent
 }
 
+impl Config {
+    /// Visits the origins of all list items, in the order in which they are written to the cache.
+    pub fn each_item(&mut self, visit: &mut dyn FnMut(&mut crate::origin::Origin)) {
+        self.each_origin(&crate::json::Path::ROOT, &mut |_, origin| visit(origin));
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -3,5 +3,6 @@
 
 pub mod atomic;
 pub mod clock;
+pub mod module;
 pub mod net;
 pub mod temporary;
