@@ -11,7 +11,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha512};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::origin::{Origin, SourceKind, Sources};
 
 /// The version of the file's form that this build writes and reads. Both happen in one boot, by one build.
@@ -65,21 +65,15 @@ impl State {
     }
 
     /// Remembers the origins of a configuration whose cached text is `cache`.
-    pub fn remember(&mut self, config: &mut Config, cache: &[u8]) {
+    pub fn remember(&mut self, config: &Config, cache: &[u8]) {
         self.cache = fingerprint(cache);
-        self.origins.clear();
-        config.each_item(&mut |origin| self.origins.push(*origin));
+        self.origins = config::origins(config);
     }
 
     /// Gives the items of a configuration that was read from `cache` their origins back. `false` if the cache isn't the one that they
     /// were remembered for: somebody has changed it since.
     pub fn recall(&self, config: &mut Config, cache: &[u8]) -> bool {
-        if self.cache != fingerprint(cache) {
-            return false;
-        }
-        let mut origins = self.origins.iter();
-        config.each_item(&mut |origin| *origin = origins.next().copied().unwrap_or_default());
-        true
+        self.cache == fingerprint(cache) && config::restore_origins(config, &self.origins)
     }
 
     /// Whether the operator gave any configuration.
@@ -98,7 +92,6 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::config;
     use crate::origin::Source;
 
     const TEXT: &[u8] = br#"{"ignition": {"version": "3.4.0", "config": {"merge": [{"source": "data:,"}]}},
@@ -106,13 +99,13 @@ mod tests {
 
     #[test]
     fn origins_outlive_the_cache() {
-        let mut config = config::parse(TEXT, "config.ign", Some(0)).unwrap().config;
+        let config = config::parse(TEXT, "config.ign", Some(0)).unwrap().config;
         let mut state = State::default();
         let source =
             Source { name: "config.ign".into(), kind: SourceKind::User, referenced: false, sha512: "00".into() };
         state.sources.add(source);
         let cache = serde_json::to_vec(&config).unwrap();
-        state.remember(&mut config, &cache);
+        state.remember(&config, &cache);
 
         let state = State::parse(&state.to_text().unwrap()).unwrap();
         assert!(state.has_user_config());

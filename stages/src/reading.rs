@@ -2,7 +2,7 @@
 //! From the texts that were found to configurations, with a record of which texts those were.
 
 use data_encoding::HEXLOWER;
-use fledge_core::config::{self, Config, Refusal, Version};
+use fledge_core::config::{self, Config, Refusal};
 use fledge_core::diag::{Diagnostic, Failure, Place, Severity};
 use fledge_core::origin::{Source, SourceKind, Sources};
 use sha2::{Digest as _, Sha512};
@@ -47,7 +47,7 @@ impl Readings {
     /// # Errors
     /// Everything that is wrong with one of them.
     pub fn read_base(&mut self, surroundings: &Surroundings, platform: &str) -> Result<Config, Vec<Failure>> {
-        let mut merged = empty();
+        let mut merged = config::empty();
         for raw in system::base(surroundings, platform).map_err(|failure| vec![failure])? {
             match self.read(&raw, SourceKind::Base, false)? {
                 Some(config) => merged = config::merge(merged, config),
@@ -71,13 +71,6 @@ impl Readings {
         }
         self.remarks.extend(warnings);
     }
-}
-
-/// A configuration that asks for nothing.
-pub fn empty() -> Config {
-    let mut config = Config::default();
-    config.ignition.version = Version::LATEST.name().into();
-    config
 }
 
 fn failure(error: Diagnostic, what: &str) -> Failure {

@@ -86,12 +86,12 @@ pub fn write(args: &StageArgs, state: &State) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Whatever the operating system says.
-pub fn write_cache(args: &StageArgs, mut config: Config, mut state: State) -> Result<(), Failure> {
+pub fn write_cache(args: &StageArgs, config: &Config, mut state: State) -> Result<(), Failure> {
     let failed = |error: io::Error| {
         Failure::new(format!("writing the cached configuration {}", args.config_cache.display()), error.to_string())
     };
-    let text = serde_json::to_vec(&config).map_err(|error| failed(error.into()))?;
-    state.remember(&mut config, &text);
+    let text = serde_json::to_vec(config).map_err(|error| failed(error.into()))?;
+    state.remember(config, &text);
     write(args, &state)?;
     atomic::write(&args.config_cache, CACHE_MODE, &text).map_err(failed)
 }

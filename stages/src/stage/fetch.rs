@@ -12,7 +12,7 @@ mod render;
 use std::time::Instant;
 
 use fledge_core::config::{self, Config};
-use fledge_core::diag::Failure;
+use fledge_core::diag::{Diagnostic, Failure};
 use fledge_core::network;
 use fledge_core::origin::SourceKind;
 use fledge_core::report::StageOutcome;
@@ -22,7 +22,7 @@ use crate::fetch::{Conditions, Error, Fetcher};
 use crate::host::atomic;
 use crate::host::net::Settings;
 use crate::provider::{self, LIMIT, Platform, Raw, Surroundings, cmdline, decompress, system};
-use crate::reading::{Readings, empty};
+use crate::reading::Readings;
 use crate::run::{Journal, StageArgs};
 use crate::state;
 use render::Renderer;
@@ -102,25 +102,22 @@ fn fetch(
         Some(config) => Renderer::new(fetcher, readings).render(config)?,
         None => {
             log::info!("{} has no configuration for this machine", raw.name);
-            empty()
+            config::empty()
         }
     };
-    let refused = config::validate(&user, &readings.sources);
-    let refused = readings.sort_out(refused, "checking the merged configuration");
-    if !refused.is_empty() {
-        return Err(refused.into());
-    }
+    refuse(config::validate(&user, &readings.sources), readings)?;
     let state = State { sources: readings.sources.clone(), ..state::read(args)? };
     let base = readings.read_base(surroundings, platform.id)?;
     let full: Config = config::merge(base, user.clone());
-    refuse_unsupported(&full, readings)?;
-    state::write_cache(args, user, state)?;
+    // Before anything is written: half of what was asked for is worse than nothing.
+    refuse(config::unsupported(&full, &readings.sources), readings)?;
+    state::write_cache(args, &user, state)?;
     Ok(network::needs(&full))
 }
 
-/// What the configuration asks for and this build can't do is refused before anything is done.
-fn refuse_unsupported(_config: &Config, _readings: &mut Readings) -> Result<(), Stop> {
-    Ok(())
+fn refuse(found: Vec<Diagnostic>, readings: &mut Readings) -> Result<(), Stop> {
+    let refused = readings.sort_out(found, "checking the configuration");
+    if refused.is_empty() { Ok(()) } else { Err(refused.into()) }
 }
 
 /// The operator's configuration: from the command line, `user.ign`, or the platform.
