@@ -6,6 +6,7 @@
 //! | [`run`] | one run of one stage: settings in, exit code and report out |
 //! | `stage` | the stages, one module each |
 //! | [`provider`] | where each platform keeps the configuration |
+//! | [`reading`] | from texts to configurations, with a record of which texts those were |
 //! | [`fetch`] | resources: from a URL to verified bytes |
 //! | [`state`] | what one stage leaves for the next |
 //! | [`host`] | the only code that touches the operating system |
@@ -17,6 +18,7 @@ pub mod firstboot;
 pub mod host;
 pub mod logger;
 pub mod provider;
+pub mod reading;
 pub mod report;
 pub mod run;
 pub mod stage;

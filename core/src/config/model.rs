@@ -56,6 +56,11 @@ pub(crate) trait Value: Default {
         let _ = (at, visit);
     }
 
+    /// Copies the origins of all list items below, in the order in which [`Value::each_origin`] visits them.
+    fn copy_origins(&self, out: &mut Vec<Origin>) {
+        let _ = out;
+    }
+
     /// The origin of the innermost list item on a path, with the number of steps down to it.
     fn origin_on(&self, path: &[StepBuf], depth: usize) -> Option<(usize, Origin)> {
         let _ = (path, depth);
@@ -241,6 +246,12 @@ impl<T: Entry> Value for Vec<T> {
         }
     }
 
+    fn copy_origins(&self, out: &mut Vec<Origin>) {
+        for item in self {
+            item.copy_origins(out);
+        }
+    }
+
     fn origin_on(&self, path: &[StepBuf], depth: usize) -> Option<(usize, Origin)> {
         match path.split_first() {
             Some((StepBuf::Index(index), rest)) => self.get(*index)?.origin_on(rest, depth + 1),
@@ -397,6 +408,12 @@ macro_rules! section {
                     visit(at, origin);
                 }
                 $($crate::config::model::Value::each_origin(&mut self.$field, &at.key($json), visit);)*
+            }
+
+            fn copy_origins(&self, out: &mut alloc::vec::Vec<$crate::origin::Origin>) {
+                use $crate::config::model::HasOrigin as _;
+                out.extend(self.origin());
+                $($crate::config::model::Value::copy_origins(&self.$field, out);)*
             }
 
             fn origin_on(

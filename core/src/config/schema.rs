@@ -52,7 +52,7 @@ pub enum Rule {
 /// The whole specification.
 pub const CONFIG: Kind = Config::KIND;
 
-/// The name by which an older version refuses or warns.
+/// A value, and the first version that accepts it.
 pub(super) type Since = (&'static str, Version);
 
 /// Schemes of `source` URLs.
@@ -87,8 +87,9 @@ pub const ANY_CLEVIS_PIN: Version = Version::V3_6;
 pub const CLEVIS_PINS: &[&str] = &["tpm2", "tang", "sss"];
 /// Since this version, `links[].target` must be there when the config is read; before, only when it is applied.
 pub const LINK_TARGET_REQUIRED: Version = Version::V3_3;
-/// Before this version an empty `clevis.custom` beside `tang`, `tpm2` or `threshold` is refused as well.
-pub const EMPTY_CLEVIS_CUSTOM_ALLOWED: Version = Version::V3_3;
+/// Before this version, anything in `clevis.custom` excludes `tang`, `tpm2` and `threshold`; since then only a pin does.
+/// Before it, `needsNetwork` may stand there alone.
+pub const CLEVIS_CUSTOM_BY_PIN: Version = Version::V3_3;
 /// Since this version, an entry of `config.merge` needs a source when it is read, and a `verification` of a config or a
 /// certificate authority needs one too.
 pub const REFERENCES_ARE_RESOURCES: Version = Version::V3_1;

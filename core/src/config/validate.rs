@@ -1,9 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rules of the specification, one file a section.
+//!
+//! Each section's rules are about that section alone; [`super::model::Value::check`] goes through the tree and finds entries that stand
+//! in a list twice. What differs between versions stands in [`super::schema`].
+
+mod common;
+mod ignition;
+mod luks;
+mod partition;
+mod passwd;
+mod resource;
+mod storage;
+mod systemd;
 
 use alloc::vec::Vec;
 
-use super::model::{Checking, Rules, Value as _};
+use super::model::{Checking, Value as _};
 use super::remark::Remarks;
 use super::types::Config;
 use super::version::Version;
@@ -11,23 +23,34 @@ use crate::diag::{Diagnostic, Place};
 use crate::json::{Path, PathBuf, StepBuf};
 use crate::origin::Sources;
 
-/// Checks what merging made, by the rules of the newest version. Each remark is about the entry that has the fault, in the
-/// configuration that wrote it.
+/// What a remark is about when no configuration wrote it.
+const MERGED: &str = "the merged config";
+
+/// Checks what merging made, by the rules of the newest version. Each remark names the entry that has the fault as the
+/// configuration that wrote it does.
 pub fn validate(config: &Config, sources: &Sources) -> Vec<Diagnostic> {
     let mut remarks = Remarks::default();
     config.check(&Path::ROOT, &mut Checking { version: Version::LATEST, remarks: &mut remarks });
-    remarks.into_diagnostics_at("the merged config", |path| place_of(config, path, sources))
+    remarks.into_diagnostics_at(MERGED, |path| place_of(config, path, sources))
 }
 
-/// The place of a node of a merged configuration, as the configuration that wrote its list entry would name it.
+/// The place of a node of a merged configuration, as the configuration that wrote its list entry names it.
 pub(super) fn place_of(config: &Config, path: &PathBuf, sources: &Sources) -> Place {
-    let merged = || Place { source: "the merged config".into(), path: alloc::format!("{path}"), position: None };
-    let Some((depth, origin)) = config.origin_on(&path.0, 0) else { return merged() };
-    let (Some(above), Some(below)) = (path.0.get(..depth.saturating_sub(1)), path.0.get(depth..)) else {
-        return merged();
+    found_place(config, path, sources).unwrap_or_else(|| Place {
+        source: MERGED.into(),
+        path: alloc::format!("{path}"),
+        position: None,
+    })
+}
+
+fn found_place(config: &Config, path: &PathBuf, sources: &Sources) -> Option<Place> {
+    let (depth, origin) = config.origin_on(&path.0, 0)?;
+    let (item, below) = (path.0.get(..depth)?, path.0.get(depth..)?);
+    let section = match item.split_last()? {
+        (StepBuf::Index(_), section) => PathBuf(section.to_vec()),
+        (StepBuf::Key(_), _) => return None,
     };
-    let section = PathBuf(above.to_vec());
-    let Some(mut place) = sources.place(origin, &alloc::format!("{section}")) else { return merged() };
+    let mut place = sources.place(origin, &alloc::format!("{section}"))?;
     for step in below {
         place.path.push('.');
         match step {
@@ -35,133 +58,8 @@ pub(super) fn place_of(config: &Config, path: &PathBuf, sources: &Sources) -> Pl
             StepBuf::Index(index) => place.path.push_str(&alloc::format!("{index}")),
         }
     }
-    place
+    Some(place)
 }
 
-impl Rules for Config {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Ignition {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::IgnitionConfig {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Proxy {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Security {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Tls {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Timeouts {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::KernelArguments {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Passwd {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::PasswdGroup {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::PasswdUser {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Resource {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::HttpHeader {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Verification {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Storage {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Directory {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Disk {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::File {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Filesystem {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Link {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::NodeGroup {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::NodeUser {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Partition {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Raid {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Luks {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Cex {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Clevis {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::ClevisCustom {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Tang {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Systemd {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Unit {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
-
-impl Rules for super::types::Dropin {
-    fn rules(&self, _: &Path<'_>, _: &mut Checking<'_>) {}
-}
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 
 pub mod contents;
 mod pipeline;
+#[cfg(test)]
+pub(crate) use pipeline::gzip as gzip_for_tests;
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -68,6 +70,11 @@ impl Fetcher {
     #[must_use]
     pub fn with(&self, settings: Settings) -> Self {
         Self::new(self.conditions.clone(), settings)
+    }
+
+    /// Whether there is to be no network yet.
+    pub fn is_offline(&self) -> bool {
+        self.conditions.offline
     }
 
     /// The contents of a resource, at most `limit` bytes long. Without a source they are empty.

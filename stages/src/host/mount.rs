@@ -11,8 +11,8 @@ use fledge_core::plan::Options;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, unmount as sys_unmount};
 
-use super::cmd;
 use super::fs::Root;
+use super::module;
 
 /// A line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -118,7 +118,7 @@ pub fn mount(
     let mounted = match rustix::mount::mount(&device, &target, format, flags, data) {
         Err(Errno::NODEV) => {
             // The kernel knows no such file system yet.
-            if let Err(failure) = cmd::run(cmd::MODPROBE, &[format.into()]) {
+            if let Err(failure) = module::load(format) {
                 log::warn!("{failure}");
             }
             rustix::mount::mount(&device, &target, format, flags, data)
