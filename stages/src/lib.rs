@@ -9,14 +9,17 @@
 //! | [`reading`] | from texts to configurations, with a record of which texts those were |
 //! | [`fetch`] | resources: from a URL to verified bytes |
 //! | [`state`] | what one stage leaves for the next |
+//! | [`observe`], [`execute`] | facts about a machine; carrying out plans |
 //! | [`host`] | the only code that touches the operating system |
 //! | [`firstboot`] | what the real root does once after a first boot |
 //! | [`logger`], [`report`] | the journal or standard output; `/run/fledge` |
 
+pub mod execute;
 pub mod fetch;
 pub mod firstboot;
 pub mod host;
 pub mod logger;
+pub mod observe;
 pub mod provider;
 pub mod reading;
 pub mod report;

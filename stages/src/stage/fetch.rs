@@ -106,7 +106,8 @@ fn fetch(
         }
     };
     refuse(config::validate(&user, &readings.sources), readings)?;
-    let state = State { sources: readings.sources.clone(), ..state::read(args)? };
+    let mut state = State::default();
+    state.sources = readings.sources.clone();
     let base = readings.read_base(surroundings, platform.id)?;
     let full: Config = config::merge(base, user.clone());
     // Before anything is written: half of what was asked for is worse than nothing.
@@ -140,7 +141,7 @@ fn acquire(fetcher: &Fetcher, args: &StageArgs, surroundings: &Surroundings, pla
 }
 
 /// When the operator's patience ends, if the command line says so.
-fn end(args: &StageArgs) -> Result<Option<Instant>, Failure> {
+pub(super) fn end(args: &StageArgs) -> Result<Option<Instant>, Failure> {
     const KEY: &str = "fledge.fetch.timeout";
     let Some(text) = args.cmdline.value(KEY) else { return Ok(None) };
     let limit = duration::parse(text).ok_or_else(|| {
