@@ -98,15 +98,15 @@ fn fetch(
     let fetcher = Fetcher::new(conditions, Settings { total, ..Settings::default() });
     let raw = acquire(&fetcher, args, surroundings, platform)?;
     log::info!("the configuration comes from {}", raw.name);
-    let user = match readings.read(&raw, SourceKind::User, false)? {
-        Some(config) => Renderer::new(fetcher, readings).render(config)?,
-        None => {
-            log::info!("{} has no configuration for this machine", raw.name);
-            config::empty()
-        }
+    let user = if let Some(config) = readings.read(&raw, SourceKind::User, false)? {
+        Renderer::new(fetcher, readings).render(config)?
+    } else {
+        log::info!("{} has no configuration for this machine", raw.name);
+        config::empty()
     };
     refuse(config::validate(&user, &readings.sources), readings)?;
-    let state = State { sources: readings.sources.clone(), ..state::read(args)? };
+    let mut state = State::default();
+    state.sources = readings.sources.clone();
     let base = readings.read_base(surroundings, platform.id)?;
     let full: Config = config::merge(base, user.clone());
     // Before anything is written: half of what was asked for is worse than nothing.

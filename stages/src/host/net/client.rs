@@ -25,6 +25,9 @@ use super::{Cancel, NetFiles, roots};
 /// As many as Go's and most other clients follow.
 pub(crate) const MAX_REDIRECTS: usize = 10;
 
+/// For what comes and half of it for what goes, twice for TLS; times as many as are fetched at once. Headers have to fit in.
+const BUFFER: usize = 32 << 10;
+
 /// The version of Ignition whose behaviour servers may count on: some choose by it which form of a config they send.
 pub const IGNITION_VERSION: &str = "2.26.0";
 
@@ -296,8 +299,9 @@ impl Session {
                 .max_redirects(0)
                 .max_redirects_will_error(false)
                 .proxy(None)
-                .input_buffer_size(64 << 10)
-                .output_buffer_size(32 << 10)
+                .max_response_header_size(BUFFER)
+                .input_buffer_size(BUFFER)
+                .output_buffer_size(BUFFER / 2)
                 .timeout_resolve(Some(pace.connect))
                 .timeout_connect(Some(pace.connect))
                 .timeout_send_request(Some(pace.connect))
