@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
 use fledge_core::cmdline::Cmdline;
+use fledge_core::config::Resource;
 use fledge_core::diag::Failure;
 use fledge_core::origin::SourceKind;
 use fledge_core::report::StageOutcome;
@@ -18,7 +19,7 @@ use fledge_stages::host::net::NetFiles;
 use fledge_stages::host::net::client::Pace;
 use fledge_stages::provider::Surroundings;
 use fledge_stages::run::{Journal, StageArgs};
-use fledge_stages::stage::fetch::run_in;
+use fledge_stages::stage::fetch::{fetcher_in, run_in};
 use fledge_stages::state;
 use fledge_tests::http::{Identity, Kind, Server};
 use tempfile::TempDir;
@@ -66,15 +67,19 @@ impl Bench {
         fs::write(path, text).unwrap();
     }
 
-    fn run(&self, offline: bool) -> Result<StageOutcome, Vec<Failure>> {
+    fn conditions(offline: bool) -> Conditions {
         let nowhere = PathBuf::from("/nonexistent");
         let first_wait = Duration::from_millis(20);
-        let conditions = Conditions {
+        Conditions {
             offline,
             end: None,
             pace: Pace { first_wait, longest_wait: first_wait * 2, few: 3, ..Pace::default() },
             files: NetFiles { resolv_conf: nowhere.clone(), bundles: vec![nowhere], ..NetFiles::default() },
-        };
+        }
+    }
+
+    fn run(&self, offline: bool) -> Result<StageOutcome, Vec<Failure>> {
+        let conditions = Self::conditions(offline);
         run_in(conditions, &self.args, &self.surroundings, &mut Journal::default())
     }
 
@@ -334,6 +339,11 @@ fn authorities_are_trusted_once_known_and_kept_in_the_cache() {
     assert_eq!((&kept.compression, kept.http_headers.len()), (&None, 0));
     let embedded = fledge_core::dataurl::decode(kept.source.as_deref().unwrap()).unwrap();
     assert_eq!(embedded, pem.as_bytes());
+
+    let (loaded, sources, _) = state::load_from(&bench.args, &bench.surroundings).unwrap();
+    let fetcher = fetcher_in(Bench::conditions(false), &loaded, &sources).unwrap();
+    let resource = Resource { source: Some(secure.url("/")), ..Resource::default() };
+    assert!(fetcher.to_buffer(&resource, 1000).is_ok(), "later stages trust it too");
 
     let untrusted = Bench::new(&config("/a", &merging(&[secure.url("/")]))).refused();
     assert!(untrusted.contains("no certificate authority is known"), "{untrusted}");

@@ -173,7 +173,7 @@ impl Session {
                 Attempt::Unusable(failure) => break Err(failure),
                 Attempt::Failed(cause) => cause,
             };
-            let next = Instant::now() + backoff.step(u16::from_ne_bytes(super::random()));
+            let next = next_attempt(backoff.step(u16::from_ne_bytes(super::random())), end);
             let use_in_it = match cause.retry() {
                 Retry::Always => true,
                 Retry::AFewTimes => attempts < self.client.pace.few,
@@ -330,6 +330,17 @@ fn uri(url: &Url) -> Result<http::Uri, String> {
         .path_and_query(url.request_target())
         .build()
         .map_err(|error| error.to_string())
+}
+
+/// When to try again after that wait: not so late that there is no time left for it.
+fn next_attempt(wait: Duration, end: Option<Instant>) -> Instant {
+    const ENOUGH: Duration = Duration::from_secs(1);
+    let now = Instant::now();
+    let next = now + wait;
+    match end.and_then(|end| end.checked_sub(ENOUGH)) {
+        Some(last_chance) if now < last_chance => next.min(last_chance),
+        _ => next,
+    }
 }
 
 fn last_words(cause: &Cause, attempts: u32, start: Instant, would_go_on: bool) -> String {

@@ -82,8 +82,13 @@ impl<'r> Renderer<'r> {
         Ok(merged)
     }
 
+    /// What fetches by the rules that hold now.
+    pub(super) fn into_fetcher(self) -> Fetcher {
+        self.fetcher
+    }
+
     /// Fetches by a configuration's own rules from now on.
-    fn follow(&mut self, config: &Config) -> Result<(), Stop> {
+    pub(super) fn follow(&mut self, config: &Config) -> Result<(), Stop> {
         let timeouts = &config.ignition.timeouts;
         let named = &config.ignition.security.tls.certificate_authorities;
         if !named.is_empty() {
