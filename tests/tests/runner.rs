@@ -9,6 +9,8 @@
 )]
 
 mod dependencies;
+mod fetch_contents;
+mod fetch_stage;
 mod http_client;
 
 #[test]
