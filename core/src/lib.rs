@@ -16,6 +16,7 @@ extern crate alloc;
 pub mod cmdline;
 pub mod diag;
 pub mod facts;
+pub mod generator;
 pub mod origin;
 pub mod report;
 pub mod secret;

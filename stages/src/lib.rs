@@ -10,6 +10,7 @@
 //! | [`logger`], [`report`] | the journal or standard output; `/run/fledge` |
 
 pub mod firstboot;
+pub mod generator;
 pub mod host;
 pub mod logger;
 pub mod report;
