@@ -6,13 +6,18 @@
 //! | [`run`] | one run of one stage: settings in, exit code and report out |
 //! | `stage` | the stages, one module each |
 //! | [`host`] | the only code that touches the operating system |
+//! | [`generator`] | which targets a boot runs, told to systemd |
+//! | [`ostree`] | around the stages on an OSTree system: the installed config, `/var` |
+//! | [`console`] | what a person at a console is told when the boot stopped |
 //! | [`firstboot`] | what the real root does once after a first boot |
 //! | [`logger`], [`report`] | the journal or standard output; `/run/fledge` |
 
+pub mod console;
 pub mod firstboot;
 pub mod generator;
 pub mod host;
 pub mod logger;
+pub mod ostree;
 pub mod report;
 pub mod run;
 pub mod stage;
