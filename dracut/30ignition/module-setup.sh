@@ -11,8 +11,8 @@ depends() {
     echo qemu systemd url-lib network
 }
 
-# The first target is the one that requires the unit.
-first_boot_unit() {
+# The first argument is the target that requires the unit.
+add_unit() {
     inst_simple "$moddir/$2" "$systemdsystemunitdir/$2"
     # A unit that isn't there must end the build, not the first boot.
     $SYSTEMCTL -q --root="$initdir" add-requires "$1" "$2" || exit 1
@@ -48,9 +48,10 @@ install() {
         inst_simple "$moddir/ignition-$target.target" "$systemdsystemunitdir/ignition-$target.target"
     done
     for stage in fetch-offline fetch kargs disks mount files; do
-        first_boot_unit ignition-complete.target "ignition-$stage.service"
+        add_unit ignition-complete.target "ignition-$stage.service"
     done
-    first_boot_unit ignition-diskful.target ignition-remount-sysroot.service
+    add_unit ignition-diskful.target ignition-remount-sysroot.service
+    add_unit initrd.target fledge-generator-check.service
 
     inst_simple "$moddir/pwquality.conf" /etc/security/pwquality.conf.d/ignition-luks.conf
     # Ours is for the initramfs alone, so it comes from here; OpenStack's config drive needs udev's.

@@ -26,7 +26,7 @@ depends() {
     fi
 }
 
-first_boot_unit() {
+add_unit() {
     inst_simple "$moddir/$1" "$systemdsystemunitdir/$1"
     $SYSTEMCTL -q --root="$initdir" add-requires ignition-complete.target "$1" || exit 1
 }
@@ -43,26 +43,26 @@ install() {
         systemd-tmpfiles
 
     for unit in fledge-user-config ignition-ostree-mount-var ignition-ostree-populate-var; do
-        first_boot_unit "$unit.service"
+        add_unit "$unit.service"
     done
     inst_simple "$moddir/fledge-failure.service" "$systemdsystemunitdir/fledge-failure.service"
     $SYSTEMCTL -q --root="$initdir" add-wants emergency.target fledge-failure.service || exit 1
 
     for name in coreos nestos; do
         also_known_as fledge-user-config.service "$name-ignition-setup-user.service"
-        if dracut_module_included "$name-network"; then
-            # A distribution's own way to start the network goes before ours.
-            return 0
-        fi
     done
-    install_network
+
+    # A distribution's own way to start the network goes before ours.
+    if ! dracut_module_included coreos-network && ! dracut_module_included nestos-network; then
+        install_network
+    fi
 }
 
 install_network() {
     local name unit
 
     inst_script "$moddir/start-network.sh" /usr/libexec/fledge/start-network
-    first_boot_unit fledge-network.service
+    add_unit fledge-network.service
     for name in coreos nestos; do
         also_known_as fledge-network.service "$name-enable-network.service"
     done
