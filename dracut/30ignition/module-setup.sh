@@ -64,9 +64,9 @@ installkernel() {
     # Hyper-V: the config in key-value pairs of the host.
     instmods hv_utils
     # Apple's hypervisor: the config over vsock.
-    instmods -c vsock vmw_vsock_virtio_transport_common vmw_vsock_virtio_transport
+    instmods vsock vmw_vsock_virtio_transport_common vmw_vsock_virtio_transport
     # NVIDIA BlueField: the config in the boot FIFO.
     if [[ ${DRACUT_ARCH:-$(uname -m)} == aarch64 ]]; then
-        instmods -c mlxbf_bootctl
+        instmods mlxbf_bootctl
     fi
 }

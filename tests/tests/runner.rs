@@ -9,6 +9,7 @@
 )]
 
 mod dependencies;
+mod dracut_modules;
 
 #[test]
 fn no_file_is_forgotten() {
