@@ -19,7 +19,9 @@ const RULE: &str = "============================================================
 pub fn boot_stopped(reason: Option<&str>, failed_units: &[String], again: bool) -> String {
     let reason = match reason.map(str::trim) {
         Some(reason) if !reason.is_empty() => reason.to_owned(),
-        _ if failed_units.is_empty() => "The first boot stopped; no unit failed and no reason was left.".into(),
+        _ if failed_units.is_empty() => {
+            "The first boot stopped, but no unit failed: most often a device that was waited for did not appear.".into()
+        }
         _ => format!("The first boot stopped because of: {}", failed_units.join(", ")),
     };
     let more = "More: journalctl -b shows every step, fledge report what was done so far.";
@@ -110,7 +112,7 @@ mod tests {
     fn without_a_reason_the_failed_units_are_named() {
         let units = ["sysroot.mount".into(), "ignition-disks.service".into()];
         assert!(boot_stopped(Some(" \n"), &units, true).contains("sysroot.mount, ignition-disks.service"));
-        assert!(boot_stopped(None, &[], false).contains("no unit failed"));
+        assert!(boot_stopped(None, &[], false).contains("a device that was waited for"));
     }
 
     #[test]

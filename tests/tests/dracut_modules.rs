@@ -264,7 +264,7 @@ fn each_row_says_what_becomes_of_it_and_what_replaces_it_exists() {
 }
 
 /// All that units here may say: systemd 249 knows each (`src/core/load-fragment-gperf.gperf.in`, `networkd-network-gperf.gperf`).
-const DIRECTIVES: [&str; 28] = [
+const DIRECTIVES: [&str; 29] = [
     "After",
     "Before",
     "ClientIdentifier",
@@ -291,6 +291,7 @@ const DIRECTIVES: [&str; 28] = [
     "TimeoutStartSec",
     "Type",
     "WantedBy",
+    "Wants",
     "What",
     "Where",
 ];

@@ -81,6 +81,9 @@ fn mount_boot(places: &Places) -> Result<Boot<'_>, Failure> {
             "check that the disk has a file system with the label \"boot\", and that the initramfs has its driver",
         )
     };
+    if !places.device.exists() {
+        return Err(failure("it did not appear".into()));
+    }
     fs::create_dir_all(&places.mount_point).map_err(|error| failure(error.to_string()))?;
     let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
     for kind in TYPES {
@@ -170,7 +173,7 @@ mod tests {
     fn a_missing_boot_file_system_stops_with_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
         let failure = copy(&Cmdline::parse("ostree=/x"), false, &places(directory.path())).unwrap_err();
-        assert!(failure.what.contains("no-such-device"), "{failure}");
+        assert!(failure.to_string().contains("no-such-device: it did not appear"), "{failure}");
         assert!(failure.remedy.is_some_and(|remedy| remedy.contains("label \"boot\"")));
     }
 
