@@ -36,6 +36,7 @@ install() {
         groupadd \
         groupdel \
         groupmod \
+        modprobe \
         setfiles \
         systemctl \
         udevadm \
