@@ -61,7 +61,7 @@ install() {
 install_network() {
     local name unit
 
-    inst_script "$moddir/start-network.sh" /usr/libexec/fledge/start-network
+    inst_script "$moddir/network.sh" /usr/libexec/fledge/network
     add_unit fledge-network.service
     for name in coreos nestos; do
         also_known_as fledge-network.service "$name-enable-network.service"
