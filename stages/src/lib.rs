@@ -5,6 +5,10 @@
 //! |---|---|
 //! | [`run`] | one run of one stage: settings in, exit code and report out |
 //! | `stage` | the stages, one module each |
+//! | [`provider`] | where each platform keeps the configuration |
+//! | [`reading`] | from texts to configurations, with a record of which texts those were |
+//! | [`fetch`] | resources: from a URL to verified bytes |
+//! | [`state`] | what one stage leaves for the next |
 //! | [`host`] | the only code that touches the operating system |
 //! | [`generator`] | which targets a boot runs, told to systemd |
 //! | [`ostree`] | around the stages on an OSTree system: the installed config, `/var` |
@@ -13,11 +17,15 @@
 //! | [`logger`], [`report`] | the journal or standard output; `/run/fledge` |
 
 pub mod console;
+pub mod fetch;
 pub mod firstboot;
 pub mod generator;
 pub mod host;
 pub mod logger;
 pub mod ostree;
+pub mod provider;
+pub mod reading;
 pub mod report;
 pub mod run;
 pub mod stage;
+pub mod state;

@@ -1,14 +1,75 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A real HTTP server on the loopback that gives prepared answers.
+//! An HTTP server for tests, with or without TLS, that can misbehave in every way that a handler can think of.
+//!
+//! One thread a connection; connections are kept open for further requests as HTTP/1.1 has it. Keys and certificates are made
+//! when a test asks for them.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What the server says to one path.
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// A request that the server has seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// `GET` and so on.
+    pub method: String,
+    /// Path and query, as sent.
+    pub path: String,
+    /// The request line and the headers, as sent.
+    pub head: String,
+    /// Headers, with names in small letters.
+    pub headers: BTreeMap<String, String>,
+    /// How many requests for this path came before this one.
+    pub earlier: usize,
+}
+
+/// A request and the way back to who made it.
+pub struct Exchange<'a> {
+    /// The request.
+    pub seen: Seen,
+    stream: &'a mut dyn Write,
+    close: bool,
+}
+
+impl Exchange<'_> {
+    /// A whole response.
+    ///
+    /// # Errors
+    /// The client went away.
+    pub fn reply(&mut self, status: u16, headers: &[(&str, &str)], body: &[u8]) -> io::Result<()> {
+        let mut head = format!("HTTP/1.1 {status} Whatever\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        self.raw(head.as_bytes())?;
+        self.raw(body)
+    }
+
+    /// Any bytes, as they are.
+    ///
+    /// # Errors
+    /// The client went away.
+    pub fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
+    }
+
+    /// Ends the connection when the handler returns.
+    pub fn close(&mut self) {
+        self.close = true;
+    }
+}
+
+type Handler = dyn Fn(&mut Exchange<'_>) -> io::Result<()> + Send + Sync;
+
+/// A prepared answer.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// A status line, headers and a body.
@@ -39,72 +100,230 @@ impl Answer {
     pub fn never() -> Self {
         Self::Never
     }
+
+    fn give(&self, exchange: &mut Exchange<'_>) -> io::Result<()> {
+        match self {
+            Self::Never => {
+                std::thread::sleep(Duration::from_secs(60));
+                Ok(())
+            }
+            Self::Response { status, headers, body } => {
+                let headers: Vec<_> = headers.iter().filter_map(|line| line.split_once(": ")).collect();
+                exchange.reply(*status, &headers, body)
+            }
+        }
+    }
 }
 
-/// A running server. It ends with the test program.
+/// A running server. It stops accepting connections when it is dropped.
 pub struct Server {
-    port: u16,
-    requests: Arc<Mutex<Vec<String>>>,
+    address: SocketAddr,
+    scheme: &'static str,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Server {
-    /// Starts a server that answers these paths, and 404 to all others.
+    /// Serves plain HTTP with these answers to these paths, and 404 to all others.
     ///
     /// # Panics
-    /// No port of the loopback can be had.
+    /// There is no port to be had.
     pub fn start<const N: usize>(answers: [(&str, Answer); N]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port of the loopback");
-        let port = listener.local_addr().expect("a bound port").port();
-        let answers: Arc<BTreeMap<String, Answer>> =
-            Arc::new(answers.into_iter().map(|(path, answer)| (path.to_owned(), answer)).collect());
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (answers, seen) = (Arc::clone(&answers), Arc::clone(&seen));
-                // A client that goes away is no concern of the server's.
-                thread::spawn(move || serve(stream, &answers, &seen));
-            }
-        });
-        Self { port, requests }
+        let answers = answers.map(|(path, answer)| (path.to_owned(), answer));
+        Self::http(move |exchange| {
+            let found = answers.iter().find(|(path, _)| *path == exchange.seen.path);
+            found.map_or(Answer::status(404), |(_, answer)| answer.clone()).give(exchange)
+        })
     }
 
-    /// The URL of a path.
+    /// Serves plain HTTP on a port of its own.
+    ///
+    /// # Panics
+    /// There is no port to be had.
+    pub fn http(handler: impl Fn(&mut Exchange<'_>) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self::listen(None, "127.0.0.1:0", Arc::new(handler))
+    }
+
+    /// Serves HTTPS on a port of its own.
+    ///
+    /// # Panics
+    /// There is no port to be had.
+    pub fn https(
+        identity: &Identity,
+        handler: impl Fn(&mut Exchange<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Some(identity.server_config()), "127.0.0.1:0", Arc::new(handler))
+    }
+
+    fn listen(tls: Option<Arc<ServerConfig>>, address: &str, handler: Arc<Handler>) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
+        let address = listener.local_addr().expect("the port");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (for_seen, for_stop, count) = (Arc::clone(&seen), Arc::clone(&stop), Arc::clone(&connections));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().filter_map(Result::ok) {
+                if for_stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                count.fetch_add(1, Ordering::Relaxed);
+                let (tls, handler, seen) = (tls.clone(), Arc::clone(&handler), Arc::clone(&for_seen));
+                // What goes wrong on a connection is what the test is about.
+                std::thread::spawn(move || drop(serve(stream, tls, &*handler, &seen)));
+            }
+        });
+        Self { address, scheme, seen, connections, stop }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of a path on it; the host is an address.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("{}://{}{path}", self.scheme, self.address)
+    }
+
+    /// How many connections were made so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// The heads of all requests so far, one text each.
-    ///
-    /// # Panics
-    /// A serving thread died.
     pub fn requests(&self) -> Vec<String> {
-        self.requests.lock().expect("no serving thread died").clone()
+        self.seen().into_iter().map(|seen| seen.head).collect()
+    }
+
+    /// All requests so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-fn serve(mut stream: TcpStream, answers: &BTreeMap<String, Answer>, seen: &Mutex<Vec<String>>) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes the thread that accepts.
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+trait Connection: Read + Write {}
+impl<T: Read + Write> Connection for T {}
+
+fn serve(
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    handler: &Handler,
+    seen: &Mutex<Vec<Seen>>,
+) -> io::Result<()> {
+    let stream: Box<dyn Connection> = match tls {
+        None => Box::new(stream),
+        Some(config) => {
+            let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+            Box::new(StreamOwned::new(connection, stream))
+        }
+    };
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read_request(&mut stream, seen)? {
+        let mut exchange = Exchange { seen: request, stream: stream.get_mut(), close: false };
+        handler(&mut exchange)?;
+        if exchange.close {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn read_request(stream: &mut impl BufRead, seen: &Mutex<Vec<Seen>>) -> io::Result<Option<Seen>> {
+    let mut first = String::new();
+    if stream.read_line(&mut first)? == 0 {
+        return Ok(None);
+    }
+    let mut words = first.split_ascii_whitespace().map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut headers = BTreeMap::new();
+    let mut head = first;
     loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).ok()? == 0 {
-                return None;
-            }
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        head.push_str(&line);
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let earlier = seen.iter().filter(|other| other.path == path).count();
+    let request = Seen { method, path, head, headers, earlier };
+    seen.push(request.clone());
+    Ok(Some(request))
+}
+
+/// What a server's certificate is to be like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Issued by an authority of its own, and good.
+    Good,
+    /// As good, but its time is over.
+    Expired,
+    /// As good, but its time is to come.
+    NotYetValid,
+    /// Its own issuer, calling itself an authority, as `openssl req -x509` makes them.
+    SelfSigned,
+}
+
+/// A server's key and certificate, and the certificate of who issued it.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: Vec<u8>,
+    authority: String,
+}
+
+impl Identity {
+    /// Makes one for the host names or addresses.
+    ///
+    /// # Errors
+    /// A name can't stand in a certificate.
+    pub fn new(kind: Kind, names: &[&str]) -> Result<Self, rcgen::Error> {
+        use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+        match kind {
+            Kind::Good => {}
+            Kind::Expired => params.not_after = date_time_ymd(2001, 1, 1),
+            Kind::NotYetValid => params.not_before = date_time_ymd(3000, 1, 1),
+            Kind::SelfSigned => params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
         }
-        let path = head.split(' ').nth(1)?.to_owned();
-        seen.lock().ok()?.push(head);
-        match answers.get(&path).cloned().unwrap_or(Answer::status(404)) {
-            Answer::Never => thread::sleep(Duration::from_secs(60)),
-            Answer::Response { status, headers, body } => {
-                let mut head = format!("HTTP/1.1 {status} Prepared\r\nContent-Length: {}\r\n", body.len());
-                for line in headers {
-                    head.push_str(&line);
-                    head.push_str("\r\n");
-                }
-                head.push_str("\r\n");
-                stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).ok()?;
-            }
+        let key = KeyPair::generate()?;
+        if kind == Kind::SelfSigned {
+            let own = params.self_signed(&key)?;
+            return Ok(Self { chain: vec![own.der().clone()], key: key.serialize_der(), authority: own.pem() });
         }
+        let mut authority = CertificateParams::new(Vec::new())?;
+        authority.distinguished_name.push(DnType::CommonName, "an authority for tests");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate()?;
+        let authority_pem = authority.self_signed(&authority_key)?.pem();
+        let own = params.signed_by(&key, &Issuer::new(authority, authority_key))?;
+        Ok(Self { chain: vec![own.der().clone()], key: key.serialize_der(), authority: authority_pem })
+    }
+
+    /// The certificate to trust, as PEM.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    fn server_config(&self) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()));
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring's versions")
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), key)
+            .expect("a key and its certificate");
+        Arc::new(config)
     }
 }

@@ -10,6 +10,7 @@
 
 mod dependencies;
 mod dracut_modules;
+mod http_client;
 
 #[test]
 fn no_file_is_forgotten() {

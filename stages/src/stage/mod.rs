@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The stages of a first boot, one module each.
 
+pub mod fetch;
+
 use fledge_core::diag::Failure;
 use fledge_core::report::StageOutcome;
 use fledge_core::stage::Stage;
@@ -11,6 +13,10 @@ use crate::run::{Journal, StageArgs};
 ///
 /// # Errors
 /// Why it stopped.
-pub fn run(stage: Stage, _args: &StageArgs, _journal: &mut Journal) -> Result<StageOutcome, Vec<Failure>> {
-    Err(vec![Failure::new(format!("running the stage {stage}"), "it is not built yet")])
+pub fn run(stage: Stage, args: &StageArgs, journal: &mut Journal) -> Result<StageOutcome, Vec<Failure>> {
+    match stage {
+        Stage::FetchOffline => fetch::run(true, args, journal),
+        Stage::Fetch => fetch::run(false, args, journal),
+        _ => Err(vec![Failure::new(format!("running the stage {stage}"), "it is not built yet")]),
+    }
 }

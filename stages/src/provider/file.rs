@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The platform `file`: for trying things out.
+
+use std::fs;
+
+use fledge_core::diag::Failure;
+
+use super::{Raw, Surroundings};
+
+/// Reads the file. It must be there, but may be empty.
+pub(super) fn ask(surroundings: &Surroundings) -> Result<Raw, Failure> {
+    let path = &surroundings.config_file;
+    let name = path.display().to_string();
+    let text = fs::read(path).map_err(|error| {
+        Failure::new(format!("reading the configuration {name}"), error.to_string())
+            .remedy("put it there, or name another file by IGNITION_CONFIG_FILE")
+    })?;
+    Ok(Raw { name, text })
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where configurations come from.
+//!
+//! The operator's is the first of: the kernel command line ([`cmdline`]), `user.ign` ([`system`]), the platform. The
+//! distribution's are always merged in: `base.d` and `base.platform.d` ([`system`]).
+//!
+//! A platform is one row of [`PLATFORMS`] and one module with a function that says what text the platform holds. To add one, write
+//! that function, pure where it reads what the platform answers, give it tests with recorded answers, and add the row.
+
+pub mod cmdline;
+mod file;
+mod qemu;
+pub mod system;
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use fledge_core::diag::{Failure, Place};
+
+use crate::host::module;
+
+/// No configuration is longer. It bounds the memory that a wrong URL or device can cost.
+pub const LIMIT: u64 = 64 << 20;
+
+/// A configuration as it was found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Raw {
+    /// How a person would name it, without secrets.
+    pub name: String,
+    /// Its text. A platform that holds nothing for this machine gives none.
+    pub text: Vec<u8>,
+}
+
+/// A platform.
+#[derive(Clone, Copy, Debug)]
+pub struct Platform {
+    /// Its id on the kernel command line, `ignition.platform.id=`.
+    pub id: &'static str,
+    /// Where it keeps the configuration, in a few words.
+    pub keeps: &'static str,
+    /// Whether asking takes a network.
+    pub needs_network: bool,
+    /// Kernel modules that asking takes.
+    pub modules: &'static [&'static str],
+    /// Asks it.
+    pub ask: fn(&Surroundings) -> Result<Raw, Failure>,
+}
+
+/// All platforms of this build.
+pub const PLATFORMS: &[Platform] = &[
+    Platform {
+        id: "file",
+        keeps: "the file config.ign, or the one that IGNITION_CONFIG_FILE names",
+        needs_network: false,
+        modules: &[],
+        ask: file::ask,
+    },
+    Platform {
+        id: "metal",
+        keeps: "nothing: the kernel command line or user.ign has it",
+        needs_network: false,
+        modules: &[],
+        ask: |_| Ok(Raw { name: "metal".into(), text: Vec::new() }),
+    },
+    Platform {
+        id: "qemu",
+        keeps: "QEMU's firmware device, as opt/com.coreos/config",
+        needs_network: false,
+        modules: &[qemu::MODULE],
+        ask: qemu::ask,
+    },
+];
+
+/// Platforms that Ignition knows and this build doesn't yet.
+pub const LATER: &[&str] = &[
+    "akamai",
+    "aliyun",
+    "applehv",
+    "aws",
+    "azure",
+    "azurestack",
+    "brightbox",
+    "cloudstack",
+    "digitalocean",
+    "exoscale",
+    "gcp",
+    "hetzner",
+    "hyperv",
+    "ibmcloud",
+    "kubevirt",
+    "nutanix",
+    "nvidiabluefield",
+    "openstack",
+    "oraclecloud",
+    "packet",
+    "powervs",
+    "proxmoxve",
+    "scaleway",
+    "upcloud",
+    "virtualbox",
+    "vmware",
+    "vultr",
+    "zvm",
+];
+
+/// Finds a platform.
+///
+/// # Errors
+/// There is none of that id, or none yet.
+pub fn platform(id: &str) -> Result<&'static Platform, Failure> {
+    if let Some(platform) = PLATFORMS.iter().find(|platform| platform.id == id) {
+        return Ok(platform);
+    }
+    let known: Vec<_> = PLATFORMS.iter().map(|platform| platform.id).collect();
+    let why = if LATER.contains(&id) {
+        "support for it comes with a later build".to_owned()
+    } else {
+        format!("no such platform is known; those of later builds are {}", LATER.join(", "))
+    };
+    Err(Failure::new(format!("finding the platform {id:?}"), why)
+        .at(Place {
+            source: "the kernel command line or --platform".into(),
+            path: "ignition.platform.id".into(),
+            position: None,
+        })
+        .remedy(format!("set ignition.platform.id to one of {}", known.join(", "))))
+}
+
+/// Where providers look, so that tests can show them other places.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The directories of `user.ign`, `base.d` and `base.platform.d`, highest first.
+    pub config_dirs: [PathBuf; 3],
+    /// The file of the platform `file`.
+    pub config_file: PathBuf,
+    /// The top of the firmware device's files.
+    pub fw_cfg: PathBuf,
+    /// How kernel modules are loaded.
+    pub load_module: fn(&str) -> Result<(), Failure>,
+}
+
+impl Surroundings {
+    /// Those of this machine. Like Ignition, it takes an empty variable for none.
+    pub fn from_environment() -> Self {
+        let variable = |name: &str, default: &str| {
+            let value = std::env::var_os(name).filter(|value| !value.is_empty());
+            value.map_or_else(|| default.into(), PathBuf::from)
+        };
+        Self {
+            config_dirs: [
+                variable("IGNITION_SYSTEM_RUNTIME_CONFIG_DIR", "/run/ignition"),
+                variable("IGNITION_SYSTEM_LOCAL_CONFIG_DIR", "/etc/ignition"),
+                variable("IGNITION_SYSTEM_CONFIG_DIR", "/usr/lib/ignition"),
+            ],
+            config_file: variable("IGNITION_CONFIG_FILE", "config.ign"),
+            fw_cfg: "/sys/firmware/qemu_fw_cfg".into(),
+            load_module: module::load,
+        }
+    }
+}
+
+/// Decompresses a configuration that is gzip data, by the first two bytes of such (RFC 1952, section 2.3.1).
+///
+/// # Errors
+/// The data is damaged, or too long.
+pub fn decompress(raw: Raw) -> Result<Raw, Failure> {
+    if !raw.text.starts_with(&[0x1f, 0x8b]) {
+        return Ok(raw);
+    }
+    let failed = |why: String| Failure::new(format!("decompressing the configuration {}", raw.name), why);
+    let mut text = Vec::new();
+    flate2::read::MultiGzDecoder::new(raw.text.as_slice())
+        .take(LIMIT + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| failed(format!("the gzip data is damaged: {error}")))?;
+    if text.len() as u64 > LIMIT {
+        return Err(failed(format!("it is over {} MiB long", LIMIT >> 20)));
+    }
+    Ok(Raw { text, ..raw })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_tells_what_it_lacks() {
+        let ids: Vec<_> = PLATFORMS.iter().map(|platform| platform.id).collect();
+        assert!(ids.is_sorted() && LATER.is_sorted());
+        assert!(!LATER.iter().any(|later| ids.contains(later)));
+        assert_eq!(platform("qemu").unwrap().id, "qemu");
+        let text = platform("aws").unwrap_err().to_string();
+        assert!(text.contains("later build") && text.contains("file, metal, qemu"), "{text}");
+        let text = platform("../../etc").unwrap_err().to_string();
+        assert!(text.contains("no such platform") && text.contains("openstack"), "{text}");
+    }
+
+    #[test]
+    fn compressed_configurations_are_read() {
+        let raw = |text: &[u8]| Raw { name: "test".into(), text: text.to_vec() };
+        let packed = crate::fetch::gzip_for_tests(b"{}");
+        assert_eq!(decompress(raw(&packed)).unwrap().text, b"{}");
+        assert_eq!(decompress(raw(b"{}")).unwrap().text, b"{}");
+        assert_eq!(decompress(raw(b"")).unwrap().text, b"");
+        assert!(decompress(raw(&packed[..packed.len() - 1])).unwrap_err().why.contains("damaged"));
+    }
+}

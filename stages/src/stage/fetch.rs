@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The stages `fetch-offline` and `fetch`: from wherever the operator's configuration stands to the cache.
+//!
+//! acquire, parse, render (`config.replace`, `config.merge`), certificate authorities into data URLs, validate, refuse what
+//! this build can't do, cache. Offline, all of it is tried without a network. If that can't be done, the flag file asks for one and
+//! `fetch` starts over; if only files need it, it is asked for, but the cache is written already.
+
+mod authorities;
+mod duration;
+mod render;
+
+use std::time::Instant;
+
+use fledge_core::config::{self, Config};
+use fledge_core::diag::{Diagnostic, Failure};
+use fledge_core::network;
+use fledge_core::origin::SourceKind;
+use fledge_core::report::StageOutcome;
+use fledge_core::state::State;
+
+use crate::fetch::{Conditions, Error, Fetcher};
+use crate::host::atomic;
+use crate::host::net::Settings;
+use crate::provider::{self, LIMIT, Platform, Raw, Surroundings, cmdline, decompress, system};
+use crate::reading::Readings;
+use crate::run::{Journal, StageArgs};
+use crate::state;
+use render::Renderer;
+
+/// Why the configuration could not be had.
+#[derive(Debug)]
+enum Stop {
+    /// It, or something that it refers to, needs a network: what.
+    NeedNet(String),
+    /// It can't be had, or is refused.
+    Failed(Vec<Failure>),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(vec![failure])
+    }
+}
+
+impl From<Vec<Failure>> for Stop {
+    fn from(failures: Vec<Failure>) -> Self {
+        Self::Failed(failures)
+    }
+}
+
+/// Runs `fetch-offline` or `fetch`.
+///
+/// # Errors
+/// Why there is no configuration, or what is wrong with it.
+pub fn run(offline: bool, args: &StageArgs, journal: &mut Journal) -> Result<StageOutcome, Vec<Failure>> {
+    let conditions = Conditions { offline, end: end(args).map_err(|failure| vec![failure])?, ..Conditions::default() };
+    run_in(conditions, args, &Surroundings::from_environment(), journal)
+}
+
+/// [`run`], for other conditions and surroundings than the machine's.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_in(
+    conditions: Conditions,
+    args: &StageArgs,
+    surroundings: &Surroundings,
+    journal: &mut Journal,
+) -> Result<StageOutcome, Vec<Failure>> {
+    let offline = conditions.offline;
+    let mut readings = Readings::default();
+    let result = provider::platform(&args.platform)
+        .map_err(Stop::from)
+        .and_then(|platform| fetch(conditions, args, surroundings, platform, &mut readings));
+    journal.remarks.append(&mut readings.remarks);
+    journal.sources = Some(readings.sources);
+    let (needs, outcome) = match result {
+        Ok(needs) if !offline || needs.is_empty() => return Ok(StageOutcome::Done),
+        Ok(needs) => (needs.join(", "), StageOutcome::Done),
+        Err(Stop::NeedNet(what)) => (what, StageOutcome::NeedsNetwork),
+        Err(Stop::Failed(failures)) => return Err(failures),
+    };
+    log::info!("a network is needed for {needs}");
+    ask_for_network(args).map_err(|failure| vec![failure])?;
+    Ok(outcome)
+}
+
+/// Fetches and caches; returns what needs a network later.
+fn fetch(
+    conditions: Conditions,
+    args: &StageArgs,
+    surroundings: &Surroundings,
+    platform: &Platform,
+    readings: &mut Readings,
+) -> Result<Vec<String>, Stop> {
+    // As Ignition has it: until a configuration says otherwise, the flag bounds each request.
+    let total = Some(args.fetch_timeout).filter(|timeout| !timeout.is_zero());
+    let fetcher = Fetcher::new(conditions, Settings { total, ..Settings::default() });
+    let raw = acquire(&fetcher, args, surroundings, platform)?;
+    log::info!("the configuration comes from {}", raw.name);
+    let user = match readings.read(&raw, SourceKind::User, false)? {
+        Some(config) => Renderer::new(fetcher, readings).render(config)?,
+        None => {
+            log::info!("{} has no configuration for this machine", raw.name);
+            config::empty()
+        }
+    };
+    refuse(config::validate(&user, &readings.sources), readings)?;
+    let state = State { sources: readings.sources.clone(), ..state::read(args)? };
+    let base = readings.read_base(surroundings, platform.id)?;
+    let full: Config = config::merge(base, user.clone());
+    // Before anything is written: half of what was asked for is worse than nothing.
+    refuse(config::unsupported(&full, &readings.sources), readings)?;
+    state::write_cache(args, &user, state)?;
+    Ok(network::needs(&full))
+}
+
+fn refuse(found: Vec<Diagnostic>, readings: &mut Readings) -> Result<(), Stop> {
+    let refused = readings.sort_out(found, "checking the configuration");
+    if refused.is_empty() { Ok(()) } else { Err(refused.into()) }
+}
+
+/// The operator's configuration: from the command line, `user.ign`, or the platform.
+fn acquire(fetcher: &Fetcher, args: &StageArgs, surroundings: &Surroundings, platform: &Platform) -> Result<Raw, Stop> {
+    let raw = if let Some(resource) = cmdline::resource(&args.cmdline)? {
+        let name = fledge_core::url::redact(resource.source.as_deref().unwrap_or_default());
+        let text = fetcher.to_buffer(&resource, LIMIT).map_err(|error| match error {
+            Error::NeedNet(what) => Stop::NeedNet(format!("the configuration {what}")),
+            Error::Failed(failure) => Stop::from(failure.at(cmdline::place("ignition.config.url"))),
+        })?;
+        Raw { name, text }
+    } else if let Some(raw) = system::user(surroundings)? {
+        raw
+    } else if platform.needs_network && fetcher.is_offline() {
+        return Err(Stop::NeedNet(format!("asking the platform {}", platform.id)));
+    } else {
+        (platform.ask)(surroundings)?
+    };
+    Ok(decompress(raw)?)
+}
+
+/// When the operator's patience ends, if the command line says so.
+fn end(args: &StageArgs) -> Result<Option<Instant>, Failure> {
+    const KEY: &str = "fledge.fetch.timeout";
+    let Some(text) = args.cmdline.value(KEY) else { return Ok(None) };
+    let limit = duration::parse(text).ok_or_else(|| {
+        Failure::new("reading the time limit for fetching", format!("{text:?} is no duration"))
+            .at(cmdline::place(KEY))
+            .remedy("write seconds, or a number with s, m or h: 90, 90s, 5m, 1h30m")
+    })?;
+    Ok(Instant::now().checked_add(limit))
+}
+
+fn ask_for_network(args: &StageArgs) -> Result<(), Failure> {
+    atomic::write(&args.neednet, 0o644, b"").map_err(|error| {
+        Failure::new(format!("asking for a network by the file {}", args.neednet.display()), error.to_string())
+    })
+}

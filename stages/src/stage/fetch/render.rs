@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `ignition.config.replace` and `ignition.config.merge`: from the first configuration to the one that counts.
+//!
+//! As in Ignition, what a configuration says about fetching (timeouts, certificate authorities) holds from the moment it has been
+//! read, for all that is fetched after it; authorities are kept until another configuration names some.
+
+use fledge_core::config::{self, Config, Resource};
+use fledge_core::diag::{Failure, Place};
+use fledge_core::network;
+use fledge_core::origin::SourceKind;
+use fledge_core::url;
+use rustls::pki_types::CertificateDer;
+
+use super::Stop;
+use super::authorities::Authorities;
+use crate::fetch::{Error, Fetcher, settings};
+use crate::provider::{LIMIT, Raw};
+use crate::reading::Readings;
+
+/// Configurations that refer to each other deeper than that go in a circle, by all experience.
+const DEPTH: usize = 32;
+/// All references of one machine together.
+const REFERENCES: usize = 256;
+
+/// Resolves references.
+pub(super) struct Renderer<'r> {
+    fetcher: Fetcher,
+    readings: &'r mut Readings,
+    authorities: Authorities,
+    trusted: Vec<CertificateDer<'static>>,
+    /// The references that lead to where we are.
+    chain: Vec<String>,
+    references: usize,
+}
+
+const MERGE: &str = "$.ignition.config.merge";
+const REPLACE: &str = "$.ignition.config.replace";
+const AUTHORITIES: &str = "$.ignition.security.tls.certificateAuthorities";
+
+impl<'r> Renderer<'r> {
+    pub(super) fn new(fetcher: Fetcher, readings: &'r mut Readings) -> Self {
+        Self {
+            fetcher,
+            readings,
+            authorities: Authorities::default(),
+            trusted: Vec::new(),
+            chain: Vec::new(),
+            references: 0,
+        }
+    }
+
+    /// The configuration with all that it refers to, and its certificate authorities in it.
+    pub(super) fn render(mut self, config: Config) -> Result<Config, Stop> {
+        self.follow(&config)?;
+        let mut rendered = self.resolve(config)?;
+        // What merging brought together is fetched now, if it wasn't before.
+        self.follow(&rendered)?;
+        self.authorities.embed(&mut rendered.ignition.security.tls.certificate_authorities);
+        Ok(rendered)
+    }
+
+    fn resolve(&mut self, config: Config) -> Result<Config, Stop> {
+        let references = &config.ignition.config;
+        if references.replace.source.is_some() {
+            let place = self.place(&references.replace, REPLACE);
+            let new = self.fetch(&references.replace, place)?;
+            self.follow(&new)?;
+            let rendered = self.resolve(new);
+            self.chain.pop();
+            return rendered;
+        }
+        let merges = references.merge.clone();
+        let mut merged = config;
+        for reference in &merges {
+            let place = self.place(reference, MERGE);
+            let new = self.fetch(reference, place)?;
+            self.follow(&config::merge(merged.clone(), new.clone()))?;
+            let rendered = self.resolve(new)?;
+            self.chain.pop();
+            merged = config::merge(merged, rendered);
+        }
+        Ok(merged)
+    }
+
+    /// Fetches by a configuration's own rules from now on.
+    fn follow(&mut self, config: &Config) -> Result<(), Stop> {
+        let timeouts = &config.ignition.timeouts;
+        let named = &config.ignition.security.tls.certificate_authorities;
+        if !named.is_empty() {
+            let fetcher = self.fetcher.with(settings(timeouts, self.trusted.clone()));
+            let sources = &self.readings.sources;
+            let place = |resource: &Resource| sources.place(resource.origin, AUTHORITIES);
+            self.trusted = self.authorities.certificates(&fetcher, named, &place)?;
+        }
+        self.fetcher = self.fetcher.with(settings(timeouts, self.trusted.clone()));
+        Ok(())
+    }
+
+    /// Where a reference was written.
+    fn place(&self, reference: &Resource, section: &str) -> Option<Place> {
+        let mut place = self.readings.sources.place(reference.origin, section)?;
+        if section == REPLACE {
+            // It is no list.
+            place.path = REPLACE.into();
+        }
+        Some(place)
+    }
+
+    /// Fetches a configuration that another one refers to. The caller pops the chain when it has gone through all below it.
+    fn fetch(&mut self, reference: &Resource, place: Option<Place>) -> Result<Config, Stop> {
+        let located = |failure: Failure| match &place {
+            Some(place) => failure.at(place.clone()),
+            None => failure,
+        };
+        let source = reference.source.clone().unwrap_or_default();
+        self.enter(source.clone()).map_err(|failure| Stop::from(located(failure)))?;
+        let text = self.fetcher.to_buffer(reference, LIMIT).map_err(|error| match error {
+            Error::NeedNet(what) => Stop::NeedNet(format!("the configuration {what}")),
+            Error::Failed(failure) => located(failure).into(),
+        })?;
+        let name = match (&place, network::is_remote(&source)) {
+            // Its length says little; where it stands says it all.
+            (Some(place), false) => format!("the data URL of {place}"),
+            _ => url::redact(&source),
+        };
+        log::info!("read the referenced configuration {name}");
+        match self.readings.read(&Raw { name: name.clone(), text }, SourceKind::User, true)? {
+            Some(config) => Ok(config),
+            None => Err(located(
+                Failure::new(format!("reading the configuration {name}"), "it is empty")
+                    .remedy("put a configuration there, or remove the reference"),
+            )
+            .into()),
+        }
+    }
+
+    fn enter(&mut self, source: String) -> Result<(), Failure> {
+        self.references += 1;
+        let first = self.chain.iter().position(|earlier| *earlier == source);
+        self.chain.push(source);
+        let what = "following references between configurations";
+        if self.chain.len() > DEPTH {
+            let shown =
+                |chain: &[String]| chain.iter().map(|source| url::redact(source)).collect::<Vec<_>>().join(" -> ");
+            let why = match first {
+                // The last two say it all: the rest of the chain repeats them.
+                Some(_) => {
+                    let circle = self.chain.iter().position(|earlier| Some(earlier) == self.chain.last()).unwrap_or(0);
+                    let length =
+                        self.chain.iter().skip(circle + 1).position(|later| Some(later) == self.chain.get(circle));
+                    let end = circle + length.unwrap_or(0) + 2;
+                    format!("they go in a circle: {}", shown(self.chain.get(circle..end).unwrap_or_default()))
+                }
+                None => format!("they are more than {DEPTH} levels deep"),
+            };
+            return Err(Failure::new(what, why).remedy("break the circle, or make the chain shorter"));
+        }
+        if self.references > REFERENCES {
+            return Err(
+                Failure::new(what, format!("there are more than {REFERENCES}")).remedy("merge some of them beforehand")
+            );
+        }
+        Ok(())
+    }
+}

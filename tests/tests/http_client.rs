@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The HTTP client against servers that misbehave.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fledge_core::diag::Failure;
+use fledge_core::url::Url;
+use fledge_stages::host::net::client::Pace;
+use fledge_stages::host::net::{Client, NetFiles, Request, Session, Settings, roots};
+use fledge_tests::http::{Exchange, Identity, Kind, Server};
+
+/// Patience for a test: everything ten to fifty times as fast.
+fn pace() -> Pace {
+    Pace {
+        first_wait: Duration::from_millis(20),
+        longest_wait: Duration::from_millis(100),
+        connect: Duration::from_secs(5),
+        stall: Duration::from_millis(500),
+        few: 3,
+    }
+}
+
+/// No file of the host that the tests run on.
+fn no_files() -> NetFiles {
+    let nowhere = PathBuf::from("/nonexistent");
+    NetFiles { resolv_conf: nowhere.clone(), hosts: nowhere.clone(), bundles: vec![nowhere], ..NetFiles::default() }
+}
+
+fn session(settings: Settings) -> Session {
+    Arc::new(Client::new(settings, pace(), no_files(), None)).session()
+}
+
+fn get(session: &Session, url: &str) -> Result<String, Failure> {
+    get_with(session, url, &[])
+}
+
+fn get_with(session: &Session, url: &str, headers: &[(String, String)]) -> Result<String, Failure> {
+    session.get(&Request { url: &Url::parse(url).unwrap(), headers }, &mut |body: &mut dyn Read| {
+        let mut text = String::new();
+        body.read_to_string(&mut text).map_err(|error| Failure::new("reading", error.to_string()))?;
+        Ok(text)
+    })
+}
+
+fn why(result: Result<String, Failure>) -> String {
+    let failure = result.unwrap_err();
+    assert!(failure.remedy.is_some(), "{failure}");
+    failure.why
+}
+
+fn total(milliseconds: u64) -> Settings {
+    Settings { total: Some(Duration::from_millis(milliseconds)), ..Settings::default() }
+}
+
+#[test]
+fn a_request_carries_what_servers_of_ignition_know() {
+    let server = Server::http(|exchange| exchange.reply(200, &[], b"hello"));
+    let session = session(Settings::default());
+    assert_eq!(get(&session, &server.url("/a b?c=d#e")).unwrap(), "hello");
+    let authority = server.address().to_string();
+    let url = format!("http://me:secret@{authority}/");
+    let own = [("X-Token", "1"), ("x-token", "2"), ("Accept", "text/plain"), ("Host", "elsewhere")];
+    let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(get_with(&session, &url, &own).unwrap(), "hello");
+    let [first, second] = &server.seen()[..] else { panic!("{:?}", server.seen()) };
+    assert_eq!((first.method.as_str(), first.path.as_str()), ("GET", "/a%20b?c=d"));
+    assert_eq!(first.headers["host"], authority);
+    assert_eq!(first.headers["accept-encoding"], "identity");
+    assert_eq!(first.headers["accept"], "application/vnd.coreos.ignition+json;version=3.6.0, */*;q=0.1");
+    assert!(first.headers["user-agent"].starts_with("Ignition/2."), "{first:?}");
+    assert_eq!(first.headers.len(), 4, "{first:?}");
+    assert_eq!(second.headers["x-token"], "2", "the last of one name counts");
+    assert_eq!(second.headers["accept"], "text/plain");
+    assert_eq!(second.headers["host"], authority);
+    assert_eq!(second.headers["authorization"], "Basic bWU6c2VjcmV0");
+}
+
+#[test]
+fn a_missing_file_is_final_and_secrets_are_not_told() {
+    let server = Server::http(|exchange| exchange.reply(404, &[], b"no"));
+    let url = server.url("/x?token=hidden").replace("http://", "http://me:secret@");
+    let failure = get(&session(Settings::default()), &url).unwrap_err();
+    assert_eq!(failure.why, "the server answered 404 Not Found");
+    assert_eq!(server.seen().len(), 1);
+    let text = failure.to_string();
+    assert!(text.contains(&server.url("/x")) && !text.contains("hidden") && !text.contains("secret"), "{text}");
+}
+
+#[test]
+fn a_server_that_is_not_ready_yet_is_asked_again() {
+    for status in [500, 503, 429] {
+        let server = Server::http(move |exchange| match exchange.seen.earlier {
+            0..3 => exchange.reply(status, &[], b"later"),
+            _ => exchange.reply(200, &[], b"hello"),
+        });
+        assert_eq!(get(&session(Settings::default()), &server.url("/")).unwrap(), "hello");
+        assert_eq!(server.seen().len(), 4, "{status}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_yet_is_asked_again() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let start = Instant::now();
+    let text = why(get(&session(total(600)), &format!("http://{port}/")));
+    assert!(text.starts_with("connection refused; gave up after "), "{text}");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() > Duration::from_millis(400), "{:?}", start.elapsed());
+}
+
+#[test]
+fn redirects_are_followed_without_the_headers_of_the_configuration() {
+    let server = Server::http(|exchange| match exchange.seen.path.as_str() {
+        "/a/start" => exchange.reply(302, &[("Location", "../b?x")], b"over there"),
+        "/b?x" => exchange.reply(
+            308,
+            &[("Location", "//{HOST}/c".replace("{HOST}", &exchange.seen.headers["host"]).as_str())],
+            b"",
+        ),
+        _ => exchange.reply(200, &[], b"hello"),
+    });
+    let headers =
+        [("Authorization".to_owned(), "Bearer hidden".to_owned()), ("User-Agent".to_owned(), "me".to_owned())];
+    assert_eq!(get_with(&session(Settings::default()), &server.url("/a/start"), &headers).unwrap(), "hello");
+    let seen = server.seen();
+    assert_eq!(seen.iter().map(|seen| seen.path.as_str()).collect::<Vec<_>>(), ["/a/start", "/b?x", "/c"]);
+    assert_eq!(seen[0].headers["authorization"], "Bearer hidden");
+    for seen in &seen[1..] {
+        assert!(!seen.headers.contains_key("authorization"), "{seen:?}");
+        assert!(seen.headers["user-agent"].starts_with("Ignition/"), "{seen:?}");
+        assert_eq!(seen.headers["accept-encoding"], "identity", "{seen:?}");
+    }
+}
+
+#[test]
+fn redirects_that_lead_nowhere_end() {
+    let server = Server::http(|exchange| match exchange.seen.path.as_str() {
+        "/loop" => exchange.reply(301, &[("Location", "/loop")], b""),
+        "/file" => exchange.reply(301, &[("Location", "file:///etc/shadow")], b""),
+        _ => exchange.reply(301, &[], b"without a location"),
+    });
+    let session = session(Settings::default());
+    assert_eq!(why(get(&session, &server.url("/loop"))), "more than 10 redirects");
+    assert_eq!(server.seen().len(), 11);
+    let text = why(get(&session, &server.url("/file")));
+    assert!(text.starts_with("a redirect can't be followed: "), "{text}");
+    assert_eq!(why(get(&session, &server.url("/"))), "the server answered 301 Moved Permanently");
+}
+
+#[test]
+fn headers_that_are_slow_are_asked_for_again() {
+    let settings = Settings { headers: Some(Duration::from_millis(300)), ..Settings::default() };
+    let server = Server::http(|exchange| {
+        if exchange.seen.earlier < 2 {
+            std::thread::sleep(Duration::from_millis(700));
+        }
+        exchange.reply(200, &[], b"hello")
+    });
+    assert_eq!(get(&session(settings), &server.url("/")).unwrap(), "hello");
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[test]
+fn a_server_that_never_answers_costs_no_more_than_allowed() {
+    let server = Server::http(|_| {
+        std::thread::sleep(Duration::from_secs(30));
+        Ok(())
+    });
+    let start = Instant::now();
+    let text = why(get(&session(total(1000)), &server.url("/")));
+    assert!(text.starts_with("timed out: the server sent no response headers within 1 s"), "{text}");
+    assert!((1000..2500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    let start = Instant::now();
+    let settings = Settings { headers: Some(Duration::from_millis(200)), ..total(1000) };
+    let text = why(get(&session(settings), &server.url("/")));
+    assert!(text.starts_with("timed out: the server sent no response headers within 0.2 s; gave up after "), "{text}");
+    assert!(start.elapsed() < Duration::from_millis(2500), "{:?}", start.elapsed());
+}
+
+fn half_a_body(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
+    exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+}
+
+#[test]
+fn a_body_that_stalls_is_asked_for_again_a_few_times() {
+    let server = Server::http(|exchange| {
+        if exchange.seen.path == "/good" && exchange.seen.earlier > 0 {
+            return exchange.reply(200, &[], b"hello");
+        }
+        half_a_body(exchange)?;
+        std::thread::sleep(Duration::from_secs(30));
+        Ok(())
+    });
+    let settings = Settings { headers: Some(Duration::from_millis(300)), ..Settings::default() };
+    let session = session(settings);
+    assert_eq!(get(&session, &server.url("/good")).unwrap(), "hello");
+    let text = why(get(&session, &server.url("/bad")));
+    assert!(text.starts_with("timed out: the server sent nothing for 0.5 s (3 attempts in "), "{text}");
+}
+
+#[test]
+fn a_body_that_is_cut_short_is_asked_for_again_a_few_times() {
+    for chunked in [false, true] {
+        let server = Server::http(move |exchange| {
+            if exchange.seen.path == "/good" && exchange.seen.earlier > 0 {
+                return exchange.reply(200, &[], b"hello");
+            }
+            exchange.close();
+            if chunked {
+                exchange.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            } else {
+                half_a_body(exchange)
+            }
+        });
+        let session = session(Settings::default());
+        assert_eq!(get(&session, &server.url("/good")).unwrap(), "hello");
+        let text = why(get(&session, &server.url("/bad")));
+        assert!(text.starts_with("truncated: "), "{chunked}: {text}");
+        assert_eq!(server.seen().len(), 5);
+    }
+}
+
+#[test]
+fn a_slow_body_ends_with_the_time_allowed() {
+    let server = Server::http(|exchange| {
+        exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")?;
+        loop {
+            exchange.raw(b"x")?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let start = Instant::now();
+    let text = why(get(&session(total(1000)), &server.url("/")));
+    assert!(text.starts_with("timed out: the response was still coming"), "{text}");
+    assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn what_is_no_http_is_said_to_be_none() {
+    let server = Server::http(|exchange| {
+        exchange.close();
+        exchange.raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+    });
+    let text = why(get(&session(Settings::default()), &server.url("/")));
+    assert!(text.starts_with("the server's response is not understood"), "{text}");
+    let text = why(get(&session(Settings::default()), "ftp://127.0.0.1/"));
+    assert!(text.contains("ftp"), "{text}");
+}
+
+fn trusting(identity: &Identity) -> Settings {
+    Settings { authorities: roots::parse_bundle(identity.authority().as_bytes()).unwrap(), ..Settings::default() }
+}
+
+#[test]
+fn certificates_are_checked() {
+    let own_address = ["127.0.0.1"];
+    let hello = |exchange: &mut Exchange<'_>| exchange.reply(200, &[], b"hello");
+    for (kind, names, expected) in [
+        (Kind::Good, own_address, "hello"),
+        (Kind::SelfSigned, own_address, "hello"),
+        (Kind::Expired, own_address, "certificate expired, by this machine's clock (3 attempts in "),
+        (Kind::Good, ["other.example"], "the certificate is for another host name (other.example) (3 "),
+        (Kind::SelfSigned, ["other.example"], "the certificate is for another host name (other.example) (3 "),
+    ] {
+        let identity = Identity::new(kind, &names).unwrap();
+        let server = Server::https(&identity, hello);
+        let result = get(&session(trusting(&identity)), &server.url("/"));
+        let text = result.unwrap_or_else(|failure| failure.why);
+        assert!(text.starts_with(expected), "{kind:?}: {text}");
+    }
+    let (good, other) =
+        (Identity::new(Kind::Good, &own_address).unwrap(), Identity::new(Kind::Good, &own_address).unwrap());
+    let text = why(get(&session(trusting(&other)), &Server::https(&good, hello).url("/")));
+    assert!(text.starts_with("certificate unknown: "), "{text}");
+    let self_signed = Identity::new(Kind::SelfSigned, &own_address).unwrap();
+    let text = why(get(&session(trusting(&other)), &Server::https(&self_signed, hello).url("/")));
+    assert!(text.starts_with("certificate unknown: ") || text.contains("not accepted"), "{text}");
+}
+
+#[test]
+fn a_clock_that_is_behind_may_yet_be_set() {
+    let identity = Identity::new(Kind::NotYetValid, &["127.0.0.1"]).unwrap();
+    let server = Server::https(&identity, |exchange| exchange.reply(200, &[], b"hello"));
+    let settings = Settings { total: Some(Duration::from_millis(700)), ..trusting(&identity) };
+    let failure = get(&session(settings), &server.url("/")).unwrap_err();
+    assert!(failure.why.starts_with("certificate not yet valid, by this machine's clock; gave up after "), "{failure}");
+    assert!(failure.remedy.as_ref().unwrap().contains("clock"), "{failure}");
+}
+
+#[test]
+fn https_without_any_authority_says_so_and_http_needs_none() {
+    let identity = Identity::new(Kind::Good, &["127.0.0.1"]).unwrap();
+    let server = Server::https(&identity, |exchange| exchange.reply(200, &[], b"hello"));
+    let text = why(get(&session(Settings::default()), &server.url("/")));
+    assert!(text.starts_with("no certificate authority is known: "), "{text}");
+    assert!(roots::parse_bundle(b"nothing").is_err());
+    let plain = Server::http(|exchange| exchange.reply(200, &[], b"plain"));
+    assert_eq!(get(&session(Settings::default()), &plain.url("/")).unwrap(), "plain");
+}
+
+#[test]
+fn connections_are_used_again() {
+    let identity = Identity::new(Kind::Good, &["127.0.0.1"]).unwrap();
+    let server = Server::https(&identity, |exchange| exchange.reply(200, &[], b"hello"));
+    let session = session(trusting(&identity));
+    for _ in 0..5 {
+        assert_eq!(get(&session, &server.url("/")).unwrap(), "hello");
+    }
+    assert_eq!(server.seen().len(), 5);
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
+fn names_are_looked_up_as_the_files_say_at_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let hosts = directory.path().join("hosts");
+    let server = Server::http(|exchange| exchange.reply(200, &[], b"hello"));
+    let files = NetFiles { hosts: hosts.clone(), ..no_files() };
+    let client = Arc::new(Client::new(total(20_000), pace(), files, None));
+    let url = format!("http://config.example:{}/", server.address().port());
+    let thread = std::thread::spawn(move || get(&client.session(), &url));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!thread.is_finished());
+    std::fs::write(&hosts, "127.0.0.1 config.example\n").unwrap();
+    assert_eq!(thread.join().unwrap().unwrap(), "hello");
+    let text = why(get(&session(total(300)), "http://config.example/"));
+    assert!(
+        text.starts_with("name not found: no name server is known yet (/nonexistent names none); gave up"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_operator_has_the_last_word() {
+    let server = Server::http(|exchange| exchange.reply(503, &[], b""));
+    let start = Instant::now();
+    let end = Some(start + Duration::from_millis(500));
+    let client = Arc::new(Client::new(total(60_000), pace(), no_files(), end));
+    assert!(why(get(&client.session(), &server.url("/"))).contains("gave up"));
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn what_waits_can_be_cancelled() {
+    let server = Server::http(|exchange| match exchange.seen.path.as_str() {
+        "/never" => {
+            std::thread::sleep(Duration::from_secs(30));
+            Ok(())
+        }
+        _ => exchange.reply(503, &[], b""),
+    });
+    for path in ["/never", "/busy"] {
+        let session = session(Settings::default());
+        let start = Instant::now();
+        let text = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| get(&session, &server.url(path)));
+            std::thread::sleep(Duration::from_millis(200));
+            session.cancel().set();
+            why(thread.join().unwrap())
+        });
+        assert!(start.elapsed() < Duration::from_secs(2), "{path}: {:?}", start.elapsed());
+        assert!(!text.is_empty());
+    }
+}
