@@ -344,6 +344,17 @@ fn the_operator_has_the_last_word() {
 }
 
 #[test]
+fn the_last_attempt_is_made_while_there_is_time_for_it() {
+    let server =
+        Server::http(|exchange| exchange.reply(if exchange.seen.earlier == 0 { 503 } else { 200 }, &[], b"hello"));
+    let patient = Pace { first_wait: Duration::from_secs(60), longest_wait: Duration::from_secs(60), ..pace() };
+    let client = Arc::new(Client::new(total(1500), patient, no_files(), None));
+    let start = Instant::now();
+    assert_eq!(get(&client.session(), &server.url("/")).unwrap(), "hello");
+    assert!(start.elapsed() < Duration::from_millis(1400), "{:?}", start.elapsed());
+}
+
+#[test]
 fn what_waits_can_be_cancelled() {
     let server = Server::http(|exchange| match exchange.seen.path.as_str() {
         "/never" => {

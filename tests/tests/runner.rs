@@ -10,6 +10,8 @@
 
 mod dependencies;
 mod dracut_modules;
+mod fetch_contents;
+mod fetch_stage;
 mod http_client;
 
 #[test]

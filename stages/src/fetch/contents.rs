@@ -54,7 +54,7 @@ pub fn fetch_all<I: Send>(fetcher: &Fetcher, jobs: Vec<Job<I>>, parallel: usize)
         while let Some(slot) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Some(job) = take(slot) else { return };
             match fetch(fetcher, &session, job) {
-                Ok(fetched) => put(slot, fetched),
+                Ok(done) => put(slot, done),
                 Err(error) => {
                     if let Ok(mut failed) = failed.lock() {
                         // Those that are given up because of the first fail after it.
@@ -78,14 +78,14 @@ pub fn fetch_all<I: Send>(fetcher: &Fetcher, jobs: Vec<Job<I>>, parallel: usize)
     if let Some(error) = failed.into_inner().unwrap_or_default() {
         return Err(error);
     }
-    let fetched: Vec<_> = slots
+    let done = slots
         .into_iter()
         .filter_map(|slot| match slot.into_inner() {
-            Ok(Slot::Done(fetched)) => Some(fetched),
+            Ok(Slot::Done(done)) => Some(done),
             _ => None,
         })
         .collect();
-    Ok(fetched)
+    Ok(done)
 }
 
 enum Slot<I> {

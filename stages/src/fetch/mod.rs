@@ -189,7 +189,7 @@ impl<'r> Source<'r> {
             }
             What::Http(url) => session.get(&Request { url, headers: &self.headers }, &mut |body: &mut dyn Read| {
                 let mut pipeline = pipeline()?;
-                let mut buffer = vec![0; 64 << 10];
+                let mut buffer = vec![0; 32 << 10];
                 loop {
                     // Errors of the network are the session's to tell.
                     let amount = body.read(&mut buffer).map_err(|error| Failure::new("reading", error.to_string()))?;

@@ -57,7 +57,7 @@ pub(crate) struct Pipeline<W: Write> {
 }
 
 enum Stage<W: Write> {
-    Plain(Sink<W>),
+    Plain(Box<Sink<W>>),
     Gzip(Box<MultiGzDecoder<Sink<W>>>),
 }
 
@@ -75,7 +75,7 @@ impl<W: Write> Pipeline<W> {
     pub(crate) fn new(out: W, gzip: bool, expected: Option<Expected>, limit: u64) -> Self {
         let hasher = expected.as_ref().map(|expected| Hasher::new(expected.function()));
         let sink = Sink { out, hasher, size: 0, limit, failed: None };
-        let stage = if gzip { Stage::Gzip(Box::new(MultiGzDecoder::new(sink))) } else { Stage::Plain(sink) };
+        let stage = if gzip { Stage::Gzip(Box::new(MultiGzDecoder::new(sink))) } else { Stage::Plain(Box::new(sink)) };
         Self { stage, expected }
     }
 
@@ -100,7 +100,7 @@ impl<W: Write> Pipeline<W> {
     /// See [`Unusable`].
     pub(crate) fn finish(self) -> Result<(u64, W), Unusable> {
         let mut sink = match self.stage {
-            Stage::Plain(sink) => sink,
+            Stage::Plain(sink) => *sink,
             Stage::Gzip(mut decoder) => {
                 if let Err(error) = decoder.try_finish() {
                     return Err(decoder.get_mut().failed.take().unwrap_or(Unusable::Gzip(error)));

@@ -14,7 +14,7 @@ use std::time::Instant;
 use fledge_core::config::{self, Config};
 use fledge_core::diag::{Diagnostic, Failure};
 use fledge_core::network;
-use fledge_core::origin::SourceKind;
+use fledge_core::origin::{SourceKind, Sources};
 use fledge_core::report::StageOutcome;
 use fledge_core::state::State;
 
@@ -55,6 +55,32 @@ impl From<Vec<Failure>> for Stop {
 pub fn run(offline: bool, args: &StageArgs, journal: &mut Journal) -> Result<StageOutcome, Vec<Failure>> {
     let conditions = Conditions { offline, end: end(args).map_err(|failure| vec![failure])?, ..Conditions::default() };
     run_in(conditions, args, &Surroundings::from_environment(), journal)
+}
+
+/// What later stages fetch with: by the rules of the cached configuration (time limits, certificate authorities), within the
+/// operator's patience.
+///
+/// # Errors
+/// A certificate authority or the operator's time limit can't be understood.
+pub fn fetcher(args: &StageArgs, config: &Config, sources: &Sources) -> Result<Fetcher, Vec<Failure>> {
+    let end = end(args).map_err(|failure| vec![failure])?;
+    fetcher_in(Conditions { end, ..Conditions::default() }, config, sources)
+}
+
+/// [`fetcher`], for other conditions than the machine's.
+///
+/// # Errors
+/// As [`fetcher`].
+pub fn fetcher_in(conditions: Conditions, config: &Config, sources: &Sources) -> Result<Fetcher, Vec<Failure>> {
+    let mut readings = Readings { sources: sources.clone(), remarks: Vec::new() };
+    let mut renderer = Renderer::new(Fetcher::new(conditions, Settings::default()), &mut readings);
+    match renderer.follow(config) {
+        Ok(()) => Ok(renderer.into_fetcher()),
+        Err(Stop::Failed(failures)) => Err(failures),
+        Err(Stop::NeedNet(what)) => {
+            Err(vec![Failure::new("preparing to fetch", format!("there is no network for {what}"))])
+        }
+    }
 }
 
 /// [`run`], for other conditions and surroundings than the machine's.
@@ -98,15 +124,15 @@ fn fetch(
     let fetcher = Fetcher::new(conditions, Settings { total, ..Settings::default() });
     let raw = acquire(&fetcher, args, surroundings, platform)?;
     log::info!("the configuration comes from {}", raw.name);
-    let user = match readings.read(&raw, SourceKind::User, false)? {
-        Some(config) => Renderer::new(fetcher, readings).render(config)?,
-        None => {
-            log::info!("{} has no configuration for this machine", raw.name);
-            config::empty()
-        }
+    let user = if let Some(config) = readings.read(&raw, SourceKind::User, false)? {
+        Renderer::new(fetcher, readings).render(config)?
+    } else {
+        log::info!("{} has no configuration for this machine", raw.name);
+        config::empty()
     };
     refuse(config::validate(&user, &readings.sources), readings)?;
-    let state = State { sources: readings.sources.clone(), ..state::read(args)? };
+    let mut state = State::default();
+    state.sources = readings.sources.clone();
     let base = readings.read_base(surroundings, platform.id)?;
     let full: Config = config::merge(base, user.clone());
     // Before anything is written: half of what was asked for is worse than nothing.

@@ -162,7 +162,7 @@ impl Cause {
             ureq::Error::Rustls(error) => Self::of_tls(error),
             ureq::Error::Tls(text) => Self::Tls((*text).into()),
             ureq::Error::Protocol(error) => Self::Protocol(error.to_string()),
-            ureq::Error::LargeResponseHeader(..) => Self::Protocol("its headers are over 64 KiB long".into()),
+            ureq::Error::LargeResponseHeader(..) => Self::Protocol("its headers are over 32 KiB long".into()),
             ureq::Error::Http(error) => Self::Request(error.to_string()),
             ureq::Error::BadUri(text) => Self::Request(text.clone()),
             ureq::Error::Other(error) => match error.downcast_ref::<NameError>() {

@@ -25,6 +25,9 @@ use super::{Cancel, NetFiles, roots};
 /// As many as Go's and most other clients follow.
 pub(crate) const MAX_REDIRECTS: usize = 10;
 
+/// For what comes and half of it for what goes, twice for TLS; times as many as are fetched at once. Headers have to fit in.
+const BUFFER: usize = 32 << 10;
+
 /// The version of Ignition whose behaviour servers may count on: some choose by it which form of a config they send.
 pub const IGNITION_VERSION: &str = "2.26.0";
 
@@ -170,7 +173,7 @@ impl Session {
                 Attempt::Unusable(failure) => break Err(failure),
                 Attempt::Failed(cause) => cause,
             };
-            let next = Instant::now() + backoff.step(u16::from_ne_bytes(super::random()));
+            let next = next_attempt(backoff.step(u16::from_ne_bytes(super::random())), end);
             let use_in_it = match cause.retry() {
                 Retry::Always => true,
                 Retry::AFewTimes => attempts < self.client.pace.few,
@@ -296,8 +299,9 @@ impl Session {
                 .max_redirects(0)
                 .max_redirects_will_error(false)
                 .proxy(None)
-                .input_buffer_size(64 << 10)
-                .output_buffer_size(32 << 10)
+                .max_response_header_size(BUFFER)
+                .input_buffer_size(BUFFER)
+                .output_buffer_size(BUFFER / 2)
                 .timeout_resolve(Some(pace.connect))
                 .timeout_connect(Some(pace.connect))
                 .timeout_send_request(Some(pace.connect))
@@ -326,6 +330,17 @@ fn uri(url: &Url) -> Result<http::Uri, String> {
         .path_and_query(url.request_target())
         .build()
         .map_err(|error| error.to_string())
+}
+
+/// When to try again after that wait: not so late that there is no time left for it.
+fn next_attempt(wait: Duration, end: Option<Instant>) -> Instant {
+    const ENOUGH: Duration = Duration::from_secs(1);
+    let now = Instant::now();
+    let next = now + wait;
+    match end.and_then(|end| end.checked_sub(ENOUGH)) {
+        Some(last_chance) if now < last_chance => next.min(last_chance),
+        _ => next,
+    }
 }
 
 fn last_words(cause: &Cause, attempts: u32, start: Instant, would_go_on: bool) -> String {

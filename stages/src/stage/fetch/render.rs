@@ -63,17 +63,17 @@ impl<'r> Renderer<'r> {
         let references = &config.ignition.config;
         if references.replace.source.is_some() {
             let place = self.place(&references.replace, REPLACE);
-            let new = self.fetch(&references.replace, place)?;
+            let new = self.fetch(&references.replace, place.as_ref())?;
             self.follow(&new)?;
             let rendered = self.resolve(new);
             self.chain.pop();
             return rendered;
         }
-        let merges = references.merge.clone();
+        let children = references.merge.clone();
         let mut merged = config;
-        for reference in &merges {
+        for reference in &children {
             let place = self.place(reference, MERGE);
-            let new = self.fetch(reference, place)?;
+            let new = self.fetch(reference, place.as_ref())?;
             self.follow(&config::merge(merged.clone(), new.clone()))?;
             let rendered = self.resolve(new)?;
             self.chain.pop();
@@ -82,8 +82,13 @@ impl<'r> Renderer<'r> {
         Ok(merged)
     }
 
+    /// What fetches by the rules that hold now.
+    pub(super) fn into_fetcher(self) -> Fetcher {
+        self.fetcher
+    }
+
     /// Fetches by a configuration's own rules from now on.
-    fn follow(&mut self, config: &Config) -> Result<(), Stop> {
+    pub(super) fn follow(&mut self, config: &Config) -> Result<(), Stop> {
         let timeouts = &config.ignition.timeouts;
         let named = &config.ignition.security.tls.certificate_authorities;
         if !named.is_empty() {
@@ -107,8 +112,8 @@ impl<'r> Renderer<'r> {
     }
 
     /// Fetches a configuration that another one refers to. The caller pops the chain when it has gone through all below it.
-    fn fetch(&mut self, reference: &Resource, place: Option<Place>) -> Result<Config, Stop> {
-        let located = |failure: Failure| match &place {
+    fn fetch(&mut self, reference: &Resource, place: Option<&Place>) -> Result<Config, Stop> {
+        let located = |failure: Failure| match place {
             Some(place) => failure.at(place.clone()),
             None => failure,
         };
@@ -118,7 +123,7 @@ impl<'r> Renderer<'r> {
             Error::NeedNet(what) => Stop::NeedNet(format!("the configuration {what}")),
             Error::Failed(failure) => located(failure).into(),
         })?;
-        let name = match (&place, network::is_remote(&source)) {
+        let name = match (place, network::is_remote(&source)) {
             // Its length says little; where it stands says it all.
             (Some(place), false) => format!("the data URL of {place}"),
             _ => url::redact(&source),
