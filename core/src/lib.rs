@@ -19,6 +19,7 @@ pub mod config;
 pub mod dataurl;
 pub mod diag;
 pub mod facts;
+pub mod generator;
 pub mod json;
 pub mod network;
 pub mod origin;

@@ -11,15 +11,21 @@
 //! | [`state`] | what one stage leaves for the next |
 //! | [`observe`], [`execute`] | facts about a machine; carrying out plans |
 //! | [`host`] | the only code that touches the operating system |
+//! | [`generator`] | which targets a boot runs, told to systemd |
+//! | [`ostree`] | around the stages on an OSTree system: the installed config, `/var` |
+//! | [`console`] | what a person at a console is told when the boot stopped |
 //! | [`firstboot`] | what the real root does once after a first boot |
 //! | [`logger`], [`report`] | the journal or standard output; `/run/fledge` |
 
+pub mod console;
 pub mod execute;
 pub mod fetch;
 pub mod firstboot;
+pub mod generator;
 pub mod host;
 pub mod logger;
 pub mod observe;
+pub mod ostree;
 pub mod provider;
 pub mod reading;
 pub mod report;

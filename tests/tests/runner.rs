@@ -9,9 +9,11 @@
 )]
 
 mod dependencies;
+mod dracut_modules;
 mod fetch_contents;
 mod fetch_stage;
 mod http_client;
+mod refusals;
 
 #[test]
 fn no_file_is_forgotten() {

@@ -4,16 +4,12 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
-use fledge_core::config::Config;
 use fledge_core::diag::Failure;
-use fledge_core::origin::Sources;
 use fledge_core::plan::{Contents as Planned, Plan, Step};
 
 use crate::fetch::contents::{Job, PARALLEL, fetch_all};
-use crate::fetch::{Conditions, Error, Fetcher, settings};
+use crate::fetch::{Error, Fetcher};
 use crate::host::fs::Root;
-use crate::host::net::Settings;
-use crate::host::net::roots::parse_bundle;
 use crate::host::temporary::Temporary;
 
 /// Which contents: the number of the step, and 0 for what the file begins with or 1 and up for what is appended.
@@ -27,31 +23,6 @@ impl Contents {
     pub(super) fn take(&mut self, id: Id) -> Option<Temporary> {
         self.0.remove(&id)
     }
-}
-
-/// No bundle of certificate authorities is longer.
-const BUNDLE: u64 = 4 << 20;
-
-/// A fetcher that does as a configuration says: time limits, and whom to trust. The fetch stage has put the certificate
-/// authorities themselves in place of what leads to them.
-///
-/// # Errors
-/// A certificate authority can't be read.
-pub fn fetcher(config: &Config, sources: &Sources, conditions: Conditions) -> Result<Fetcher, Failure> {
-    let plain = Fetcher::new(conditions, Settings::default());
-    let mut authorities = Vec::new();
-    for resource in &config.ignition.security.tls.certificate_authorities {
-        let place = sources.place(resource.origin, "$.ignition.security.tls.certificateAuthorities");
-        let read = plain.to_buffer(resource, BUNDLE).map_err(failure).and_then(|bundle| {
-            parse_bundle(&bundle).map_err(|why| Failure::new("reading certificate authorities", why))
-        });
-        match (read, place) {
-            (Ok(found), _) => authorities.extend(found),
-            (Err(failure), Some(place)) => return Err(failure.at(place)),
-            (Err(failure), None) => return Err(failure),
-        }
-    }
-    Ok(plain.with(settings(&config.ignition.timeouts, authorities)))
 }
 
 /// What has to be fetched for a plan. Each goes to the file system that will hold it.

@@ -20,9 +20,6 @@ use crate::host::mount::{self, Unmounted};
 use crate::host::{clock, device};
 use crate::run::Journal;
 use contents::Contents;
-
-pub use contents::fetcher;
-
 /// What steps work on.
 pub struct Machine<'m> {
     /// The target root.

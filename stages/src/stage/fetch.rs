@@ -166,7 +166,7 @@ fn acquire(fetcher: &Fetcher, args: &StageArgs, surroundings: &Surroundings, pla
 }
 
 /// When the operator's patience ends, if the command line says so.
-pub(super) fn end(args: &StageArgs) -> Result<Option<Instant>, Failure> {
+fn end(args: &StageArgs) -> Result<Option<Instant>, Failure> {
     const KEY: &str = "fledge.fetch.timeout";
     let Some(text) = args.cmdline.value(KEY) else { return Ok(None) };
     let limit = duration::parse(text).ok_or_else(|| {

@@ -6,34 +6,20 @@ use fledge_core::plan::{self, Settings};
 
 use super::fetch;
 use super::prepared::{Prepared, root};
-use crate::fetch::Conditions;
 use crate::run::{Journal, StageArgs};
-use crate::{execute, observe};
+use crate::observe;
 
 /// Runs the stage.
 ///
 /// # Errors
 /// What the facts say can't be done, before anything is written; else why the first step that failed did.
 pub fn run(args: &StageArgs, journal: &mut Journal) -> Result<(), Vec<Failure>> {
-    let end = fetch::end(args).map_err(|failure| vec![failure])?;
-    run_in(Conditions { end, ..Conditions::default() }, args, &settings()?, journal)
-}
-
-/// [`run`], for other conditions than the machine's.
-///
-/// # Errors
-/// As [`run`].
-pub fn run_in(
-    conditions: Conditions,
-    args: &StageArgs,
-    settings: &Settings,
-    journal: &mut Journal,
-) -> Result<(), Vec<Failure>> {
+    let settings = settings()?;
     let mut prepared = Prepared::load(args, journal)?;
     let root = root(args)?;
     let facts = observe::for_files(&prepared.config, &root, &prepared.state)?;
-    let plan = plan::files(&prepared.config, &facts, &prepared.sources, settings)?;
-    let fetcher = execute::fetcher(&prepared.config, &prepared.sources, conditions).map_err(|failure| vec![failure])?;
+    let plan = plan::files(&prepared.config, &facts, &prepared.sources, &settings)?;
+    let fetcher = fetch::fetcher(args, &prepared.config, &prepared.sources)?;
     prepared.carry_out(&plan, &root, Some(&fetcher), args, journal)
 }
 
