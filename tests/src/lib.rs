@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the integration tests share: a machine's root in a temporary folder, and first boots of it by the real program.
-#![allow(clippy::expect_used, reason = "a panic is how a test's preparation fails")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a panic is how a test's preparation fails")]
 
 pub mod http;
 mod machine;
+pub mod namespace;
 mod program;
 pub mod tree;
 

@@ -130,7 +130,11 @@ impl Machine {
         self.folder.path().join("run").join(name)
     }
 
-    fn stage(&self, stage: &'static str, output: &mut String) -> Option<Stopped> {
+    /// Runs one stage, and adds what it prints to `output`.
+    ///
+    /// # Panics
+    /// The program can't be started.
+    pub fn stage(&self, stage: &'static str, output: &mut String) -> Option<Stopped> {
         let Output { status, stdout, stderr } = self.command(stage).output().expect("fledge runs");
         let text = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         output.push_str(&text);

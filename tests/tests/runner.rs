@@ -12,7 +12,9 @@ mod dependencies;
 mod dracut_modules;
 mod fetch_contents;
 mod fetch_stage;
+mod files_stage;
 mod http_client;
+mod mounting;
 mod refusals;
 
 #[test]

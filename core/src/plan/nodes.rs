@@ -144,12 +144,14 @@ fn plan_entry(
     }
     let replace = entry.overwrite() && make_room(entry, resolved, world, steps)?;
     let made = match entry {
-        Entry::Directory(_) => plan_directory(resolved, attributes, world, steps)?,
+        Entry::Directory(_) => Some(plan_directory(resolved, attributes, world, steps)?),
         Entry::File(file) => plan_file(file, resolved, attributes, replace, world, steps)?,
-        Entry::Link(link) if entry.is_hard_link() => plan_hard_link(link, resolved, replace, world, steps)?,
-        Entry::Link(link) => plan_link(link, resolved, attributes, replace, world, steps)?,
+        Entry::Link(link) if entry.is_hard_link() => Some(plan_hard_link(link, resolved, replace, world, steps)?),
+        Entry::Link(link) => Some(plan_link(link, resolved, attributes, replace, world, steps)?),
     };
-    world.make(resolved, made);
+    if let Some(made) = made {
+        world.make(resolved, made);
+    }
     Ok(())
 }
 
@@ -206,7 +208,7 @@ fn plan_file(
     replace: bool,
     world: &World<'_>,
     steps: &mut Vec<Step>,
-) -> Result<Made, Failure> {
+) -> Result<Option<Made>, Failure> {
     let contents = file.contents.source.is_some().then(|| Contents::Resource(file.contents.clone()));
     let append: Vec<_> = file.append.iter().cloned().map(Contents::Resource).collect();
     let path = resolved.to_owned();
@@ -231,8 +233,10 @@ fn plan_file(
         }
         standing => return Err(in_the_way(resolved, &standing)),
     };
+    // A file that is kept stays the file that it was.
+    let kept = matches!(&step, Step::WriteFile { contents: None, append, .. } if append.is_empty());
     steps.push(step);
-    Ok(Made::File)
+    Ok((!kept).then_some(Made::File))
 }
 
 fn is_so(contents: &Resource, append: &[Resource], digest: &str) -> bool {

@@ -158,14 +158,16 @@ fn overwrite_removes_neither_mounts_nor_what_was_just_made() {
 
 #[test]
 fn files_below_files_and_unknown_owners_are_refused() {
-    let text = plan(r#"{"storage": {"files": [{"path": "/a"}, {"path": "/a/b"}]}}"#, &facts(&[]));
+    let (config, sources) = unchecked(r#"{"storage": {"files": [{"path": "/a"}, {"path": "/a/b"}]}}"#);
+    let text = show(files(&config, &facts(&[]), &sources, &Settings::default()));
     assert!(text.contains("/a is above it and is not a directory"), "{text}");
     for (owner, words) in [
         (r#""user": {"name": "nobody-knows"}"#, "there is no user \"nobody-knows\" in the target"),
         (r#""group": {"name": "nobody-knows"}"#, "there is no group \"nobody-knows\" in the target"),
         (r#""user": {"id": -5}"#, "-5 is no user id"),
     ] {
-        let text = plan(&format!(r#"{{"storage": {{"files": [{{"path": "/x", {owner}}}]}}}}"#), &facts(&[]));
+        let (config, sources) = unchecked(&format!(r#"{{"storage": {{"files": [{{"path": "/x", {owner}}}]}}}}"#));
+        let text = show(files(&config, &facts(&[]), &sources, &Settings::default()));
         assert!(text.contains(words) && text.contains("writing the file /x"), "{text}");
     }
     let json = r#"{"passwd": {"users": [{"name": "nest"}], "groups": [{"name": "ops"}]}, "storage": {"files": [

@@ -122,6 +122,7 @@ umount
 #[test]
 fn two_file_systems_at_one_path_are_refused() {
     let json = r#"{"storage": {"filesystems": [
-        {"device": "/dev/vdb", "format": "xfs", "path": "/a"}, {"device": "/dev/vdc", "format": "xfs", "path": "/a/"}]}}"#;
-    assert!(with(json, &Facts::default(), mount).contains("/dev/vdb is to be mounted there too"));
+        {"device": "/dev/vdb", "format": "xfs", "path": "/a"}, {"device": "/dev/vdc", "format": "xfs", "path": "/a"}]}}"#;
+    let (config, sources) = unchecked(json);
+    assert!(show(mount(&config, &Facts::default(), &sources)).contains("/dev/vdb is to be mounted there too"));
 }
