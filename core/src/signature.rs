@@ -19,6 +19,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use data_encoding::HEXLOWER;
+
 use crate::facts::Signature;
 
 /// Reads `len` bytes at an offset; `None` if they aren't all there.
@@ -31,8 +33,8 @@ pub fn identify(size: u64, read: Read<'_>) -> Vec<Signature> {
     probes.iter().filter_map(|probe| probe(size, read)).collect()
 }
 
-fn found(format: &str, label: &[u8], uuid: String) -> Option<Signature> {
-    Some(Signature { format: format.into(), label: text(label), uuid })
+fn found(format: &str, label: &[u8], uuid: String) -> Signature {
+    Signature { format: format.into(), label: text(label), uuid }
 }
 
 /// A fixed-width field up to its first NUL.
@@ -63,22 +65,22 @@ fn uuid(bytes: &[u8]) -> String {
         if matches!(index, 4 | 6 | 8 | 10) {
             text.push('-');
         }
-        text.push_str(&format!("{byte:02x}"));
+        text.push_str(&HEXLOWER.encode(&[*byte]));
     }
     text
 }
 
 fn ext(_: u64, read: Read<'_>) -> Option<Signature> {
-    let block = read(1024, 264)?;
-    if le16(&block, 56)? != 0xEF53 {
-        return None;
-    }
-    let (compatible, incompatible, read_only) = (le32(&block, 92)?, le32(&block, 96)?, le32(&block, 100)?);
     const HAS_JOURNAL: u32 = 0x4;
     const JOURNAL_DEVICE: u32 = 0x8;
     // What ext3 knows: filetype, recover, meta_bg; sparse_super, large_file, btree_dir.
     const EXT3_INCOMPATIBLE: u32 = 0x2 | 0x4 | 0x10;
     const EXT3_READ_ONLY: u32 = 0x1 | 0x2 | 0x4;
+    let block = read(1024, 264)?;
+    if le16(&block, 56)? != 0xEF53 {
+        return None;
+    }
+    let (compatible, incompatible, read_only) = (le32(&block, 92)?, le32(&block, 96)?, le32(&block, 100)?);
     let format = if incompatible & JOURNAL_DEVICE != 0 {
         "jbd"
     } else if incompatible & !EXT3_INCOMPATIBLE != 0 || read_only & !EXT3_READ_ONLY != 0 {
@@ -88,7 +90,7 @@ fn ext(_: u64, read: Read<'_>) -> Option<Signature> {
     } else {
         "ext2"
     };
-    found(format, part(&block, 120, 16)?, uuid(part(&block, 104, 16)?))
+    Some(found(format, part(&block, 120, 16)?, uuid(part(&block, 104, 16)?)))
 }
 
 fn xfs(_: u64, read: Read<'_>) -> Option<Signature> {
@@ -96,7 +98,7 @@ fn xfs(_: u64, read: Read<'_>) -> Option<Signature> {
     if !block.starts_with(b"XFSB") {
         return None;
     }
-    found("xfs", part(&block, 108, 12)?, uuid(part(&block, 32, 16)?))
+    Some(found("xfs", part(&block, 108, 12)?, uuid(part(&block, 32, 16)?)))
 }
 
 fn btrfs(_: u64, read: Read<'_>) -> Option<Signature> {
@@ -104,7 +106,7 @@ fn btrfs(_: u64, read: Read<'_>) -> Option<Signature> {
     if part(&block, 0x40, 8)? != b"_BHRfS_M" {
         return None;
     }
-    found("btrfs", part(&block, 0x12B, 256)?, uuid(part(&block, 0x20, 16)?))
+    Some(found("btrfs", part(&block, 0x12B, 256)?, uuid(part(&block, 0x20, 16)?)))
 }
 
 fn swap(_: u64, read: Read<'_>) -> Option<Signature> {
@@ -117,7 +119,7 @@ fn swap(_: u64, read: Read<'_>) -> Option<Signature> {
             _ => continue,
         };
         let header = read(1024, 44)?;
-        return found(format, part(&header, 28, 16)?, uuid(part(&header, 12, 16)?));
+        return Some(found(format, part(&header, 28, 16)?, uuid(part(&header, 12, 16)?)));
     }
     None
 }
@@ -128,7 +130,7 @@ fn luks(_: u64, read: Read<'_>) -> Option<Signature> {
         return None;
     }
     let label = if part(&header, 6, 2)? == [0, 2] { part(&header, 24, 48)? } else { &[] };
-    found("crypto_LUKS", label, text(part(&header, 168, 40)?))
+    Some(found("crypto_LUKS", label, text(part(&header, 168, 40)?)))
 }
 
 fn lvm(_: u64, read: Read<'_>) -> Option<Signature> {
@@ -147,7 +149,7 @@ fn lvm(_: u64, read: Read<'_>) -> Option<Signature> {
             }
             uuid.push(c);
         }
-        return found("LVM2_member", &[], uuid);
+        return Some(found("LVM2_member", &[], uuid));
     }
     None
 }
@@ -159,7 +161,7 @@ fn raid(size: u64, read: Read<'_>) -> Option<Signature> {
     for offset in [Some(0), Some(4096), old_end].into_iter().flatten() {
         let Some(block) = read(offset, 64) else { continue };
         if le32(&block, 0)? == MAGIC && le32(&block, 4)? == 1 {
-            return found("linux_raid_member", part(&block, 32, 32)?, uuid(part(&block, 16, 16)?));
+            return Some(found("linux_raid_member", part(&block, 32, 32)?, uuid(part(&block, 16, 16)?)));
         }
     }
     // Version 0.90, in the byte order of the machine: the UUID is the words 5, 13, 14 and 15.
@@ -169,7 +171,7 @@ fn raid(size: u64, read: Read<'_>) -> Option<Signature> {
         return None;
     }
     let words = [part(&block, 20, 4)?, part(&block, 52, 12)?].concat();
-    found("linux_raid_member", &[], uuid(&words))
+    Some(found("linux_raid_member", &[], uuid(&words)))
 }
 
 fn vfat(_: u64, read: Read<'_>) -> Option<Signature> {
@@ -240,7 +242,7 @@ fn other(_: u64, read: Read<'_>) -> Option<Signature> {
     MAGICS
         .iter()
         .find(|(_, offset, magic)| read(*offset, magic.len()).as_deref() == Some(*magic))
-        .and_then(|(format, ..)| found(format, &[], String::new()))
+        .map(|(format, ..)| found(format, &[], String::new()))
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ pub fn alone(name: &str, test: impl FnOnce()) {
         .env(ALONE, name)
         .output()
         .expect("unshare runs");
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success() && text.contains("1 passed"), "{name} in its own mount namespace:\n{text}");
+    let printed = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && printed.contains("1 passed"), "{name} in its own mount namespace:\n{printed}");
 }
 
 /// A loop device on a file with a fresh file system; it goes when this is dropped.

@@ -103,7 +103,7 @@ fn default_home(name: &str, accounts: Option<&Accounts>) -> String {
 }
 
 /// Plans groups and users.
-pub(super) fn plan(config: &Config, world: &mut World<'_>, planner: &mut Planner<'_>, settings: &Settings) -> Book {
+pub(super) fn plan(config: &Config, world: &mut World<'_>, planner: &mut Planner<'_>, settings: Settings) -> Book {
     let mut book = Book::new(world.facts().accounts.as_ref());
     for group in &config.passwd.groups {
         let place = planner.place(group.origin, "$.passwd.groups");
@@ -205,7 +205,7 @@ fn plan_user(
     user: &PasswdUser,
     book: &mut Book,
     world: &mut World<'_>,
-    settings: &Settings,
+    settings: Settings,
     steps: &mut Vec<Step>,
 ) -> Result<(), Failure> {
     let name = &user.name;
@@ -355,7 +355,7 @@ fn plan_home(
     home: &str,
     makes_home: bool,
     world: &mut World<'_>,
-    settings: &Settings,
+    settings: Settings,
     steps: &mut Vec<Step>,
 ) -> Result<(), Failure> {
     let name = &user.name;

@@ -88,7 +88,7 @@ pub(super) fn describe(signature: &Signature) -> String {
     let mut text = signature.format.clone();
     for (word, value) in [("label", &signature.label), ("UUID", &signature.uuid)] {
         if !value.is_empty() {
-            text.push_str(&format!(", {word} {value:?}"));
+            text.extend([", ", word, " \"", value, "\""]);
         }
     }
     text

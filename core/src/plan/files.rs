@@ -35,7 +35,7 @@ impl Default for Settings {
 ///
 /// # Errors
 /// Everything that the facts say can't be done, in the order of the stage.
-pub fn files(config: &Config, facts: &Facts, sources: &Sources, settings: &Settings) -> Result<Plan, Vec<Failure>> {
+pub fn files(config: &Config, facts: &Facts, sources: &Sources, settings: Settings) -> Result<Plan, Vec<Failure>> {
     let mut planner = Planner { sources, steps: Vec::new(), failures: Vec::new() };
     let mut world = World::new(facts);
     let book = accounts::plan(config, &mut world, &mut planner, settings);

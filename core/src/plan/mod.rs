@@ -56,7 +56,7 @@ pub fn kargs(_config: &Config, _facts: &Facts, _sources: &Sources) -> Result<Pla
 ///
 /// # Errors
 /// What makes the first stage that can't be planned impossible.
-pub fn all(config: &Config, facts: &Facts, sources: &Sources, settings: &Settings) -> Result<Vec<Plan>, Vec<Failure>> {
+pub fn all(config: &Config, facts: &Facts, sources: &Sources, settings: Settings) -> Result<Vec<Plan>, Vec<Failure>> {
     let mut facts = facts.clone();
     let mut plans = Vec::new();
     for plan in [kargs, disks, mount] {

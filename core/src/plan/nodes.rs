@@ -97,11 +97,11 @@ pub(super) fn plan(config: &Config, world: &mut World<'_>, book: &Book, planner:
     for (resolved, entry) in list {
         let place = entry.place(planner);
         let mut steps = Vec::new();
-        let planned = match taken.insert(resolved.clone(), entry.path()) {
+        let result = match taken.insert(resolved.clone(), entry.path()) {
             Some(other) => Err(twice(entry, &resolved, other)),
             None => plan_entry(entry, &resolved, world, book, &mut steps),
         };
-        match planned {
+        match result {
             Ok(()) => steps.into_iter().for_each(|step| planner.step(step, place.clone())),
             Err(failure) => {
                 let what = format!("writing {} {}", entry.noun(), entry.path());

@@ -36,14 +36,17 @@ fn show(result: Result<Plan, Vec<Failure>>) -> String {
             check(&plan).unwrap_or_else(|faults| panic!("{plan}\n{faults:?}"));
             plan.to_string()
         }
-        Err(failures) => failures.iter().map(|failure| format!("refused: {failure}\n")).collect(),
+        Err(failures) => {
+            let lines: Vec<_> = failures.iter().map(|failure| format!("refused: {failure}")).collect();
+            lines.join("\n")
+        }
     }
 }
 
 /// The plan for the files stage.
 fn plan(json: &str, facts: &Facts) -> String {
     let (config, sources) = config(json);
-    show(files(&config, facts, &sources, &Settings::default()))
+    show(files(&config, facts, &sources, Settings::default()))
 }
 
 fn node(resolved: &str, kind: NodeKind) -> Node {
@@ -91,7 +94,7 @@ fn a_blank_machine_plans_a_whole_configuration() {
                        "sshAuthorizedKeys": ["ssh-ed25519 AAAA one", "ssh-ed25519 BBBB two"]}]},
  "systemd": {"units": [{"name": "a.service", "enabled": true, "contents": "[Service]\nExecStart=/bin/true\n"}]}}"#,
     );
-    let plans = all(&config, &Facts::default(), &sources, &Settings::default()).unwrap();
+    let plans = all(&config, &Facts::default(), &sources, Settings::default()).unwrap();
     let text: String = plans.iter().map(ToString::to_string).collect();
     assert_plan(
         &text,

@@ -83,8 +83,7 @@ fn plan_unit(unit: &Unit, world: &mut World<'_>, steps: &mut Vec<Step>) -> Resul
         // The mask takes the place of a file of the unit, so that isn't written at all.
         let what = || format!("masking the unit {name:?}");
         let replace = match world.at(&path) {
-            Standing::Nothing => false,
-            Standing::Symlink(NOWHERE) => false,
+            Standing::Nothing | Standing::Symlink(NOWHERE) => false,
             standing @ Standing::Blocked(_) => {
                 return Err(Failure::new(what(), standing_in_the_way(&path, &standing)));
             }

@@ -49,8 +49,8 @@ pub(super) fn fetch(jobs: Vec<Job<Id>>, fetcher: Option<&Fetcher>) -> Result<Con
     let Some(fetcher) = fetcher else {
         return Err(Failure::new("fetching contents", "this stage has nothing to fetch with"));
     };
-    let fetched = fetch_all(fetcher, jobs, PARALLEL).map_err(failure)?;
-    Ok(Contents(fetched.into_iter().map(|fetched| (fetched.id, fetched.file)).collect()))
+    let all = fetch_all(fetcher, jobs, PARALLEL).map_err(failure)?;
+    Ok(Contents(all.into_iter().map(|fetched| (fetched.id, fetched.file)).collect()))
 }
 
 fn failure(error: Error) -> Failure {

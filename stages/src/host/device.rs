@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Block devices: waiting for them, telling what they hold, and naming those that are there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt};
@@ -17,8 +17,8 @@ use super::cmd;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits until all devices are there, or the time is over.
-pub fn wait<'d>(devices: impl Iterator<Item = &'d String> + Clone, patience: Duration) {
-    let missing = || devices.clone().find(|device| !is_there(device));
+pub fn wait(devices: &BTreeSet<String>, patience: Duration) {
+    let missing = || devices.iter().find(|device| !is_there(device));
     let Some(first) = missing() else { return };
     log::info!("waiting up to {} s for the device {first}", patience.as_secs());
     let deadline = Instant::now() + patience;

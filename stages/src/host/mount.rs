@@ -14,7 +14,7 @@ use rustix::mount::{MountFlags, UnmountFlags, unmount as sys_unmount};
 use super::fs::Root;
 use super::module;
 
-/// A line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+/// A line of `/proc/self/mountinfo` (see `proc_pid_mountinfo(5)`).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mount {
     /// Its number.
@@ -63,16 +63,8 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
             .then(|| after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok()))
             .flatten()
             .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match octal {
-            Some(byte) => {
-                out.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
-        }
+        out.push(octal.unwrap_or(*first));
+        rest = if octal.is_some() { after.get(3..).unwrap_or_default() } else { after };
     }
     out
 }

@@ -101,7 +101,7 @@ impl<'r> Observer<'r> {
     }
 
     fn ask(&mut self, questions: &Questions, patience: Duration) {
-        device::wait(questions.devices.iter(), patience);
+        device::wait(&questions.devices, patience);
         for name in &questions.devices {
             if let Some(found) = self.note(format!("reading the device {name}"), device::look(name)) {
                 self.facts.devices.insert(name.clone(), found);

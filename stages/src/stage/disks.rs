@@ -20,7 +20,7 @@ pub fn run(args: &StageArgs, journal: &mut Journal) -> Result<(), Vec<Failure>> 
     let mut prepared = Prepared::load(args, journal)?;
     let mut facts = Facts::default();
     let questions = Questions::of_mounting(&prepared.config);
-    device::wait(questions.devices.iter(), device::PATIENCE);
+    device::wait(&questions.devices, device::PATIENCE);
     for name in questions.devices {
         let found = device::look(&name)
             .map_err(|error| vec![Failure::new(format!("reading the device {name}"), error.to_string())])?;

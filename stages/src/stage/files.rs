@@ -18,7 +18,7 @@ pub fn run(args: &StageArgs, journal: &mut Journal) -> Result<(), Vec<Failure>> 
     let mut prepared = Prepared::load(args, journal)?;
     let root = root(args)?;
     let facts = observe::for_files(&prepared.config, &root, &prepared.state)?;
-    let plan = plan::files(&prepared.config, &facts, &prepared.sources, &settings)?;
+    let plan = plan::files(&prepared.config, &facts, &prepared.sources, settings)?;
     let fetcher = fetch::fetcher(args, &prepared.config, &prepared.sources)?;
     prepared.carry_out(&plan, &root, Some(&fetcher), args, journal)
 }

@@ -159,7 +159,7 @@ fn overwrite_removes_neither_mounts_nor_what_was_just_made() {
 #[test]
 fn files_below_files_and_unknown_owners_are_refused() {
     let (config, sources) = unchecked(r#"{"storage": {"files": [{"path": "/a"}, {"path": "/a/b"}]}}"#);
-    let text = show(files(&config, &facts(&[]), &sources, &Settings::default()));
+    let text = show(files(&config, &facts(&[]), &sources, Settings::default()));
     assert!(text.contains("/a is above it and is not a directory"), "{text}");
     for (owner, words) in [
         (r#""user": {"name": "nobody-knows"}"#, "there is no user \"nobody-knows\" in the target"),
@@ -167,7 +167,7 @@ fn files_below_files_and_unknown_owners_are_refused() {
         (r#""user": {"id": -5}"#, "-5 is no user id"),
     ] {
         let (config, sources) = unchecked(&format!(r#"{{"storage": {{"files": [{{"path": "/x", {owner}}}]}}}}"#));
-        let text = show(files(&config, &facts(&[]), &sources, &Settings::default()));
+        let text = show(files(&config, &facts(&[]), &sources, Settings::default()));
         assert!(text.contains(words) && text.contains("writing the file /x"), "{text}");
     }
     let json = r#"{"passwd": {"users": [{"name": "nest"}], "groups": [{"name": "ops"}]}, "storage": {"files": [

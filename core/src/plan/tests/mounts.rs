@@ -104,9 +104,11 @@ fn mount_points_are_directories_only() {
 
 #[test]
 fn what_was_mounted_is_unmounted_in_reverse() {
-    let mut facts = Facts::default();
-    facts.mounts = ["/var", "/boot", "/var/log", "/var/data"].map(Into::into).into();
-    facts.mounted = ["/boot", "/var/log"].map(Into::into).into();
+    let facts = Facts {
+        mounts: ["/var", "/boot", "/var/log", "/var/data"].map(Into::into).into(),
+        mounted: ["/boot", "/var/log"].map(Into::into).into(),
+        ..Facts::default()
+    };
     // /var isn't ours; /var/data is of the configuration, though nobody left word of it.
     assert_plan(
         &with(ONE, &facts, umount),

@@ -48,7 +48,7 @@ files
 fn keys_go_to_one_file_if_the_distribution_wants_that() {
     let (config, sources) = config(r#"{"passwd": {"users": [{"name": "core", "sshAuthorizedKeys": ["k"]}]}}"#);
     let facts = facts(&[("/home/core", "/home/core", NodeKind::Directory)]);
-    let text = show(files(&config, &facts, &sources, &Settings { keys_fragment: false }));
+    let text = show(files(&config, &facts, &sources, Settings { keys_fragment: false }));
     assert!(text.contains("to ~/.ssh/authorized_keys  ["), "{text}");
 }
 
@@ -82,7 +82,7 @@ fn what_the_tools_would_refuse_is_refused_before() {
     ] {
         let facts = facts(&[("/etc/hosts", "/etc/hosts", old_file(None)), ("/none", "/none", NodeKind::Missing)]);
         let (config, sources) = unchecked(&format!(r#"{{"passwd": {{{section}}}}}"#));
-        let text = show(files(&config, &facts, &sources, &Settings::default()));
+        let text = show(files(&config, &facts, &sources, Settings::default()));
         assert!(text.starts_with("refused: ") && text.contains(words), "{section}: {text}");
         assert!(text.contains("  what to do: "), "{section}: {text}");
     }

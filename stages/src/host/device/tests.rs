@@ -118,7 +118,7 @@ fn blkid_says_the_same() {
 fn a_device_that_is_not_there_is_waited_for_in_vain() {
     let name = String::from("/dev/disk/by-label/surely-not-there");
     let start = Instant::now();
-    wait([&name].into_iter(), Duration::from_millis(300));
+    wait(&BTreeSet::from([name.clone()]), Duration::from_millis(300));
     assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(look(&name).unwrap(), Device::default());
 }

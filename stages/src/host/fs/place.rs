@@ -118,10 +118,10 @@ pub(super) fn hard_link(
 /// Makes something under a new name and renames it over the old one.
 fn replacing(directory: &Directory, name: &str, make: &dyn Fn(&str) -> io::Result<()>) -> io::Result<()> {
     let temporary = random_name();
-    let made = make(&temporary).and_then(|()| Ok(renameat(directory, &temporary, directory, name)?));
-    if made.is_err() {
+    let result = make(&temporary).and_then(|()| Ok(renameat(directory, &temporary, directory, name)?));
+    if result.is_err() {
         // The first error is the one to tell.
         let _ = unlinkat(directory, &temporary, AtFlags::empty());
     }
-    made
+    result
 }

@@ -60,7 +60,7 @@ impl Root {
                     target.split('/').rev().for_each(|name| todo.push_front(name.into()));
                 }
                 _ => {
-                    todo.iter().for_each(|name| resolved.push(name.clone()));
+                    resolved.extend(todo);
                     let resolved = path::clean(&self::here(&resolved));
                     return Ok(Node { resolved, kind: NodeKind::Blocked(here) });
                 }
