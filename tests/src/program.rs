@@ -19,7 +19,15 @@ pub fn fledge() -> &'static Path {
 
 fn build() -> PathBuf {
     let repo = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let status = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "fledge"]).current_dir(&repo).status();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "-p", "fledge"]).current_dir(&repo);
+    // What cargo tells this program about its own package would make build scripts (ring's) run anew each time.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            cargo.env_remove(name);
+        }
+    }
+    let status = cargo.status();
     assert!(status.is_ok_and(|status| status.success()), "cargo build -p fledge failed");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repo.join("target"), PathBuf::from);
     target.join("debug/fledge")
