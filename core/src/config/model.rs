@@ -181,16 +181,13 @@ impl<T: Entry> Value for Vec<T> {
             Node::List(nodes) => nodes,
             other => return cx.mismatch(at, "a list", &other),
         };
-        let len = nodes.len();
-        self.truncate(len);
-        self.reserve_exact(len - self.len());
+        // Go would read the entries of a repeated list over those of the first (golang/go#21092); nobody means that.
+        self.clear();
+        self.reserve_exact(nodes.len());
         for (index, node) in nodes.into_iter().enumerate() {
-            if index == self.len() {
-                self.push(T::default());
-            }
-            if let Some(item) = self.get_mut(index) {
-                item.decode(node, &at.index(index), cx);
-            }
+            let mut item = T::default();
+            item.decode(node, &at.index(index), cx);
+            self.push(item);
         }
     }
 
@@ -389,7 +386,7 @@ macro_rules! section {
                 $(section!(@claim (claims) (child.$field) $json $($rule)?);)*
                 $(section!(@give_way (claims) (self.$field) $json $($rule)?);)*
                 $(section!(@merge (self.$field) (child.$field) $($rule)?);)*
-                if let (Some(own), Some(origin)) = (self.origin_mut(), origin) {
+                if let (Some(own), Some(origin)) = (self.origin_mut(), origin.filter($crate::origin::Origin::is_known)) {
                     *own = origin;
                 }
             }
@@ -428,7 +425,8 @@ macro_rules! section {
                     $($json => $crate::config::model::Value::origin_on(&self.$field, rest, depth + 1),)*
                     _ => None,
                 };
-                below.or(own)
+                // What is directly at the key is no item of a list.
+                below.filter(|(found, _)| *found > depth + 1).or(own)
             }
         }
     };

@@ -90,6 +90,8 @@ pub const LINK_TARGET_REQUIRED: Version = Version::V3_3;
 /// Before this version, anything in `clevis.custom` excludes `tang`, `tpm2` and `threshold`; since then only a pin does.
 /// Before it, `needsNetwork` may stand there alone.
 pub const CLEVIS_CUSTOM_BY_PIN: Version = Version::V3_3;
+/// Before this version, a link's `target` and the `pin` and `config` of `clevis.custom` were required strings.
+pub const STRINGS_BECAME_OPTIONAL: Version = Version::V3_3;
 /// Since this version, an entry of `config.merge` needs a source when it is read, and a `verification` of a config or a
 /// certificate authority needs one too.
 pub const REFERENCES_ARE_RESOURCES: Version = Version::V3_1;
