@@ -10,6 +10,7 @@ mod parse;
 mod recognize;
 mod remark;
 pub mod schema;
+mod section;
 pub mod types;
 mod unsupported;
 mod validate;

@@ -12,12 +12,15 @@ use crate::json::Path;
 use crate::origin::Sources;
 use crate::url::scheme;
 
+/// Is told of the nodes that ask for it.
+type Found<'f> = &'f mut dyn FnMut(&Path<'_>);
+
 /// Something that can't be done yet.
 struct Gap {
     /// What it would be: "this build of Fledge does not ... yet".
     what: &'static str,
     /// Names the nodes of a config that ask for it.
-    find: fn(&Config, &mut dyn FnMut(&Path<'_>)),
+    find: fn(&Config, Found<'_>),
 }
 
 /// The gaps. Whoever closes one removes its row.
@@ -54,7 +57,7 @@ pub fn unsupported(config: &Config, sources: &Sources) -> Vec<Diagnostic> {
     remarks.into_diagnostics_at("the merged config", |path| place_of(config, path, sources))
 }
 
-fn proxies(config: &Config, found: &mut dyn FnMut(&Path<'_>)) {
+fn proxies(config: &Config, found: Found<'_>) {
     let proxy = &config.ignition.proxy;
     // `noProxy` alone asks for what is done anyway.
     let at = Path::ROOT.key("ignition");
@@ -66,7 +69,7 @@ fn proxies(config: &Config, found: &mut dyn FnMut(&Path<'_>)) {
     }
 }
 
-fn each(section: &str, list: &str, len: usize, found: &mut dyn FnMut(&Path<'_>)) {
+fn each(section: &str, list: &str, len: usize, found: Found<'_>) {
     let section = Path::ROOT.key(section);
     let list = section.key(list);
     for index in 0..len {
@@ -75,7 +78,7 @@ fn each(section: &str, list: &str, len: usize, found: &mut dyn FnMut(&Path<'_>))
 }
 
 /// Whether an unformatted device has to be formatted is known only on the machine; there the stage refuses it.
-fn formatting(config: &Config, found: &mut dyn FnMut(&Path<'_>)) {
+fn formatting(config: &Config, found: Found<'_>) {
     let storage = Path::ROOT.key("storage");
     let list = storage.key("filesystems");
     for (index, filesystem) in config.storage.filesystems.iter().enumerate() {
@@ -85,7 +88,7 @@ fn formatting(config: &Config, found: &mut dyn FnMut(&Path<'_>)) {
     }
 }
 
-fn kernel_arguments(config: &Config, found: &mut dyn FnMut(&Path<'_>)) {
+fn kernel_arguments(config: &Config, found: Found<'_>) {
     each("kernelArguments", "shouldExist", config.kernel_arguments.should_exist.len(), found);
     each("kernelArguments", "shouldNotExist", config.kernel_arguments.should_not_exist.len(), found);
 }

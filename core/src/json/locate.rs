@@ -312,7 +312,10 @@ mod tests {
         StepBuf::Key(key.into())
     }
 
-    fn located(text: &str, paths: &[Vec<StepBuf>]) -> Vec<Option<((u32, u32), (u32, u32))>> {
+    /// Line and column of a key and of its value.
+    type At = ((u32, u32), (u32, u32));
+
+    fn located(text: &str, paths: &[Vec<StepBuf>]) -> Vec<Option<At>> {
         let mut places = Places::default();
         for path in paths {
             places.add_buf(&PathBuf(path.clone()));

@@ -113,11 +113,9 @@ mod tests {
 
     #[test]
     fn reads_as_ignition_writes_it() {
-        let (storage, files);
-        let file;
-        storage = Path::ROOT.key("storage");
-        files = storage.key("files");
-        file = files.index(3);
+        let storage = Path::ROOT.key("storage");
+        let files = storage.key("files");
+        let file = files.index(3);
         let path = file.key("path");
         assert_eq!(path.to_string(), "$.storage.files.3.path");
         assert_eq!((path.first(), path.step()), (Some(Step::Key("storage")), Some(Step::Key("path"))));

@@ -79,10 +79,7 @@ impl Rules for Verification {
                 .remedy(format!("set ignition.version to {since} or later, or use {functions}"));
             return;
         }
-        let error = match Expected::parse(text) {
-            Ok(_) => return,
-            Err(error) => error,
-        };
+        let Err(error) = Expected::parse(text) else { return };
         let reason = format!("the hash can't be right: {error}");
         let remark = cx.remarks.error(&at, reason);
         match error {
