@@ -71,4 +71,6 @@ pub fn restore_origins(config: &mut Config, origins: &[Origin]) -> bool {
 }
 
 #[cfg(test)]
+mod merge_tests;
+#[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the specification says about every field, as data.
 //!
-//! The tree is made by the same macro that makes the types ([`super::section`]), so that a field is written down once.
+//! The tree is made by the same macro that makes the types (`section!`), so that a field is written down once.
 //! Which values a version accepts beyond that stands in the tables below.
 
 use super::model::Value as _;

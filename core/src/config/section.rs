@@ -65,7 +65,7 @@ impl Claims {
 ///
 /// A field reads `name: Type = "jsonName", V3_0;`, a list may add how it is merged (`appending`, `exclusive`; keyed without
 /// either), and after that which fields of its objects came later than elsewhere (`["compression" V3_1]`).
-/// `item` instead of `part` says that it is an entry of a list and carries its [`Origin`].
+/// `item` instead of `part` says that it is an entry of a list and carries its [`crate::origin::Origin`].
 macro_rules! section {
     ($(#[$meta:meta])* pub part $name:ident { $($body:tt)* }) => {
         section!(@define [$(#[$meta])*] $name [] { $($body)* });

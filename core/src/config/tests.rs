@@ -375,3 +375,92 @@ fn merging_keeps_the_origin_of_what_was_written_last() {
     assert_eq!(origins, [("/a", Some(1), 1), ("/b", Some(0), 1), ("/c", Some(1), 0)]);
     assert_eq!(merged.storage.files[0].contents.origin.source, Some(0), "the child says nothing of its contents");
 }
+
+mod properties {
+    use alloc::vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Any value where a field wants one, mostly of the right kind.
+    fn value(kind: Kind, depth: u32) -> BoxedStrategy<String> {
+        let wrong =
+            prop_oneof![Just("null"), Just("1.5"), Just("-1"), Just("[]"), Just("{}"), Just("\"\""), Just("[[null]]")];
+        let right: BoxedStrategy<String> = match kind {
+            _ if depth == 0 => Just("null".into()).boxed(),
+            Kind::Text => prop_oneof![
+                Just("\"3.2.0\""),
+                Just("\"/a\""),
+                Just("\"/a/b\""),
+                Just("\"data:,x\""),
+                Just("\"http://h/x\""),
+                Just("\"a@b.service\""),
+                Just("\"[A]\\nb=c\""),
+                Just("\"ext4\""),
+                Just("\"arn:aws:s3:::b/k\""),
+                Just("\"sha256-00\""),
+                Just("\"\\u00e9%\\n\\\\\""),
+            ]
+            .prop_map(Into::into)
+            .boxed(),
+            Kind::Integer => prop_oneof![any::<i64>(), 0_i64..5000].prop_map(|number| number.to_string()).boxed(),
+            Kind::Boolean => any::<bool>().prop_map(|value| value.to_string()).boxed(),
+            Kind::List(kind) => prop::collection::vec(value(*kind, depth - 1), 0..4)
+                .prop_map(|items| format!("[{}]", items.join(", ")))
+                .boxed(),
+            Kind::Object(fields) => {
+                let member = prop::sample::select(fields).prop_flat_map(move |field| {
+                    let name = field.name.to_string();
+                    let key = prop_oneof![4 => Just(name.clone()), 1 => Just(name.to_uppercase()), 1 => "[a-z]{1,3}"];
+                    (key, value(field.kind, depth - 1)).prop_map(|(key, value)| format!("\"{key}\": {value}"))
+                });
+                prop::collection::vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(", "))).boxed()
+            }
+        };
+        prop_oneof![12 => right, 1 => wrong.prop_map(Into::into)].boxed()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn whatever_is_said_has_a_place_and_what_is_accepted_survives_the_cache(
+            body in value(CONFIG, 7),
+            version in prop::sample::select(&Version::ALL[..]),
+        ) {
+            let text = if body.starts_with('{') && body.len() > 2 {
+                format!("{{{}, \"ignition\": {{\"version\": \"{version}\"}}}}", &body[1..body.len() - 1])
+            } else {
+                body
+            };
+            match parse(text.as_bytes(), "t", Some(0)) {
+                Ok(parsed) => {
+                    prop_assert!(parsed.warnings.iter().all(|d| d.severity == Severity::Warning && d.place.position.is_some()));
+                    let cache = serde_json::to_string(&parsed.config).unwrap();
+                    prop_assert!(!cache.contains("null"), "{}", cache);
+                    let restored = read_cache(cache.as_bytes(), "cache").unwrap();
+                    prop_assert_eq!(&restored, &parsed.config);
+                    prop_assert_eq!(merge(parsed.config.clone(), empty()), parsed.config.clone());
+                    prop_assert_eq!(merge(empty(), parsed.config.clone()), parsed.config.clone());
+                }
+                Err(Refusal::Invalid(said)) => {
+                    prop_assert!(said.iter().any(|d| d.severity == Severity::Error));
+                    prop_assert!(said.iter().all(|d| d.place.path.is_empty() || d.place.position.is_some()));
+                }
+                Err(Refusal::Empty) => prop_assert!(false),
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = parse(&bytes, "t", None);
+        }
+
+        #[test]
+        fn no_text_like_a_config_makes_it_panic(text in "[\\[\\]{}:,\"\\\\a1 \n\u{e9}]{0,50}") {
+            let _ = parse(text.as_bytes(), "t", None);
+            let _ = read_cache(text.as_bytes(), "t");
+        }
+    }
+}

@@ -118,3 +118,70 @@ fn each_resource(config: &Config, visit: &mut dyn FnMut(&Path<'_>, &Resource)) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::config::parse;
+
+    fn said(rest: &str) -> Vec<String> {
+        let text = format!("{{\"ignition\": {{\"version\": \"3.6.0\"}}, {rest}}}");
+        let config = parse(text.as_bytes(), "t", None).unwrap_or_else(|refusal| panic!("{refusal}")).config;
+        unsupported(&config, &Sources::default()).into_iter().map(|d| d.place.path).collect()
+    }
+
+    #[test]
+    fn what_this_build_does_is_not_refused() {
+        let supported = "\"storage\": {\"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"path\": \"/var\", \"label\": \"x\"}],
+            \"files\": [{\"path\": \"/a\", \"contents\": {\"source\": \"HTTPS://h/x\"}, \"append\": [{\"source\": \"http://h\"}, {\"source\": \"data:,\"}]}, {\"path\": \"/b\"}],
+            \"directories\": [{\"path\": \"/c\"}], \"links\": [{\"path\": \"/l\", \"target\": \"x\"}]},
+            \"passwd\": {\"users\": [{\"name\": \"u\"}], \"groups\": [{\"name\": \"g\"}]},
+            \"systemd\": {\"units\": [{\"name\": \"a.service\"}]}, \"kernelArguments\": {\"shouldExist\": []}";
+        assert_eq!(said(supported), Vec::<String>::new());
+        assert_eq!(unsupported(&crate::config::empty(), &Sources::default()), []);
+    }
+
+    #[test]
+    fn what_it_does_not_do_is_refused_each_where_it_stands() {
+        for (rest, path) in [
+            ("\"storage\": {\"disks\": [{\"device\": \"/d\"}]}", "$.storage.disks.0"),
+            (
+                "\"storage\": {\"raid\": [{\"name\": \"a\", \"level\": \"1\", \"devices\": [\"/d\"]}]}",
+                "$.storage.raid.0",
+            ),
+            ("\"storage\": {\"luks\": [{\"name\": \"a\", \"device\": \"/d\"}]}", "$.storage.luks.0"),
+            (
+                "\"storage\": {\"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"wipeFilesystem\": true}]}",
+                "$.storage.filesystems.0.wipeFilesystem",
+            ),
+            ("\"kernelArguments\": {\"shouldExist\": [\"a\"]}", "$.kernelArguments.shouldExist.0"),
+            ("\"kernelArguments\": {\"shouldNotExist\": [\"a\"]}", "$.kernelArguments.shouldNotExist.0"),
+            (
+                "\"storage\": {\"files\": [{\"path\": \"/a\", \"contents\": {\"source\": \"tftp://h/x\"}}]}",
+                "$.storage.files.0.contents.source",
+            ),
+            (
+                "\"storage\": {\"files\": [{\"path\": \"/a\", \"append\": [{\"source\": \"s3://b/k\"}]}]}",
+                "$.storage.files.0.append.0.source",
+            ),
+        ] {
+            assert_eq!(said(rest), [path], "{rest}");
+        }
+        let references = br#"{"ignition": {"version": "3.6.0", "config": {"merge": [{"source": "gs://b/o"}], "replace": {"source": "arn:aws:s3:::b/k"}},
+            "security": {"tls": {"certificateAuthorities": [{"source": "s3://b/k"}]}}}}"#;
+        let config = parse(references, "t", None).unwrap().config;
+        let paths: Vec<_> = unsupported(&config, &Sources::default()).into_iter().map(|d| d.place.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "$.ignition.config.replace.source",
+                "$.ignition.config.merge.0.source",
+                "$.ignition.security.tls.certificateAuthorities.0.source"
+            ]
+        );
+    }
+}
