@@ -115,6 +115,8 @@ pub fn read_cache(text: &[u8], name: &str) -> Result<Config, Refusal> {
 }
 
 /// What a configuration of an older version means in the newest one.
+///
+/// Ignition loses the `advertisement` of a tang server on the way from 3.4 to 3.5; here it stays, as the specification has it.
 fn translate(config: &mut Config, version: Version) {
     config.ignition.version = Version::LATEST.name().into();
     if version < super::schema::STRINGS_BECAME_OPTIONAL {
