@@ -17,20 +17,15 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
         Ok(parsed) => parsed,
         Err(problem) => return out::usage(&format!("{problem}\n{USAGE}")),
     };
-    let on = |wanted: &str| parsed.flags.iter().rfind(|(name, _)| *name == wanted).is_some_and(|(_, value)| value == "true");
+    let on =
+        |wanted: &str| parsed.flags.iter().rfind(|(name, _)| *name == wanted).is_some_and(|(_, value)| value == "true");
     if on("help") || on("h") {
         return out::line(USAGE);
     }
     if on("version") {
         return out::line(fledge_stages::report::PROGRAM);
     }
-    match parsed.rest.as_slice() {
-        [file] => validate(file),
-        _ => {
-            out::complain(USAGE);
-            ExitCode::from(crate::applets::exit::FAILED)
-        }
-    }
+    if let [file] = parsed.rest.as_slice() { validate(file) } else { out::refused(USAGE) }
 }
 
 fn validate(file: &str) -> ExitCode {
@@ -43,7 +38,9 @@ fn validate(file: &str) -> ExitCode {
             parsed.warnings.iter().for_each(out::complain);
             ExitCode::SUCCESS
         }
-        Err(Refusal::Empty) => out::refused("the configuration is empty; a machine accepts that and provisions nothing"),
+        Err(Refusal::Empty) => {
+            out::refused("the configuration is empty; a machine accepts that and provisions nothing")
+        }
         Err(refusal) => out::refused(refusal),
     }
 }

@@ -6,8 +6,8 @@ use fledge_core::plan::{self, Settings};
 
 use super::fetch;
 use super::prepared::{Prepared, root};
-use crate::run::{Journal, StageArgs};
 use crate::observe;
+use crate::run::{Journal, StageArgs};
 
 /// Runs the stage.
 ///
