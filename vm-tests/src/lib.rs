@@ -1,2 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! To be filled.
+//! Fledge in virtual machines.
+
+pub mod cache;
+mod cpio;
+pub mod host;
+pub mod image;
+pub mod interrupt;
+pub mod progress;
+pub mod tools;
