@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 /// An archive in the making. Parent folders are added by themselves.
 #[derive(Default)]
-pub struct Archive {
+pub(crate) struct Archive {
     bytes: Vec<u8>,
     folders: BTreeSet<String>,
     count: u32,
@@ -18,19 +18,19 @@ const SYMLINK: u32 = 0o120_000;
 
 impl Archive {
     /// Adds a regular file of root's with these permission bits. `path` has no leading slash.
-    pub fn file(&mut self, path: &str, mode: u32, contents: &[u8]) {
+    pub(crate) fn file(&mut self, path: &str, mode: u32, contents: &[u8]) {
         self.parents(path);
         self.entry(path, REGULAR | mode, contents);
     }
 
     /// Adds a symbolic link.
-    pub fn link(&mut self, path: &str, target: &str) {
+    pub(crate) fn link(&mut self, path: &str, target: &str) {
         self.parents(path);
         self.entry(path, SYMLINK | 0o777, target.as_bytes());
     }
 
     /// The archive with its trailer.
-    pub fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, b"");
         self.bytes
     }

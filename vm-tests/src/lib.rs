@@ -7,4 +7,5 @@ pub mod host;
 pub mod image;
 pub mod interrupt;
 pub mod progress;
+pub mod qemu;
 pub mod tools;

@@ -20,9 +20,9 @@ const BIOS_START: u64 = MIB;
 /// Where the EFI system partition begins, and its size.
 const ESP: (u64, u64) = (2 * MIB, 127 * MIB);
 /// Where the boot partition begins, and its size.
-pub const BOOT: (u64, u64) = (129 * MIB, 384 * MIB);
+pub(super) const BOOT: (u64, u64) = (129 * MIB, 384 * MIB);
 /// Where the root partition begins, and its size; the last MiB belongs to the second partition table.
-pub const ROOT: (u64, u64) = (513 * MIB, SIZE - 514 * MIB);
+pub(super) const ROOT: (u64, u64) = (513 * MIB, SIZE - 514 * MIB);
 
 /// Makes `disk` with its partition table, boot code, empty EFI system partition, and the given boot and root
 /// partitions.

@@ -2,14 +2,14 @@
 //! What the test image is made of. A change here changes the keys of the layers that it concerns.
 
 /// The release that the system, QEMU and the tools come from.
-pub const SUITE: &str = "trixie";
+pub(super) const SUITE: &str = "trixie";
 /// The release that GRUB comes from: the first with `blscfg` (in the module `blsuki`).
-pub const GRUB_SUITE: &str = "forky";
+pub(super) const GRUB_SUITE: &str = "forky";
 /// Raised when the way a layer is made changes without a change of its ingredients.
-pub const REVISION: &str = "1";
+pub(super) const REVISION: &str = "1";
 
 /// QEMU and what makes disk images.
-pub const TOOLS_PACKAGES: &[&str] = &[
+pub(super) const TOOLS_PACKAGES: &[&str] = &[
     "dosfstools",
     "e2fsprogs",
     "fdisk",
@@ -25,10 +25,10 @@ pub const TOOLS_PACKAGES: &[&str] = &[
 ];
 
 /// What GRUB's image is put together from.
-pub const GRUB_PACKAGES: &[&str] = &["grub-common", "grub-pc-bin"];
+pub(super) const GRUB_PACKAGES: &[&str] = &["grub-common", "grub-pc-bin"];
 
 /// The system.
-pub const ROOTFS_PACKAGES: &[&str] = &[
+pub(super) const ROOTFS_PACKAGES: &[&str] = &[
     "btrfs-progs",
     "ca-certificates",
     "coreutils",
@@ -65,10 +65,10 @@ pub const ROOTFS_PACKAGES: &[&str] = &[
 ];
 
 /// Left out of every root.
-pub const EXCLUDED: &[&str] = &["/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*"];
+pub(super) const EXCLUDED: &[&str] = &["/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*"];
 
 /// dracut modules beside ours.
-pub const DRACUT_MODULES: &[&str] = &[
+pub(super) const DRACUT_MODULES: &[&str] = &[
     "base",
     "crypt",
     "dm",
@@ -93,29 +93,29 @@ pub const DRACUT_MODULES: &[&str] = &[
 ];
 
 /// Kernel modules of the initramfs beside what dracut finds by itself.
-pub const DRIVERS: &[&str] = &[
+pub(super) const DRIVERS: &[&str] = &[
     "ahci", "btrfs", "dm-crypt", "dm-mod", "loop", "nls_ascii", "nls_cp437", "overlay", "qemu_fw_cfg", "raid0", "raid1",
     "sd_mod", "sr_mod", "vfat", "virtio-rng", "virtio_blk", "virtio_console", "virtio_net", "virtio_scsi", "xfs",
 ];
 
 /// GRUB's modules in its core image.
-pub const GRUB_MODULES: &[&str] = &[
+pub(super) const GRUB_MODULES: &[&str] = &[
     "biosdisk", "blsuki", "configfile", "echo", "ext2", "fat", "gzio", "halt", "linux", "loadenv", "minicmd", "normal",
     "part_gpt", "probe", "reboot", "regexp", "search", "search_fs_uuid", "search_label", "serial", "sleep", "terminal",
     "test", "xfs",
 ];
 
 /// Groups that NestOS has and Debian lacks.
-pub const GROUPS: &[(&str, u32)] = &[("dnsmasq", 984), ("docker", 983), ("wheel", 982)];
+pub(super) const GROUPS: &[(&str, u32)] = &[("dnsmasq", 984), ("docker", 983), ("wheel", 982)];
 
 /// The stateroot's name.
-pub const STATEROOT: &str = "nestos";
+pub(super) const STATEROOT: &str = "nestos";
 /// The branch that the system is committed to.
-pub const BRANCH: &str = "fledge/x86_64/nestos/test";
+pub(super) const BRANCH: &str = "fledge/x86_64/nestos/test";
 
 /// Kernel arguments of the boot entry. `$ignition_firstboot` is GRUB's to expand. The two after it keep QEMU without
 /// KVM from hanging under load, and a crash from waiting; audit messages are left out because each is slow to print.
-pub const KERNEL_ARGUMENTS: &[&str] = &[
+pub(super) const KERNEL_ARGUMENTS: &[&str] = &[
     "root=LABEL=root",
     "rw",
     "console=ttyS0",
@@ -127,7 +127,7 @@ pub const KERNEL_ARGUMENTS: &[&str] = &[
 ];
 
 /// Files of the system that are written as they are: path, contents.
-pub const FILES: &[(&str, &str)] = &[
+pub(super) const FILES: &[(&str, &str)] = &[
     ("usr/lib/os-release", include_str!("../../image/os-release")),
     ("usr/lib/ignition/base.d/00-nest.ign", include_str!("../../image/00-nest.ign")),
     ("usr/lib/tmpfiles.d/nestos-var.conf", include_str!("../../image/nestos-var.conf")),
@@ -139,7 +139,7 @@ pub const FILES: &[(&str, &str)] = &[
 ];
 
 /// Links of the system: path, target.
-pub const LINKS: &[(&str, &str)] = &[
+pub(super) const LINKS: &[(&str, &str)] = &[
     ("etc/localtime", "/usr/share/zoneinfo/UTC"),
     // It would mount the EFI system partition on /boot.
     ("etc/systemd/system-generators/systemd-gpt-auto-generator", "/dev/null"),
@@ -158,7 +158,7 @@ pub const LINKS: &[(&str, &str)] = &[
 ];
 
 /// What Debian enables and a container host doesn't need: links below `etc/systemd/system`.
-pub const DISABLED: &[&str] = &[
+pub(super) const DISABLED: &[&str] = &[
     "multi-user.target.wants/e2scrub_reap.service",
     "multi-user.target.wants/grub-common.service",
     "sysinit.target.wants/blk-availability.service",
@@ -169,7 +169,7 @@ pub const DISABLED: &[&str] = &[
 ];
 
 /// Top-level folders that live in `/var` or `/run`: path, target.
-pub const TOP_LINKS: &[(&str, &str)] = &[
+pub(super) const TOP_LINKS: &[(&str, &str)] = &[
     ("home", "var/home"),
     ("media", "run/media"),
     ("mnt", "var/mnt"),
@@ -181,8 +181,8 @@ pub const TOP_LINKS: &[(&str, &str)] = &[
 ];
 
 /// GRUB's configuration on the boot partition; `@SNIPPET@` is the distribution's `05_ignition.cfg`.
-pub const GRUB_CFG: &str = include_str!("../../image/grub.cfg");
+pub(super) const GRUB_CFG: &str = include_str!("../../image/grub.cfg");
 /// GRUB's configuration in its core image.
-pub const GRUB_EARLY_CFG: &str = include_str!("../../image/grub-early.cfg");
+pub(super) const GRUB_EARLY_CFG: &str = include_str!("../../image/grub-early.cfg");
 /// The part of `grub.cfg` that tells a first boot, where the tree under test brings none of its own.
-pub const GRUB_SNIPPET: &str = include_str!("../../image/05_ignition.cfg");
+pub(super) const GRUB_SNIPPET: &str = include_str!("../../image/05_ignition.cfg");
