@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::{journal, tree};
+use crate::{journal, left, tree};
 
 /// Texts longer than this are only hashed.
 const TEXT_LIMIT: u64 = 64 * 1024;
@@ -25,6 +25,7 @@ const UNIT_PROPERTIES: &str =
 /// | look | fact |
 /// |---|---|
 /// | `{"path": P}` | `kind` (`file`, `dir`, `link`, `other`, `absent`), `mode`, `uid`, `gid`, `size`, `links`, `inode`, `sha256`, `text`, `target` |
+/// | `{"left": P}` | as `path`, but in the moment in which the initramfs was left |
 /// | `{"tree": P, "except": [P..]}` | `sha256`, `count`, and `changed` since `checker before` |
 /// | `{"user": N}` | `uid`, `gid`, `gecos`, `home`, `shell`, `password`, `groups`; or `absent` |
 /// | `{"group": N}` | `gid`, `members`; or `absent` |
@@ -43,6 +44,8 @@ pub(crate) fn look(wanted: &Value) -> Result<Value> {
     let text = |key: &str| wanted.get(key).and_then(Value::as_str);
     if let Some(path) = text("path") {
         of_path(Path::new(path))
+    } else if let Some(path) = text("left") {
+        left::recall(Path::new(crate::FOLDER), path)
     } else if let Some(path) = text("tree") {
         tree::compare(Path::new(crate::FOLDER), Path::new(path), wanted)
     } else if let Some(name) = text("user") {
@@ -74,7 +77,7 @@ pub(crate) fn look(wanted: &Value) -> Result<Value> {
     }
 }
 
-fn of_path(path: &Path) -> Result<Value> {
+pub(crate) fn of_path(path: &Path) -> Result<Value> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if matches!(error.raw_os_error(), Some(2 | 20)) => return Ok(json!({ "kind": "absent" })),

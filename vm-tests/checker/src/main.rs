@@ -3,7 +3,8 @@
 //!
 //! Called as
 //! - `checker before`: remembers the trees that the case compares;
-//! - `checker stage`: takes itself and the `fledge` under test from the initramfs to the real root;
+//! - `checker stage`: takes itself and the `fledge` under test from the initramfs to the real root, and remembers what
+//!   the case wants to know of the moment in which the initramfs is left;
 //! - `checker report PLACE`: looks at what the host asks for, sends it as one line of JSON, and does what it is told;
 //! - by any other name: nothing, successfully. The harness puts it in place of `fledge` to see the tests fail;
 //! - as process 1: says that the machine works, and powers it off.
@@ -22,6 +23,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 mod journal;
+mod left;
 mod look;
 mod tree;
 
@@ -82,6 +84,7 @@ fn before() -> Result<()> {
 }
 
 fn stage() -> Result<()> {
+    left::remember(Path::new(FOLDER), looks(&probe()?))?;
     let folder = Path::new(FOLDER);
     let units = Path::new("/run/systemd/system");
     let wants = units.join("multi-user.target.wants");

@@ -252,7 +252,7 @@ fn deploy(tools: &Tools, root: &Path, sysroot: &Path) -> Result<()> {
 }
 
 fn find_snippet(dist: &Path) -> Option<String> {
-    let places = ["usr/lib/bootupd/grub2-static/configs.d/05_ignition.cfg", "usr/lib/fledge/grub2/05_ignition.cfg"];
+    let places = ["usr/lib/bootupd/grub2-static/configs.d/05_ignition.cfg", "usr/share/fledge/grub2/05_ignition.cfg"];
     places.iter().find_map(|place| fs::read_to_string(dist.join(place)).ok())
 }
 
