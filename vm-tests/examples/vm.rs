@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::Result;
+use fledge_vm_tests::demo::{self, DemoOptions};
 use fledge_vm_tests::image::{self, Elevate};
 use fledge_vm_tests::session::{Options, Session, build_checker};
 use fledge_vm_tests::{case, run};
@@ -31,6 +32,11 @@ fn main() -> Result<()> {
         jobs: 2,
         sabotage: args.iter().any(|word| word == "--sabotage"),
     })?;
+    if args.iter().any(|word| word == "--demo") {
+        let options = DemoOptions { config: None, interactive: args.iter().any(|word| word == "--interactive") };
+        println!("as expected: {}", demo::run(&session, &options)?);
+        return Ok(());
+    }
     let summary = run::run(&session, &names)?;
     println!("{summary}");
     std::process::exit(i32::from(summary.failed() > 0));

@@ -154,6 +154,9 @@ pub struct Boot {
     pub name: String,
     /// The file that goes to the firmware device as `opt/com.coreos/config`.
     pub config: Option<String>,
+    /// A file that goes there as it is, whatever stands in it.
+    #[serde(skip)]
+    pub verbatim: Option<PathBuf>,
     /// Whether it starts from an untouched disk; the first boot always does.
     #[serde(default)]
     pub fresh: bool,
@@ -272,7 +275,8 @@ mod tests {
             assert!(case.seconds > 0, "{}: expected seconds", case.name);
             let named = case.serve.iter().filter_map(|served| served.file.as_ref());
             let named = named.chain(case.boots.iter().filter_map(|boot| boot.config.as_ref()));
-            let named = named.chain(case.boot_files.iter().chain(&case.target).filter_map(|placed| placed.file.as_ref()));
+            let named =
+                named.chain(case.boot_files.iter().chain(&case.target).filter_map(|placed| placed.file.as_ref()));
             for file in named {
                 assert!(resolve(&case.folder, file).is_file(), "{}: there is no file {file}", case.name);
             }

@@ -206,7 +206,11 @@ impl Keys {
     fn of(inputs: &Inputs) -> Result<Self> {
         let excluded = recipe::EXCLUDED.join(" ");
         let base = |suite: &str, packages: &[&str]| {
-            Key::default().with("revision", recipe::REVISION).with("suite", suite).with("packages", packages.join(" ")).with("excluded", &excluded)
+            Key::default()
+                .with("revision", recipe::REVISION)
+                .with("suite", suite)
+                .with("packages", packages.join(" "))
+                .with("excluded", &excluded)
         };
         let tools = base(recipe::SUITE, recipe::TOOLS_PACKAGES).finish();
         let grub = base(recipe::GRUB_SUITE, recipe::GRUB_PACKAGES)
@@ -227,7 +231,10 @@ impl Keys {
             .with("groups", format!("{:?}", recipe::GROUPS))
             .with("disabled", recipe::DISABLED.join(" "))
             .with("top links", format!("{:?}", recipe::TOP_LINKS))
-            .with("source", [include_str!("image/tree.rs"), include_str!("image/disk.rs"), include_str!("image/root.rs")].concat());
+            .with(
+                "source",
+                [include_str!("image/tree.rs"), include_str!("image/disk.rs"), include_str!("image/root.rs")].concat(),
+            );
         for (path, text) in recipe::FILES.iter().chain(recipe::LINKS) {
             system = system.with(path, text);
         }
@@ -281,7 +288,11 @@ fn build(cache: &Cache, inputs: &Inputs, keys: &Keys, elevate: &Elevate) -> Resu
             made.push((name, key, cache.begin(name)?));
         }
     }
-    say(format_args!("building in {}: {}", cache.root().display(), made.iter().map(|row| row.0).collect::<Vec<_>>().join(", ")));
+    say(format_args!(
+        "building in {}: {}",
+        cache.root().display(),
+        made.iter().map(|row| row.0).collect::<Vec<_>>().join(", ")
+    ));
     let place = |wanted: &str| made.iter().find(|row| row.0 == wanted).map(|row| row.2.clone());
     let at = |name: &str, key: &str| place(name).unwrap_or_else(|| cache.path(name, key));
     let order = root::Order {
@@ -314,7 +325,8 @@ fn run_elevated(elevate: &Elevate, order: &Path) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         words.extend(["sudo", "--"].map(OsString::from));
     }
-    let namespaces = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
+    let namespaces =
+        ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
     words.extend(namespaces.map(OsString::from));
     words.extend(elevate.command.iter().cloned());
     words.push(order.as_os_str().to_owned());

@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod case;
 mod cpio;
+pub mod demo;
 pub mod facts;
 pub mod host;
 pub mod image;

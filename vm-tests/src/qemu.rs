@@ -190,8 +190,21 @@ impl Vm {
     /// # Errors
     /// If the user interrupts, or the port can't be read.
     pub fn wait(&mut self, deadline: Instant) -> Result<Event> {
+        self.wait_watching(deadline, &mut |_| ())
+    }
+
+    /// As [`Vm::wait`], and shows the console so far to `watch` now and then.
+    ///
+    /// # Errors
+    /// As [`Vm::wait`].
+    pub fn wait_watching(&mut self, deadline: Instant, watch: &mut dyn FnMut(&Self)) -> Result<Event> {
+        let mut shown = Instant::now();
         loop {
             interrupt::check()?;
+            if shown.elapsed() > Duration::from_millis(500) {
+                watch(self);
+                shown = Instant::now();
+            }
             if let Some(line) = self.receive()? {
                 return Ok(Event::Report(line));
             }

@@ -13,7 +13,7 @@ use crate::interrupt;
 use crate::progress::say;
 use crate::session::Session;
 
-mod one;
+pub(crate) mod one;
 
 /// What came of one case.
 #[derive(Clone, Debug)]
@@ -92,8 +92,11 @@ impl fmt::Display for Summary {
 /// # Errors
 /// If a name is unknown, or the user interrupts. A case that fails is no error.
 pub fn run(session: &Session, names: &[String]) -> Result<Summary> {
-    let mut cases =
-        if names.is_empty() { case::list()? } else { names.iter().map(|name| case::load(name)).collect::<Result<_>>()? };
+    let mut cases = if names.is_empty() {
+        case::list()?
+    } else {
+        names.iter().map(|name| case::load(name)).collect::<Result<_>>()?
+    };
     // Taken from the end.
     cases.sort_by_key(|case| case.seconds);
     let total = cases.len();
@@ -127,7 +130,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn run_one(session: &Session, case: &Case) -> CaseResult {
     say(format_args!("{}: begins (expected {} s)", case.name, case.seconds));
     let begun = Instant::now();
-    let outcome = one::run(session, case);
+    let outcome = one::run(session, case, &mut one::Silent);
     let seconds = begun.elapsed().as_secs_f64();
     let (differences, broken) = match outcome {
         Ok(differences) => (differences, None),

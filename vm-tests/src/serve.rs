@@ -191,10 +191,8 @@ fn answer(scheme: &str, stream: impl Read + Write, shared: &Mutex<Shared>, stop:
             thread::sleep(Duration::from_millis(200));
         }
         let status = if resource.status == 0 { 200 } else { resource.status };
-        let mut head = format!("HTTP/1.1 {status} -\r\nContent-Length: {}\r\n", resource.body.len());
-        for (name, value) in &resource.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
+        let extra: Vec<String> = resource.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!("HTTP/1.1 {status} -\r\nContent-Length: {}\r\n{}", resource.body.len(), extra.concat());
         let output = stream.get_mut();
         output.write_all(format!("{head}\r\n").as_bytes())?;
         if method != "HEAD" {

@@ -28,9 +28,9 @@ use flate2::write::GzEncoder;
 use rcgen::{KeyPair, PKCS_ED25519};
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::{case, host};
 use crate::serve::Server;
 use crate::tools::Tools;
+use crate::{case, host};
 
 /// The values of one run of one case.
 pub struct Values<'a> {
@@ -90,15 +90,12 @@ impl<'a> Values<'a> {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('@') {
             out.push_str(before);
-            match after.split_once('@').filter(|(name, _)| is_placeholder(name)) {
-                Some((name, beyond)) => {
-                    out.push_str(&self.value(name).with_context(|| format!("the placeholder @{name}@"))?);
-                    rest = beyond;
-                }
-                None => {
-                    out.push('@');
-                    rest = after;
-                }
+            if let Some((name, beyond)) = after.split_once('@').filter(|(name, _)| is_placeholder(name)) {
+                out.push_str(&self.value(name).with_context(|| format!("the placeholder @{name}@"))?);
+                rest = beyond;
+            } else {
+                out.push('@');
+                rest = after;
             }
         }
         out.push_str(rest);

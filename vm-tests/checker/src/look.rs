@@ -69,7 +69,8 @@ pub(crate) fn look(wanted: &Value) -> Result<Value> {
     } else if wanted.get("network").is_some() {
         network()
     } else if wanted.get("failed_units").is_some() {
-        let text = output(Command::new("systemctl").args(["list-units", "--failed", "--plain", "--no-legend", "--no-pager"]))?;
+        let text =
+            output(Command::new("systemctl").args(["list-units", "--failed", "--plain", "--no-legend", "--no-pager"]))?;
         let names: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
         Ok(json!({ "names": names }))
     } else {
@@ -159,8 +160,11 @@ fn unit(name: &str) -> Result<Value> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let text = output(Command::new("systemctl").args(["show", "--property", UNIT_PROPERTIES, name]))?;
-        let fact: Map<String, Value> =
-            text.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.to_owned(), json!(value))).collect();
+        let fact: Map<String, Value> = text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(key, value)| (key.to_owned(), json!(value)))
+            .collect();
         if fact.get("ActiveState").and_then(Value::as_str) != Some("activating") || Instant::now() > deadline {
             return Ok(Value::Object(fact));
         }
@@ -171,7 +175,7 @@ fn unit(name: &str) -> Result<Value> {
 /// The topmost mount at a path, from `/proc/self/mountinfo` (proc(5)).
 fn mount(path: &str) -> Result<Value> {
     let text = fs::read_to_string("/proc/self/mountinfo")?;
-    let found = text.lines().filter_map(|line| {
+    let mut found = text.lines().filter_map(|line| {
         let (left, right) = line.split_once(" - ")?;
         let left: Vec<&str> = left.split(' ').collect();
         let right: Vec<&str> = right.split(' ').collect();
@@ -184,7 +188,7 @@ fn mount(path: &str) -> Result<Value> {
             })
         })
     });
-    Ok(found.last().unwrap_or_else(|| json!({ "absent": true })))
+    Ok(found.next_back().unwrap_or_else(|| json!({ "absent": true })))
 }
 
 fn network() -> Result<Value> {
@@ -218,5 +222,5 @@ fn output(command: &mut Command) -> Result<String> {
 
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -114,7 +114,8 @@ mod tests {
         fs::write(root.join("other"), "changed").unwrap();
         fs::write(root.join("left-out"), "changed").unwrap();
         let changed = compare(&folder, &root, &look).unwrap()["changed"].clone();
-        let names: Vec<&str> = changed.as_array().unwrap().iter().map(|path| path.as_str().unwrap().rsplit('/').next().unwrap()).collect();
+        let names: Vec<&str> =
+            changed.as_array().unwrap().iter().map(|path| path.as_str().unwrap().rsplit('/').next().unwrap()).collect();
         assert_eq!(names, ["new", "other", "lost"]);
         fs::remove_dir_all(base).unwrap();
     }

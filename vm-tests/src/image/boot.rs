@@ -56,7 +56,8 @@ pub(super) fn make(
         }
         let text = String::from_utf8_lossy(bytes);
         let lines = text.lines().map(|line| {
-            let extra = if line.starts_with("options ") { format!(" {}", wanted.arguments.join(" ")) } else { String::new() };
+            let extra =
+                if line.starts_with("options ") { format!(" {}", wanted.arguments.join(" ")) } else { String::new() };
             format!("{line}{extra}\n")
         });
         Ok(Some(lines.collect::<String>().into_bytes()))

@@ -49,11 +49,10 @@ fn table() -> String {
         (BOOT.0, BOOT.1, linux, "boot"),
         (ROOT.0, ROOT.1, linux, "root"),
     ];
-    let mut text = "label: gpt\n".to_owned();
-    for (start, size, kind, name) in rows {
-        text.push_str(&format!("start={}, size={}, type={kind}, name=\"{name}\"\n", start / SECTOR, size / SECTOR));
-    }
-    text
+    let rows = rows.map(|(start, size, kind, name)| {
+        format!("start={}, size={}, type={kind}, name=\"{name}\"\n", start / SECTOR, size / SECTOR)
+    });
+    format!("label: gpt\n{}", rows.concat())
 }
 
 /// Puts GRUB where the BIOS finds it, as `grub-bios-setup` does: `boot.img` in the first sector, with the sector of
@@ -69,8 +68,8 @@ fn install_grub(disk: &File, grub: &Path) -> Result<()> {
     patch(&mut boot, 0x66, &[0x90, 0x90])?;
     patch(&mut core, 0x1f4, &(first + 1).to_le_bytes())?;
     // What follows is the disk's signature and the protective partition table.
-    let code = boot.get(..440).context("GRUB's boot.img is too short")?;
-    pwrite(disk, code, 0)?;
+    let first_sector = boot.get(..440).context("GRUB's boot.img is too short")?;
+    pwrite(disk, first_sector, 0)?;
     pwrite(disk, &core, BIOS_START)?;
     Ok(())
 }

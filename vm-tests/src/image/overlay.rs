@@ -58,9 +58,17 @@ impl Overlay {
         }
         for (name, text, wanted_by) in [
             ("fledge-test-before.service", include_str!("../../image/fledge-test-before.service"), "sysinit.target"),
-            ("fledge-test-emergency.service", include_str!("../../image/fledge-test-emergency.service"), "emergency.target"),
+            (
+                "fledge-test-emergency.service",
+                include_str!("../../image/fledge-test-emergency.service"),
+                "emergency.target",
+            ),
             if self.stay_in_initramfs {
-                ("fledge-test-initramfs.service", include_str!("../../image/fledge-test-initramfs.service"), "initrd.target")
+                (
+                    "fledge-test-initramfs.service",
+                    include_str!("../../image/fledge-test-initramfs.service"),
+                    "initrd.target",
+                )
             } else {
                 ("fledge-test-stage.service", include_str!("../../image/fledge-test-stage.service"), "initrd.target")
             },

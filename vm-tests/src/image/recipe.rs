@@ -65,7 +65,8 @@ pub(super) const ROOTFS_PACKAGES: &[&str] = &[
 ];
 
 /// Left out of every root.
-pub(super) const EXCLUDED: &[&str] = &["/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*"];
+pub(super) const EXCLUDED: &[&str] =
+    &["/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*"];
 
 /// dracut modules beside ours.
 pub(super) const DRACUT_MODULES: &[&str] = &[
@@ -94,15 +95,54 @@ pub(super) const DRACUT_MODULES: &[&str] = &[
 
 /// Kernel modules of the initramfs beside what dracut finds by itself.
 pub(super) const DRIVERS: &[&str] = &[
-    "ahci", "btrfs", "dm-crypt", "dm-mod", "loop", "nls_ascii", "nls_cp437", "overlay", "qemu_fw_cfg", "raid0", "raid1",
-    "sd_mod", "sr_mod", "vfat", "virtio-rng", "virtio_blk", "virtio_console", "virtio_net", "virtio_scsi", "xfs",
+    "ahci",
+    "btrfs",
+    "dm-crypt",
+    "dm-mod",
+    "loop",
+    "nls_ascii",
+    "nls_cp437",
+    "overlay",
+    "qemu_fw_cfg",
+    "raid0",
+    "raid1",
+    "sd_mod",
+    "sr_mod",
+    "vfat",
+    "virtio-rng",
+    "virtio_blk",
+    "virtio_console",
+    "virtio_net",
+    "virtio_scsi",
+    "xfs",
 ];
 
 /// GRUB's modules in its core image.
 pub(super) const GRUB_MODULES: &[&str] = &[
-    "biosdisk", "blsuki", "configfile", "echo", "ext2", "fat", "gzio", "halt", "linux", "loadenv", "minicmd", "normal",
-    "part_gpt", "probe", "reboot", "regexp", "search", "search_fs_uuid", "search_label", "serial", "sleep", "terminal",
-    "test", "xfs",
+    "biosdisk",
+    "blsuki",
+    "configfile",
+    "echo",
+    "ext2",
+    "fat",
+    "gzio",
+    "halt",
+    "linux",
+    "loadenv",
+    "minicmd",
+    "normal",
+    "part_gpt",
+    "probe",
+    "reboot",
+    "regexp",
+    "search",
+    "search_fs_uuid",
+    "search_label",
+    "serial",
+    "sleep",
+    "terminal",
+    "test",
+    "xfs",
 ];
 
 /// Groups that NestOS has and Debian lacks.
@@ -148,8 +188,14 @@ pub(super) const LINKS: &[(&str, &str)] = &[
     ("etc/systemd/system/systemd-firstboot.service", "/dev/null"),
     ("etc/systemd/system/systemd-hwdb-update.service", "/dev/null"),
     ("etc/systemd/system/systemd-journal-catalog-update.service", "/dev/null"),
-    ("etc/systemd/system/multi-user.target.wants/systemd-networkd.service", "/usr/lib/systemd/system/systemd-networkd.service"),
-    ("etc/systemd/system/sockets.target.wants/systemd-networkd.socket", "/usr/lib/systemd/system/systemd-networkd.socket"),
+    (
+        "etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
+        "/usr/lib/systemd/system/systemd-networkd.service",
+    ),
+    (
+        "etc/systemd/system/sockets.target.wants/systemd-networkd.socket",
+        "/usr/lib/systemd/system/systemd-networkd.socket",
+    ),
     (
         "etc/systemd/system/network-online.target.wants/systemd-networkd-wait-online.service",
         "/usr/lib/systemd/system/systemd-networkd-wait-online.service",

@@ -197,7 +197,9 @@ fn our_modules(system: &SystemOrder) -> Result<Vec<String>> {
     }
     let mut names: Vec<_> = fs::read_dir(&folder)?
         .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().trim_start_matches(|digit: char| digit.is_ascii_digit()).to_owned())
+        .map(|entry| {
+            entry.file_name().to_string_lossy().trim_start_matches(|digit: char| digit.is_ascii_digit()).to_owned()
+        })
         .collect();
     names.sort();
     Ok(names)
@@ -206,16 +208,27 @@ fn our_modules(system: &SystemOrder) -> Result<Vec<String>> {
 fn dracut(root: &Path, kernel: &str, ours: &[String], out: &Path) -> Result<()> {
     let mut mounted = Vec::new();
     let outcome = (|| {
-        for (kind, source, at) in
-            [("proc", "proc", "proc"), ("sysfs", "sysfs", "sys"), ("devtmpfs", "dev", "dev"), ("tmpfs", "tmp", "tmp"), ("tmpfs", "run", "run")]
-        {
+        for (kind, source, at) in [
+            ("proc", "proc", "proc"),
+            ("sysfs", "sysfs", "sys"),
+            ("devtmpfs", "dev", "dev"),
+            ("tmpfs", "tmp", "tmp"),
+            ("tmpfs", "run", "run"),
+        ] {
             let target = root.join(at);
             host::run(Command::new("mount").args(["-t", kind, source]).arg(&target))?;
             mounted.push(target);
         }
         let modules = recipe::DRACUT_MODULES.iter().map(|name| (*name).to_owned()).chain(ours.iter().cloned());
         let mut command = Command::new("chroot");
-        command.arg(root).args(["dracut", "--force", "--quiet", "--no-hostonly", "--no-hostonly-cmdline", "--reproducible"]);
+        command.arg(root).args([
+            "dracut",
+            "--force",
+            "--quiet",
+            "--no-hostonly",
+            "--no-hostonly-cmdline",
+            "--reproducible",
+        ]);
         command.args(["--zstd", "--kver", kernel, "--modules", &modules.collect::<Vec<_>>().join(" ")]);
         command.args(["--add-drivers", &recipe::DRIVERS.join(" ")]);
         command.args(["--include", "/usr/lib/ignition", "/usr/lib/ignition", "/tmp/initramfs.img"]);
@@ -240,7 +253,14 @@ fn deploy(tools: &Tools, root: &Path, sysroot: &Path) -> Result<()> {
         host::run(ostree()?.args([repo.as_str(), "config", "set", key, value]))?;
     }
     let mut commit = ostree()?;
-    commit.args([repo.as_str(), "commit", "--bootable", "--timestamp=2026-01-01T00:00:00Z", "--branch", recipe::BRANCH]);
+    commit.args([
+        repo.as_str(),
+        "commit",
+        "--bootable",
+        "--timestamp=2026-01-01T00:00:00Z",
+        "--branch",
+        recipe::BRANCH,
+    ]);
     host::run(commit.arg(format!("--tree=dir={}", root.display())))?;
     // Its files are in the repository now.
     fs::remove_dir_all(root)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Turns a Debian root into what OSTree commits: `/usr` with everything, `usr/etc`, and links into `/var`.
 
+use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
@@ -32,7 +33,9 @@ pub(super) fn furnish(tree: &Path, dist: Option<&Path>) -> Result<()> {
     drop(fs::remove_file(tree.join("etc/hostname")));
     if let Some(dist) = dist {
         let mut copy = Command::new("cp");
-        copy.args(["-r", "--no-dereference", "--preserve=mode,links", "--no-target-directory", "--"]).arg(dist).arg(tree);
+        copy.args(["-r", "--no-dereference", "--preserve=mode,links", "--no-target-directory", "--"])
+            .arg(dist)
+            .arg(tree);
         host::run(&mut copy).context("copying the tree under test")?;
     }
     Ok(())
@@ -76,8 +79,8 @@ fn add_groups(tree: &Path) -> Result<()> {
     let mut hidden = fs::read_to_string(&shadow).context("reading /etc/gshadow")?;
     for (name, id) in recipe::GROUPS {
         if !text.lines().any(|line| line.starts_with(&format!("{name}:"))) {
-            text.push_str(&format!("{name}:x:{id}:\n"));
-            hidden.push_str(&format!("{name}:!::\n"));
+            writeln!(text, "{name}:x:{id}:")?;
+            writeln!(hidden, "{name}:!::")?;
         }
     }
     fs::write(&path, text)?;

@@ -22,27 +22,50 @@ const CONFIG: &str = "opt/com.coreos/config";
 /// The firmware device's name for what the checker looks at.
 const PROBE: &str = "opt/org.fledge.test/probe";
 const EMPTY_CONFIG: &[u8] = b"{\"ignition\":{\"version\":\"3.0.0\"}}";
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 /// What the console says when the initramfs is left.
 const SWITCH_ROOT: [&str; 2] = ["Switching root", "initrd-switch-root.service"];
 
+/// Who looks on while a case runs.
+pub(crate) trait Observer {
+    /// The case as it will be run, and the values of this run. It may still be changed.
+    fn prepared(&mut self, _case: &mut Case, _values: &Values<'_>) -> Result<()> {
+        Ok(())
+    }
+    /// A boot begins.
+    fn boot_begins(&mut self, _name: &str) {}
+    /// The machine runs; called now and then.
+    fn running(&mut self, _vm: &Vm) {}
+    /// Whether the console belongs to the user, who ends the machine.
+    fn is_interactive(&self) -> bool {
+        false
+    }
+    /// The checker answered.
+    fn answered(&mut self, _facts: &[Value]) {}
+}
+
+/// Nobody.
+pub(super) struct Silent;
+
+impl Observer for Silent {}
+
 /// Runs all boots of a case; returns what differed.
-pub(super) fn run(session: &Session, case: &Case) -> Result<Vec<String>> {
+pub(crate) fn run(session: &Session, case: &Case, observer: &mut dyn Observer) -> Result<Vec<String>> {
     let server = Server::start()?;
     let values = Values::new(&case.folder, session.image.tools(), &server)?;
     let text = fs::read_to_string(case.folder.join("case.toml"))?;
-    let case = case::parse(&case.name, &case.folder, &values.expand(&text)?)?;
-    for served in &case.serve {
-        let body = served.file.as_ref().map_or(Ok(Vec::new()), |file| values.file(file))?;
-        let body = if served.gzip { gzip(&body)? } else { body };
-        let resource = Resource { body, status: served.status, silent: served.silent, headers: Vec::new() };
-        server.publish(&served.path, resource);
-    }
+    let mut case = case::parse(&case.name, &case.folder, &values.expand(&text)?)?;
+    observer.prepared(&mut case, &values)?;
+    publish(&case, &values, &server)?;
     let work = session.folder(&case.name)?;
     let mut differences = Vec::new();
     for (index, boot) in case.boots.iter().enumerate() {
         let name = if boot.name.is_empty() { format!("boot {}", index + 1) } else { boot.name.clone() };
-        let run = Run { session, case: &case, boot, first: index == 0 || boot.fresh, values: &values, work: &work };
-        let found = run.boot(&server).with_context(|| name.clone())?;
+        let disk_is_needed = case.boots.get(index + 1).is_some_and(|next| !next.fresh);
+        let first = index == 0 || boot.fresh;
+        let run = Run { session, case: &case, boot, first, disk_is_needed, values: &values, work: &work };
+        observer.boot_begins(&name);
+        let found = run.boot(&server, observer).with_context(|| name.clone())?;
         if !found.is_empty() {
             let logs = session.keep_logs(&case.name, &work);
             differences.extend(found.into_iter().map(|difference| format!("{name}: {difference}")));
@@ -54,28 +77,50 @@ pub(super) fn run(session: &Session, case: &Case) -> Result<Vec<String>> {
     Ok(differences)
 }
 
+/// Puts on the server what the case serves.
+pub(crate) fn publish(case: &Case, values: &Values<'_>, server: &Server) -> Result<()> {
+    for served in &case.serve {
+        let body = served.file.as_ref().map_or(Ok(Vec::new()), |file| values.file(file))?;
+        let body = if served.gzip { gzip(&body)? } else { body };
+        let resource = Resource { body, status: served.status, silent: served.silent, headers: Vec::new() };
+        server.publish(&served.path, resource);
+    }
+    Ok(())
+}
+
 struct Run<'a> {
     session: &'a Session,
     case: &'a Case,
     boot: &'a Boot,
+    /// Whether it starts from an untouched disk.
     first: bool,
+    /// Whether the next boot goes on with this one's disk.
+    disk_is_needed: bool,
     values: &'a Values<'a>,
     work: &'a Path,
 }
 
 impl Run<'_> {
-    fn boot(&self, server: &Server) -> Result<Vec<String>> {
+    fn boot(&self, server: &Server, observer: &mut dyn Observer) -> Result<Vec<String>> {
         let disk = self.disk()?;
-        let machine = self.machine(disk)?;
+        let machine = self.machine(disk, if observer.is_interactive() { Console::Terminal } else { Console::File })?;
         server.take_requests();
         let mut vm = machine.start(self.session.image.tools(), self.work)?;
         let deadline = Instant::now() + Duration::from_secs(60 + 4 * self.case.seconds);
-        let report = match vm.wait(deadline)? {
+        let report = match vm.wait_watching(deadline, &mut |vm| observer.running(vm))? {
             Event::Report(line) => line,
             Event::Ended(status) => return Ok(vec![lost(&vm, &format!("the machine ended ({status})"))]),
             Event::TimedOut => return Ok(vec![lost(&vm, "the time is up")]),
         };
+        fs::write(self.work.join("answer.json"), &report)?;
         let answer: Value = serde_json::from_str(&report).context("the checker's answer is not JSON")?;
+        observer.running(&vm);
+        observer.answered(answer.get("facts").and_then(Value::as_array).map_or(&[], Vec::as_slice));
+        if observer.is_interactive() {
+            vm.tell("stay")?;
+            vm.wait_end(Instant::now() + A_DAY)?;
+            return Ok(self.compare(&answer));
+        }
         let mut differences = self.compare(&answer);
         if differences.is_empty() && self.boot.outcome == Outcome::Login {
             // The checker answers when multi-user.target is reached; the prompt comes a moment later.
@@ -91,10 +136,13 @@ impl Run<'_> {
             }
         }
         // What later boots read must be on the disk, as after an orderly shutdown.
-        let last = self.case.boots.last().is_some_and(|last| std::ptr::eq(last, self.boot));
-        vm.tell(if last { "off" } else { "shutdown" })?;
+        vm.tell(if self.disk_is_needed { "shutdown" } else { "off" })?;
         vm.wait_end(Instant::now() + Duration::from_secs(90))?;
         Ok(differences)
+    }
+
+    fn empty_config(&self) -> bool {
+        self.session.options.sabotage && self.case.sabotage == Sabotage::EmptyConfig
     }
 
     fn initramfs(&self) -> Result<PathBuf> {
@@ -153,15 +201,12 @@ impl Run<'_> {
         })
     }
 
-    fn machine(&self, disk: PathBuf) -> Result<Machine> {
+    fn machine(&self, disk: PathBuf, console: Console) -> Result<Machine> {
         let looks: Vec<Value> = self.boot.facts.iter().map(|fact| case::split(fact).0).collect();
         let probe = self.work.join("probe.json");
         fs::write(&probe, serde_json::to_vec(&json!({ "nonce": self.values.nonce(), "looks": looks }))?)?;
         let mut fw_cfg = vec![(PROBE.to_owned(), probe)];
-        if let Some(config) = &self.boot.config {
-            let path = self.work.join("config.ign");
-            let empty = self.session.options.sabotage && self.case.sabotage == Sabotage::EmptyConfig;
-            fs::write(&path, if empty { EMPTY_CONFIG.to_vec() } else { self.values.file(config)? })?;
+        if let Some(path) = config_file(self.boot, self.values, self.work, self.empty_config())? {
             fw_cfg.push((CONFIG.to_owned(), path));
         }
         let image = &self.session.image;
@@ -183,7 +228,7 @@ impl Run<'_> {
             boot,
             fw_cfg,
             network: true,
-            console: Console::File,
+            console,
             accel: self.session.accel,
         })
     }
@@ -228,6 +273,18 @@ impl Run<'_> {
     }
 }
 
+/// Writes the config of a boot, if it has one, and returns the file.
+fn config_file(boot: &Boot, values: &Values<'_>, work: &Path, empty: bool) -> Result<Option<PathBuf>> {
+    let bytes = match (&boot.verbatim, &boot.config) {
+        (Some(path), _) => fs::read(path).with_context(|| format!("can't read {}", path.display()))?,
+        (None, Some(name)) => values.file(name)?,
+        (None, None) => return Ok(None),
+    };
+    let path = work.join("config.ign");
+    fs::write(&path, if empty { EMPTY_CONFIG.to_vec() } else { bytes })?;
+    Ok(Some(path))
+}
+
 fn lost(vm: &Vm, why: &str) -> String {
     format!("no word from inside the guest: {why}. The console's end:\n{}", host::tail(&vm.console(), 25))
 }
@@ -235,9 +292,9 @@ fn lost(vm: &Vm, why: &str) -> String {
 /// The accounts files of a small target, as Debian has them.
 fn accounts() -> Vec<Item> {
     let file = |path: &str, mode, text: &str| Item::File(path.to_owned(), mode, text.as_bytes().to_vec());
-    let groups = ["root", "adm", "sudo", "systemd-journal", "wheel", "docker"];
-    let group: String = groups.iter().zip([0, 4, 27, 999, 982, 983]).map(|(name, id)| format!("{name}:x:{id}:\n")).collect();
-    let hidden: String = groups.iter().map(|name| format!("{name}:*::\n")).collect();
+    let groups = [("root", 0), ("adm", 4), ("sudo", 27), ("systemd-journal", 999), ("wheel", 982), ("docker", 983)];
+    let group = groups.map(|(name, id)| format!("{name}:x:{id}:\n")).concat();
+    let hidden = groups.map(|(name, _)| format!("{name}:*::\n")).concat();
     let folders = ["etc", "home", "root", "usr", "usr/bin", "usr/lib", "var", "opt", "tmp"];
     let mut items: Vec<Item> = folders.iter().map(|path| Item::Folder((*path).to_owned(), 0o755)).collect();
     items.extend([
