@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use fledge_vm_tests::demo::{self, DemoOptions};
@@ -11,16 +12,16 @@ use fledge_vm_tests::image::{self, Elevate};
 use fledge_vm_tests::session::{Options, Session, build_checker};
 use fledge_vm_tests::{case, run};
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     if args.first().is_some_and(|word| word == "as-root") {
-        return image::as_root(args.get(1..).unwrap_or_default());
+        return image::as_root(args.get(1..).unwrap_or_default()).map(|()| ExitCode::SUCCESS);
     }
     if args.first().is_some_and(|word| word == "--list") {
         for case in case::list()? {
             println!("{:28} {:4} s  {}", case.name, case.seconds, case.summary);
         }
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let names: Vec<String> =
         args.iter().map(|word| word.to_string_lossy().into_owned()).filter(|word| !word.starts_with("--")).collect();
@@ -35,9 +36,10 @@ fn main() -> Result<()> {
     if args.iter().any(|word| word == "--demo") {
         let options = DemoOptions { config: None, interactive: args.iter().any(|word| word == "--interactive") };
         println!("as expected: {}", demo::run(&session, &options)?);
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let summary = run::run(&session, &names)?;
     println!("{summary}");
-    std::process::exit(i32::from(summary.failed() > 0));
+    // Not process::exit: what cleans up on drop must run.
+    Ok(ExitCode::from(u8::from(summary.failed() > 0)))
 }

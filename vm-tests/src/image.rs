@@ -312,7 +312,13 @@ fn build(cache: &Cache, inputs: &Inputs, keys: &Keys, elevate: &Elevate) -> Resu
     };
     let file = tempfile::NamedTempFile::new()?;
     fs::write(file.path(), serde_json::to_vec(&order)?)?;
-    run_elevated(elevate, file.path())?;
+    let outcome = run_elevated(elevate, file.path());
+    if outcome.is_err() {
+        for (_, _, folder) in &made {
+            drop(fs::remove_dir_all(folder));
+        }
+    }
+    outcome?;
     for (name, key, folder) in made {
         cache.publish(name, key, &folder)?;
     }

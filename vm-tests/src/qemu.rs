@@ -108,8 +108,10 @@ impl Machine {
     /// # Errors
     /// If QEMU can't be started.
     pub fn start(&self, tools: &Tools, work: &Path) -> Result<Vm> {
-        // Names of sockets may have 107 bytes only, so not in `work`.
-        let sockets = tempfile::Builder::new().prefix("fledge-vm-port-").tempdir()?;
+        // The name of a socket may have 107 bytes only (unix(7)).
+        let short = work.as_os_str().len() < 80;
+        let parent = if short { work.to_owned() } else { std::env::temp_dir() };
+        let sockets = tempfile::Builder::new().prefix("fledge-vm-port-").tempdir_in(parent)?;
         let socket = sockets.path().join("port");
         let listener = UnixListener::bind(&socket).with_context(|| format!("can't listen on {}", socket.display()))?;
         let (console, messages) = (work.join("console.log"), work.join("qemu.log"));

@@ -44,6 +44,25 @@ pub(super) struct SystemOrder {
     pub(super) dist: Option<PathBuf>,
 }
 
+impl Order {
+    fn folders(&self) -> Vec<&PathBuf> {
+        let system = self.system.as_ref().map(|system| &system.out);
+        [self.tools.as_ref(), self.grub.as_ref(), self.rootfs.as_ref(), system].into_iter().flatten().collect()
+    }
+
+    /// Removes what an interrupted run left half made; its user could not remove root's files.
+    fn sweep(&self) {
+        let folders = self.folders();
+        let Some(cache) = folders.first().and_then(|folder| folder.parent()) else { return };
+        for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+            let half_made = entry.file_name().to_string_lossy().starts_with(".new-");
+            if half_made && !folders.contains(&&entry.path()) {
+                drop(fs::remove_dir_all(entry.path()));
+            }
+        }
+    }
+}
+
 /// Does what needs root. `args` is what [`super::Elevate`] passed on: the path of a file with the order.
 ///
 /// # Errors
@@ -53,15 +72,19 @@ pub fn as_root(args: &[OsString]) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "this part of making the image needs root");
     // The first process of a process namespace ignores signals that it doesn't handle.
     let mut signals = signal_hook::iterator::Signals::new([2, 15, 1]).context("can't install a signal handler")?;
+    let text = fs::read(path).with_context(|| format!("can't read {}", Path::new(path).display()))?;
+    let order: Order = serde_json::from_slice(&text).context("the order is not what this version writes")?;
+    order.sweep();
+    let work = workspace(&order)?;
+    let mountpoint = work.clone();
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
+            drop(host::run(Command::new("umount").arg("--lazy").arg(&mountpoint)));
+            drop(fs::remove_dir(&mountpoint));
             // Ends the namespaces, and with them everything that was started or mounted.
             std::process::exit(130);
         }
     });
-    let text = fs::read(path).with_context(|| format!("can't read {}", Path::new(path).display()))?;
-    let order: Order = serde_json::from_slice(&text).context("the order is not what this version writes")?;
-    let work = workspace(&order)?;
     let outcome = make(&order, &work);
     // A deployment can't be removed while it is immutable.
     drop(Command::new("chattr").args(["-R", "-f", "-i"]).arg(work.join("sysroot/ostree/deploy")).status());
@@ -81,8 +104,7 @@ fn workspace(order: &Order) -> Result<PathBuf> {
     if host::available_mib() > 4096 {
         host::run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=0755,size=80%", "tmpfs"]).arg(&work))?;
     } else {
-        let out = [&order.tools, &order.rootfs].into_iter().flatten().next();
-        let disk = out.or(order.system.as_ref().map(|system| &system.out)).context("nothing to make")?.join(".work");
+        let disk = order.folders().first().context("nothing to make")?.join(".work");
         fs::create_dir_all(&disk)?;
         host::run(Command::new("mount").arg("--bind").arg(&disk).arg(&work))?;
     }
