@@ -16,6 +16,8 @@ mod unsupported;
 mod validate;
 mod version;
 
+#[cfg(test)]
+pub(crate) use parse::parse_unchecked;
 pub use parse::{Parsed, Refusal, parse, read_cache};
 pub use types::{
     Cex, Clevis, ClevisCustom, Config, Directory, Disk, Dropin, File, Filesystem, HttpHeader, Ignition, IgnitionConfig,

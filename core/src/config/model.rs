@@ -4,7 +4,7 @@
 //! Texts, numbers and lists do it here; sections by the macro in [`super::section`].
 
 use alloc::borrow::Cow;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -39,14 +39,14 @@ pub(crate) trait Value: Default {
         let _ = (at, cx);
     }
 
-    /// For a list: the keys of its entries.
-    fn each_key(&self, visit: &mut dyn FnMut(usize, &str)) {
-        let _ = visit;
+    /// The field as a list whose entries have keys, if it is one.
+    fn as_list(&self) -> Option<&dyn KeyedList> {
+        None
     }
 
-    /// For a list: drops the entries whose keys are named.
-    fn drop_keys(&mut self, keys: &dyn Fn(&str) -> bool) {
-        let _ = keys;
+    /// The same, to change it.
+    fn as_list_mut(&mut self) -> Option<&mut dyn KeyedList> {
+        None
     }
 
     /// Visits the origins of all list items below.
@@ -120,7 +120,7 @@ impl Value for i64 {
         match node {
             Node::Null => {}
             Node::Integer(value) => *self = value,
-            other => cx.mismatch(at, "a whole number of at most 64 bits, without fraction or exponent", &other),
+            other => cx.mismatch(at, "a whole number", &other),
         }
     }
 
@@ -198,21 +198,23 @@ impl<T: Entry> Value for Vec<T> {
         if child.is_empty() {
             return;
         }
-        let known: BTreeSet<String> = self.iter().map(|item| item.key().into_owned()).collect();
-        let (changing, new): (Self, Self) = child.into_iter().partition(|item| known.contains(&*item.key()));
-        let mut changing: BTreeMap<String, T> =
-            changing.into_iter().map(|item| (item.key().into_owned(), item)).collect();
-        for mut item in core::mem::take(self) {
-            match changing.remove(&*item.key()) {
-                Some(child) if child.removes() => {}
+        let mut by_key = KeyMap::new();
+        child.each_key(&mut |index, key| {
+            by_key.insert(key.into(), ("", index));
+        });
+        let mut children: Vec<Option<T>> = child.into_iter().map(Some).collect();
+        self.retain_mut(|item| {
+            let child = by_key.get(&*item.key()).and_then(|index| children.get_mut(index.1)?.take());
+            match child {
+                Some(child) if child.removes() => false,
                 Some(child) => {
                     item.merge(child);
-                    self.push(item);
+                    true
                 }
-                None => self.push(item),
+                None => true,
             }
-        }
-        self.extend(new);
+        });
+        self.extend(children.into_iter().flatten());
     }
 
     fn is_absent(&self) -> bool {
@@ -225,14 +227,12 @@ impl<T: Entry> Value for Vec<T> {
         }
     }
 
-    fn each_key(&self, visit: &mut dyn FnMut(usize, &str)) {
-        for (index, item) in self.iter().enumerate() {
-            visit(index, &item.key());
-        }
+    fn as_list(&self) -> Option<&dyn KeyedList> {
+        Some(self)
     }
 
-    fn drop_keys(&mut self, keys: &dyn Fn(&str) -> bool) {
-        self.retain(|item| !keys(&item.key()));
+    fn as_list_mut(&mut self) -> Option<&mut dyn KeyedList> {
+        Some(self)
     }
 
     fn each_origin(&mut self, at: &Path<'_>, visit: OriginVisitor<'_>) {
@@ -254,6 +254,30 @@ impl<T: Entry> Value for Vec<T> {
         }
     }
 }
+
+/// A list seen only through the keys of its entries, whatever they are.
+pub(crate) trait KeyedList {
+    /// Visits the index and the key of each entry.
+    fn each_key(&self, visit: &mut dyn FnMut(usize, &str));
+
+    /// Drops the entries whose keys are named.
+    fn drop_keys(&mut self, named: &dyn Fn(&str) -> bool);
+}
+
+impl<T: Entry> KeyedList for Vec<T> {
+    fn each_key(&self, visit: &mut dyn FnMut(usize, &str)) {
+        for (index, item) in self.iter().enumerate() {
+            visit(index, &item.key());
+        }
+    }
+
+    fn drop_keys(&mut self, named: &dyn Fn(&str) -> bool) {
+        self.retain(|item| !named(&item.key()));
+    }
+}
+
+/// From a key to the list that it stands in and its place there.
+pub(crate) type KeyMap = BTreeMap<String, (&'static str, usize)>;
 
 /// What only list items have.
 pub(crate) trait HasOrigin {

@@ -78,21 +78,7 @@ pub fn parse(text: &[u8], name: &str, source: Option<u16>) -> Result<Parsed, Ref
     }
     translate(&mut config, version);
 
-    let mut places = Places::default();
-    config.each_origin(&Path::ROOT, &mut |path, _| places.add(path));
-    for path in remarks.paths() {
-        places.add_buf(path);
-    }
-    places.locate(text);
-    config.each_origin(&Path::ROOT, &mut |path, origin| {
-        // A section that isn't in the text was written nowhere.
-        let Some(Position { line, column }) = places.exactly(path).map(|found| found.value) else { return };
-        let index = match path.step() {
-            Some(Step::Index(index)) => u32::try_from(index).unwrap_or(u32::MAX),
-            _ => 0,
-        };
-        *origin = Origin { source, index, line, column };
-    });
+    let places = set_origins(&mut config, text, source, &remarks);
     Ok(Parsed { config, version, warnings: remarks.into_diagnostics(name, &places) })
 }
 
@@ -112,6 +98,34 @@ pub fn read_cache(text: &[u8], name: &str) -> Result<Config, Refusal> {
         return Err(Refusal::Invalid(explain(remarks, text, name)));
     }
     Ok(config)
+}
+
+/// Sets the origins of everything that stands in the text, and finds on the way what the remarks are about.
+fn set_origins(config: &mut Config, text: &str, source: Option<u16>, remarks: &Remarks) -> Places {
+    let mut places = Places::default();
+    config.each_origin(&Path::ROOT, &mut |path, _| places.add(path));
+    for path in remarks.paths() {
+        places.add_buf(path);
+    }
+    places.locate(text);
+    config.each_origin(&Path::ROOT, &mut |path, origin| {
+        // A section that isn't in the text was written nowhere.
+        let Some(Position { line, column }) = places.exactly(path).map(|found| found.value) else { return };
+        let index = match path.step() {
+            Some(Step::Index(index)) => u32::try_from(index).unwrap_or(u32::MAX),
+            _ => 0,
+        };
+        *origin = Origin { source, index, line, column };
+    });
+    places
+}
+
+/// Reads a configuration of the newest version without checking it, for tests of what must not rely on the checks.
+#[cfg(test)]
+pub(crate) fn parse_unchecked(text: &str, source: Option<u16>) -> Config {
+    let mut config = read_cache(text.as_bytes(), "unchecked").unwrap_or_else(|refusal| panic!("{refusal}"));
+    set_origins(&mut config, text, source, &Remarks::default());
+    config
 }
 
 /// What a configuration of an older version means in the newest one.

@@ -2,37 +2,38 @@
 //! One definition per section of the specification, and everything that follows from it.
 //!
 //! [`section!`] makes from a list of fields: the type, its JSON form (`Serialize`, as Ignition writes its cache), its place
-//! in the schema, how it is read ([`Value::decode`]), merged ([`Value::merge`]), checked ([`Value::check`]), and where its list
-//! items came from ([`Value::each_origin`]). A field that is added there can't be forgotten in any of these.
+//! in the schema, how it is read ([`super::model::Value::decode`]), merged ([`super::model::Value::merge`]), checked ([`super::model::Value::check`]), and where its list
+//! items came from ([`super::model::Value::each_origin`]). A field that is added there can't be forgotten in any of these.
 
-use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 
-use super::model::{Checking, Value};
+use super::model::{Checking, KeyMap, KeyedList};
 use crate::json::Path;
 
 /// Remembers which keys the entries of one object's lists have, to find those that stand twice.
 #[derive(Default)]
 pub(crate) struct Keys {
-    exclusive: BTreeMap<String, (&'static str, usize)>,
+    exclusive: KeyMap,
 }
 
 impl Keys {
-    /// Looks at one list.
-    pub(crate) fn check<T: Value>(
+    /// Looks at one field; what is no list has no keys.
+    pub(crate) fn check(
         &mut self,
-        list: &T,
+        list: Option<&dyn KeyedList>,
         name: &'static str,
         exclusive: bool,
         at: &Path<'_>,
         cx: &mut Checking<'_>,
     ) {
-        let mut own = BTreeMap::new();
+        let Some(list) = list else { return };
+        let mut own = KeyMap::new();
         let keys = if exclusive { &mut self.exclusive } else { &mut own };
         list.each_key(&mut |index, key| match keys.get(key) {
             Some((other, first)) => {
-                let what = if key.is_empty() { String::new() } else { alloc::format!(" of {key:?}") };
-                let reason = alloc::format!("this is a second entry{what}; the first is {at}.{other}.{first}");
+                let what = if key.is_empty() { String::new() } else { format!(" of {key:?}") };
+                let reason = format!("this is a second entry{what}; the first is {at}.{other}.{first}");
                 let list = at.key(name);
                 cx.remarks.error(&list.index(index), reason).remedy("keep one of them");
             }
@@ -45,18 +46,22 @@ impl Keys {
 
 /// The keys of a child's exclusive lists: entries of the parent that stand in another list give way.
 #[derive(Default)]
-pub(crate) struct Claims(BTreeMap<String, &'static str>);
+pub(crate) struct Claims(KeyMap);
 
 impl Claims {
-    pub(crate) fn claim<T: Value>(&mut self, list: &T, name: &'static str) {
-        list.each_key(&mut |_, key| {
-            self.0.insert(key.into(), name);
-        });
+    /// Takes the keys of one of the child's lists.
+    pub(crate) fn claim(&mut self, list: Option<&dyn KeyedList>, name: &'static str) {
+        if let Some(list) = list {
+            list.each_key(&mut |index, key| {
+                self.0.insert(key.into(), (name, index));
+            });
+        }
     }
 
-    pub(crate) fn give_way<T: Value>(&self, list: &mut T, name: &'static str) {
-        if !self.0.is_empty() {
-            list.drop_keys(&|key| self.0.get(key).is_some_and(|claimed| *claimed != name));
+    /// Drops from one of the parent's lists what the child has in another.
+    pub(crate) fn give_way(&self, list: Option<&mut dyn KeyedList>, name: &'static str) {
+        if let Some(list) = list.filter(|_| !self.0.is_empty()) {
+            list.drop_keys(&|key| self.0.get(key).is_some_and(|(claimed, _)| *claimed != name));
         }
     }
 }
@@ -185,16 +190,16 @@ macro_rules! section {
     (@merge ($own:expr) ($child:expr)) => { $crate::config::model::Value::merge(&mut $own, $child) };
     (@merge ($own:expr) ($child:expr) exclusive) => { $crate::config::model::Value::merge(&mut $own, $child) };
     (@merge ($own:expr) ($child:expr) appending) => { $own.extend($child) };
-    (@claim ($claims:expr) ($child:expr) $json:literal exclusive) => { $claims.claim(&$child, $json) };
+    (@claim ($claims:expr) ($child:expr) $json:literal exclusive) => { $claims.claim($crate::config::model::Value::as_list(&$child), $json) };
     (@claim ($claims:expr) ($child:expr) $json:literal $($rule:ident)?) => {};
-    (@give_way ($claims:expr) ($own:expr) $json:literal exclusive) => { $claims.give_way(&mut $own, $json) };
+    (@give_way ($claims:expr) ($own:expr) $json:literal exclusive) => { $claims.give_way($crate::config::model::Value::as_list_mut(&mut $own), $json) };
     (@give_way ($claims:expr) ($own:expr) $json:literal $($rule:ident)?) => {};
     (@keys ($keys:expr) ($own:expr) $json:literal ($at:expr) ($cx:expr) appending) => {};
     (@keys ($keys:expr) ($own:expr) $json:literal ($at:expr) ($cx:expr) exclusive) => {
-        $keys.check(&$own, $json, true, $at, $cx)
+        $keys.check($crate::config::model::Value::as_list(&$own), $json, true, $at, $cx)
     };
     (@keys ($keys:expr) ($own:expr) $json:literal ($at:expr) ($cx:expr)) => {
-        $keys.check(&$own, $json, false, $at, $cx)
+        $keys.check($crate::config::model::Value::as_list(&$own), $json, false, $at, $cx)
     };
 }
 pub(crate) use section;

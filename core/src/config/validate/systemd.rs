@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `systemd`.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 
-use super::common::said;
+use super::common::{index_of, said};
 use crate::config::model::{Checking, Rules};
 use crate::config::types::{Dropin, Systemd, Unit};
 use crate::json::Path;
@@ -14,13 +13,14 @@ impl Rules for Systemd {
     /// An instance that is enabled takes the `[Install]` section of its template.
     fn rules(&self, at: &Path<'_>, cx: &mut Checking<'_>) {
         let list = at.key("units");
-        let by_name: BTreeMap<&str, &Unit> = self.units.iter().map(|unit| (unit.name.as_str(), unit)).collect();
+        let by_name = index_of(&mut self.units.iter().map(|unit| unit.name.as_str()));
         for (index, unit) in self.units.iter().enumerate() {
             if unit.enabled != Some(true) || !unit.name.ends_with(".service") {
                 continue;
             }
             let Some(template) = Name::parse(&unit.name).ok().and_then(|name| name.template()) else { continue };
-            let contents = by_name.get(template.as_str()).and_then(|unit| said(unit.contents.as_ref()));
+            let unit_of_template = by_name.get(template.as_str()).and_then(|index| self.units.get(*index));
+            let contents = unit_of_template.and_then(|unit| said(unit.contents.as_ref()));
             let Some(contents) = contents else { continue };
             if has_install(contents) == Ok(false) {
                 cx.remarks
