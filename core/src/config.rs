@@ -10,11 +10,14 @@ mod parse;
 mod recognize;
 mod remark;
 pub mod schema;
+mod section;
 pub mod types;
 mod unsupported;
 mod validate;
 mod version;
 
+#[cfg(test)]
+pub(crate) use parse::parse_unchecked;
 pub use parse::{Parsed, Refusal, parse, read_cache};
 pub use types::{
     Cex, Clevis, ClevisCustom, Config, Directory, Disk, Dropin, File, Filesystem, HttpHeader, Ignition, IgnitionConfig,
@@ -69,5 +72,7 @@ pub fn restore_origins(config: &mut Config, origins: &[Origin]) -> bool {
     true
 }
 
+#[cfg(test)]
+mod merge_tests;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256, Sha512};
 
 /// A hash function.
@@ -79,7 +79,12 @@ impl Expected {
         if digits.len() != function.digits() {
             return Err(ExpectedError::Length { function, found: digits.chars().count() });
         }
-        let digest = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).map_err(|_| ExpectedError::Digits)?;
+        let mut digest = Vec::with_capacity(function.digits() / 2);
+        let mut values = digits.chars().map(|digit| digit.to_digit(16).and_then(|value| u8::try_from(value).ok()));
+        while let Some(high) = values.next() {
+            let (high, low) = high.zip(values.next().flatten()).ok_or(ExpectedError::Digits)?;
+            digest.push(high << 4 | low);
+        }
         Ok(Self { function, digest })
     }
 

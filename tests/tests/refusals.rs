@@ -69,7 +69,13 @@ fn a_config_url_that_never_answers() {
 fn a_relative_path() {
     let config = r#"{"ignition": {"version": "3.3.0"}, "storage": {"files": [
   {"path": "etc/motd"}]}}"#;
-    refused(&Machine::new(), config, "fetch-offline", SOON, &["config.ign:2:", "$.storage.files.0.path", "absolute"]);
+    refused(
+        &Machine::new(),
+        config,
+        "fetch-offline",
+        SOON,
+        &["config.ign:2:", "$.storage.files.0.path", "relative", "slash"],
+    );
 }
 
 #[test]

@@ -7,12 +7,17 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use fledge_vm_tests::cache::Cache;
+
 use crate::sh;
 
 /// Removes the target directories and the cache of images.
 pub(crate) fn run(repo: &Path) -> Result<()> {
+    let cache = Cache::of_user()?;
+    sh::step(&format!("removing {}", cache.root().display()));
+    cache.clean()?;
     // target/ holds this very program: it goes last.
-    for path in [cache_dir()?, repo.join("core/guard/target"), repo.join("target")] {
+    for path in [repo.join("core/guard/target"), repo.join("target")] {
         sh::step(&format!("removing {}", path.display()));
         match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -22,10 +27,4 @@ pub(crate) fn run(repo: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn cache_dir() -> Result<std::path::PathBuf> {
-    let home = std::env::var_os("HOME").context("HOME is not set")?;
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| Path::new(&home).join(".cache"), Into::into);
-    Ok(cache.join("fledge"))
 }

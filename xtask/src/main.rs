@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use fledge_vm_tests::image;
 
-const USAGE: &str = "usage: cargo xtask demo | test [--all] | vm CASE... | vm --list | dist | clean";
+const USAGE: &str = "usage: cargo xtask demo | test [--all] | vm CASE... | vm --all | vm --list | dist | clean";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -33,8 +34,10 @@ fn run(args: &[String]) -> Result<bool> {
     match command.as_str() {
         "test" => test::run(&repo, rest),
         "vm" => vm::run(&repo, rest),
+        "demo" => vm::demo(&repo, rest),
         "dist" => dist::dist(&repo).map(|root| println!("{}", root.display())).map(|()| true),
         "clean" => clean::run(&repo).map(|()| true),
+        vm::AS_ROOT => image::as_root(&rest.iter().map(Into::into).collect::<Vec<_>>()).map(|()| true),
         _ => bail!("there is no command {command:?}\n{USAGE}"),
     }
 }

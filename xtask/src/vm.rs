@@ -1,11 +1,99 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `./dev vm`: cases in virtual machines.
+//! `./dev vm` and `./dev demo`: what runs in virtual machines.
 
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use fledge_vm_tests::case;
+use fledge_vm_tests::demo::{self, DemoOptions};
+use fledge_vm_tests::image::Elevate;
+use fledge_vm_tests::run::{self, Summary};
+use fledge_vm_tests::session::{self, Options, Session};
+
+use crate::dist;
+use crate::test::Case;
+
+/// The hidden command that a run starts as root when a layer of the image is missing.
+pub(crate) const AS_ROOT: &str = "image-as-root";
+
+/// Two machines of one processor each fill the two cores that everything here is measured on.
+const JOBS: usize = 2;
+
+const USAGE: &str = "usage: ./dev vm [--sabotage] CASE... | ./dev vm [--sabotage] --all | ./dev vm --list";
 
 /// Runs the named cases.
-pub(crate) fn run(_repo: &Path, _args: &[String]) -> Result<bool> {
-    bail!("there are no VM cases yet")
+pub(crate) fn run(repo: &Path, args: &[String]) -> Result<bool> {
+    let (mut names, mut all, mut sabotage) = (Vec::new(), false, false);
+    for arg in args {
+        match arg.as_str() {
+            "--list" => return list(),
+            "--all" => all = true,
+            "--sabotage" => sabotage = true,
+            name if !name.starts_with('-') => names.push(name.to_owned()),
+            other => bail!("there is no option {other}\n{USAGE}"),
+        }
+    }
+    if names.is_empty() != all {
+        bail!("{USAGE}");
+    }
+    let summary = run::run(&open(repo, sabotage)?, &names)?;
+    println!("{summary}");
+    Ok(summary.failed() == 0)
+}
+
+fn list() -> Result<bool> {
+    for case in case::list()? {
+        println!("{:<28} {:>4} s  {}", case.name, case.seconds, case.summary);
+    }
+    Ok(true)
+}
+
+/// The VM cases of `./dev test`, as they are or broken on purpose.
+pub(crate) fn test_cases(repo: &Path, sabotage: bool) -> Result<Vec<Case>> {
+    let Summary { results, .. } = run::run(&open(repo, sabotage)?, &[])?;
+    let prefix = if sabotage { "vm, broken on purpose" } else { "vm" };
+    let case = |result: run::CaseResult| {
+        for line in result.broken.iter().chain(&result.differences) {
+            println!("vm {}: {line}", result.name);
+        }
+        Case {
+            passed: result.is_good(sabotage),
+            took: Duration::try_from_secs_f64(result.seconds).unwrap_or_default(),
+            name: format!("{prefix}: {}", result.name),
+        }
+    };
+    Ok(results.into_iter().map(case).collect())
+}
+
+/// Runs the demo.
+pub(crate) fn demo(repo: &Path, args: &[String]) -> Result<bool> {
+    let mut options = DemoOptions::default();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--interactive" => options.interactive = true,
+            "--config" => options.config = Some(args.next().context("--config takes a file")?.into()),
+            other => bail!("there is no option {other}\nusage: ./dev demo [--config FILE] [--interactive]"),
+        }
+    }
+    let good = demo::run(&open(repo, false)?, &options)?;
+    let closing = if good {
+        "DEMO PASSED: the machine was provisioned once, as its config says."
+    } else {
+        "DEMO FAILED: see above, and the console under target/vm-logs."
+    };
+    println!("\n{closing}");
+    Ok(good)
+}
+
+fn open(repo: &Path, sabotage: bool) -> Result<Session> {
+    Session::open(Options {
+        dist: Some(dist::dist(repo)?),
+        checker: session::build_checker(repo)?,
+        elevate: Elevate { command: vec![std::env::current_exe()?.into(), AS_ROOT.into()] },
+        logs: repo.join("target/vm-logs"),
+        jobs: JOBS,
+        sabotage,
+    })
 }

@@ -8,7 +8,7 @@ use super::decode::Decoding;
 use super::model::{Checking, Value as _};
 use super::recognize::{read_json, version_of};
 use super::remark::Remarks;
-use super::types::Config;
+use super::types::{ClevisCustom, Config};
 use super::version::Version;
 use crate::diag::{Diagnostic, Position};
 use crate::json::{Path, Places, Step};
@@ -78,21 +78,7 @@ pub fn parse(text: &[u8], name: &str, source: Option<u16>) -> Result<Parsed, Ref
     }
     translate(&mut config, version);
 
-    let mut places = Places::default();
-    config.each_origin(&Path::ROOT, &mut |path, _| places.add(path));
-    for path in remarks.paths() {
-        places.add_buf(path);
-    }
-    places.locate(text);
-    config.each_origin(&Path::ROOT, &mut |path, origin| {
-        let Position { line, column } =
-            places.exactly(path).map_or(Position { line: 0, column: 0 }, |found| found.value);
-        let index = match path.step() {
-            Some(Step::Index(index)) => u32::try_from(index).unwrap_or(u32::MAX),
-            _ => 0,
-        };
-        *origin = Origin { source, index, line, column };
-    });
+    let places = set_origins(&mut config, text, source, &remarks);
     Ok(Parsed { config, version, warnings: remarks.into_diagnostics(name, &places) })
 }
 
@@ -114,9 +100,50 @@ pub fn read_cache(text: &[u8], name: &str) -> Result<Config, Refusal> {
     Ok(config)
 }
 
+/// Sets the origins of everything that stands in the text, and finds on the way what the remarks are about.
+fn set_origins(config: &mut Config, text: &str, source: Option<u16>, remarks: &Remarks) -> Places {
+    let mut places = Places::default();
+    config.each_origin(&Path::ROOT, &mut |path, _| places.add(path));
+    for path in remarks.paths() {
+        places.add_buf(path);
+    }
+    places.locate(text);
+    config.each_origin(&Path::ROOT, &mut |path, origin| {
+        // A section that isn't in the text was written nowhere.
+        let Some(Position { line, column }) = places.exactly(path).map(|found| found.value) else { return };
+        let index = match path.step() {
+            Some(Step::Index(index)) => u32::try_from(index).unwrap_or(u32::MAX),
+            _ => 0,
+        };
+        *origin = Origin { source, index, line, column };
+    });
+    places
+}
+
+/// Reads a configuration of the newest version without checking it, for tests of what must not rely on the checks.
+#[cfg(test)]
+pub(crate) fn parse_unchecked(text: &str, source: Option<u16>) -> Config {
+    let mut config = read_cache(text.as_bytes(), "unchecked").unwrap_or_else(|refusal| panic!("{refusal}"));
+    set_origins(&mut config, text, source, &Remarks::default());
+    config
+}
+
 /// What a configuration of an older version means in the newest one.
+///
+/// Ignition loses the `advertisement` of a tang server on the way from 3.4 to 3.5; here it stays, as the specification has it.
 fn translate(config: &mut Config, version: Version) {
     config.ignition.version = Version::LATEST.name().into();
+    if version < super::schema::STRINGS_BECAME_OPTIONAL {
+        // A string that was required then: it is empty where it is missing, and as a child's it overrides the parent's.
+        for link in &mut config.storage.links {
+            link.target.get_or_insert_default();
+        }
+        let customs = config.storage.luks.iter_mut().map(|luks| &mut luks.clevis.custom);
+        for custom in customs.filter(|custom| **custom != ClevisCustom::default()) {
+            custom.pin.get_or_insert_default();
+            custom.config.get_or_insert_default();
+        }
+    }
     if version < super::schema::SPECIAL_MODE_BITS {
         let directories = config.storage.directories.iter_mut().map(|directory| &mut directory.mode);
         let files = config.storage.files.iter_mut().map(|file| &mut file.mode);

@@ -3,8 +3,9 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
-use crate::diag::{Diagnostic, Place, Position, Severity};
+use crate::diag::{Diagnostic, Place, Severity};
 use crate::json::{Path, PathBuf, Places};
 
 /// More than this of one severity isn't read by anybody; what follows is counted.
@@ -106,18 +107,13 @@ impl Remarks {
     }
 
     fn finish(self, source: &str, mut place: impl FnMut(&PathBuf, Aim) -> Place) -> Vec<Diagnostic> {
-        let mut diagnostics: Vec<_> = self
-            .list
-            .into_iter()
-            .map(|remark| Diagnostic {
-                severity: remark.severity,
-                place: place(&remark.path, remark.aim),
-                reason: remark.reason,
-                remedy: remark.remedy,
-            })
-            .collect();
-        let key = |position: Option<Position>| position.map(|at| (at.line, at.column));
-        diagnostics.sort_by_key(|d| (core::cmp::Reverse(d.severity), key(d.place.position)));
+        let key = |d: &Diagnostic| (Reverse(d.severity), d.place.position.map(|at| (at.line, at.column)));
+        let mut diagnostics: Vec<Diagnostic> = Vec::with_capacity(self.list.len());
+        for Remark { severity, path, aim, reason, remedy } in self.list {
+            let new = Diagnostic { severity, place: place(&path, aim), reason, remedy };
+            let after = diagnostics.partition_point(|known| key(known) <= key(&new));
+            diagnostics.insert(after, new);
+        }
         for (severity, count, what) in
             [(Severity::Error, self.errors, "errors"), (Severity::Warning, self.warnings, "warnings")]
         {

@@ -2,6 +2,7 @@
 //! What several sections have in common.
 
 use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -15,6 +16,16 @@ use crate::url::{Url, scheme};
 /// The text of an optional field, if it says anything.
 pub(super) fn said(value: Option<&String>) -> Option<&str> {
     value.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+/// Where each key stands in its list; of equal ones the last. It inserts one by one, since collecting sorts, and each sort is
+/// compiled anew.
+pub(super) fn index_of<'k>(keys: &mut dyn Iterator<Item = &'k str>) -> BTreeMap<&'k str, usize> {
+    let mut map = BTreeMap::new();
+    for (index, key) in keys.enumerate() {
+        map.insert(key, index);
+    }
+    map
 }
 
 /// A path in the target: absolute and simplified, as Go's `path.Clean` has it.

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `ignition`, `kernelArguments`, and what spans sections.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
 
 use super::common::said;
-use crate::config::model::{Checking, Rules};
+use crate::config::model::{Checking, KeyMap, Rules};
 use crate::config::schema::REFERENCES_ARE_RESOURCES;
 use crate::config::types::{
     Config, Ignition, IgnitionConfig, KernelArguments, Proxy, Resource, Security, Timeouts, Tls,
@@ -17,19 +15,14 @@ use crate::url::Url;
 impl Rules for Config {
     /// A unit or drop-in and a file, directory or link may not be at one path.
     fn rules(&self, at: &Path<'_>, cx: &mut Checking<'_>) {
-        let mut units: BTreeMap<String, String> = BTreeMap::new();
+        let mut units = KeyMap::new();
         for (index, unit) in self.systemd.units.iter().enumerate() {
             let path = format!("/etc/systemd/system/{}", unit.name);
-            for (index_of_dropin, dropin) in unit.dropins.iter().enumerate() {
-                if said(dropin.contents.as_ref()).is_some() {
-                    units.insert(
-                        format!("{path}.d/{}", dropin.name),
-                        format!("$.systemd.units.{index}.dropins.{index_of_dropin}"),
-                    );
-                }
+            for dropin in unit.dropins.iter().filter(|dropin| said(dropin.contents.as_ref()).is_some()) {
+                units.insert(format!("{path}.d/{}", dropin.name), ("a drop-in of the unit", index));
             }
             if said(unit.contents.as_ref()).is_some() {
-                units.insert(path, format!("$.systemd.units.{index}"));
+                units.insert(path, ("the unit", index));
             }
         }
         if units.is_empty() {
@@ -37,10 +30,9 @@ impl Rules for Config {
         }
         let storage = at.key("storage");
         let mut check = |list: &str, index: usize, path: &str| {
-            if let Some(unit) = units.get(path) {
-                cx.remarks
-                    .error(&storage.key(list).index(index).key("path"), format!("{unit} is written to {path} too"))
-                    .remedy("keep one of them");
+            if let Some((what, unit)) = units.get(path) {
+                let reason = format!("{what} {at}.systemd.units.{unit} is written to {path} too");
+                cx.remarks.error(&storage.key(list).index(index).key("path"), reason).remedy("keep one of them");
             }
         };
         for (index, file) in self.storage.files.iter().enumerate() {

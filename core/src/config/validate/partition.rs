@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `storage.disks`.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,20 +18,16 @@ impl Rules for Disk {
         check_path(&self.device, &at.key("device"), cx);
         let list = at.key("partitions");
         self.check_overlaps(&list, cx);
-        let mut labels: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, partition) in self.partitions.iter().enumerate() {
             let Some(label) = &partition.label else { continue };
-            match labels.get(label.as_str()) {
-                // Two without a number are found as entries of one key.
-                Some(first) if partition.number == 0 && self.partitions.get(*first).is_some_and(|p| p.number == 0) => {}
-                Some(first) => {
-                    cx.remarks
-                        .error(&list.index(index), format!("{list}.{first} has the label {label:?} already"))
-                        .remedy("give each partition its own label");
-                }
-                None => {
-                    labels.insert(label, index);
-                }
+            let mut before = self.partitions.iter().take(index);
+            // Two without a number are found as entries of one key.
+            let same =
+                |other: &Partition| other.label.as_ref() == Some(label) && (partition.number != 0 || other.number != 0);
+            if let Some(first) = before.position(same) {
+                cx.remarks
+                    .error(&list.index(index), format!("{list}.{first} has the label {label:?} already"))
+                    .remedy("give each partition its own label");
             }
         }
     }
@@ -48,22 +43,13 @@ impl Disk {
                 placed.push((start, end, index));
             }
         }
-        placed.sort_unstable();
-        let mut widest: Option<(i64, usize)> = None;
-        for (start, end, index) in placed {
-            match widest {
-                Some((last, other)) if start <= last => {
-                    cx.remarks
-                        .error(
-                            &list.index(index.max(other)),
-                            format!("it overlaps {list}.{}: both have the MiB at {start}", index.min(other)),
-                        )
-                        .remedy("change startMiB or sizeMiB");
-                    if end > last {
-                        widest = Some((end, index));
-                    }
-                }
-                _ => widest = Some((end, index)),
+        for (nth, (start, end, index)) in placed.iter().enumerate() {
+            let overlap = placed.iter().take(nth).find(|(other, last, _)| start <= last && other <= end);
+            if let Some((other, _, first)) = overlap {
+                let both = start.max(other);
+                cx.remarks
+                    .error(&list.index(*index), format!("it overlaps {list}.{first}: both have the MiB at {both}"))
+                    .remedy("change startMiB or sizeMiB");
             }
         }
     }

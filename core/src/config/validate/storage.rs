@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `storage`: files, directories, links, file systems, arrays.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 
-use super::common::{check_path, clean, said};
+use super::common::{check_path, clean, index_of, said};
 use crate::config::model::{Checking, Rules};
 use crate::config::schema::{FORMATS, LINK_TARGET_REQUIRED, SPECIAL_MODE_BITS, accepted, listed};
-use crate::config::types::{Directory, Disk, File, Filesystem, Link, NodeGroup, NodeUser, Raid, Storage};
+use crate::config::types::{Directory, File, Filesystem, Link, NodeGroup, NodeUser, Raid, Storage};
 use crate::json::Path;
 
 impl Rules for Storage {
@@ -22,25 +21,21 @@ impl Rules for Storage {
 impl Storage {
     /// Nothing may be written below a link of the same config, as it would land elsewhere, nor below a file.
     fn check_ancestors(&self, at: &Path<'_>, cx: &mut Checking<'_>) {
-        let mut above: BTreeMap<&str, (&str, usize)> = BTreeMap::new();
-        for (index, file) in self.files.iter().enumerate() {
-            above.insert(&file.path, ("file", index));
-        }
-        for (index, link) in self.links.iter().enumerate() {
-            above.insert(&link.path, ("link", index));
-        }
-        if above.is_empty() {
+        let files = index_of(&mut self.files.iter().map(|file| file.path.as_str()));
+        let links = index_of(&mut self.links.iter().map(|link| link.path.as_str()));
+        if files.is_empty() && links.is_empty() {
             return;
         }
         let mut check = |list: &str, index: usize, path: &str| {
             let ancestors = path.match_indices('/').skip(1).filter_map(|(end, _)| path.get(..end));
-            for (ancestor, (what, other)) in ancestors.filter_map(|ancestor| above.get_key_value(ancestor)) {
-                cx.remarks
-                    .error(
-                        &at.key(list).index(index),
-                        format!("{path} is below {ancestor}, which {at}.{what}s.{other} makes a {what}"),
-                    )
-                    .remedy(if *what == "link" { "write it below the link's target" } else { "keep one of them" });
+            for ancestor in ancestors {
+                let (what, other, remedy) = match (links.get(ancestor), files.get(ancestor)) {
+                    (Some(other), _) => ("link", other, "write it below the link's target"),
+                    (None, Some(other)) => ("file", other, "keep one of them"),
+                    (None, None) => continue,
+                };
+                let reason = format!("{path} is below {ancestor}, which {at}.{what}s.{other} makes a {what}");
+                cx.remarks.error(&at.key(list).index(index), reason).remedy(remedy);
             }
         };
         for (index, directory) in self.directories.iter().enumerate() {
@@ -55,7 +50,7 @@ impl Storage {
     }
 
     fn check_hard_links(&self, at: &Path<'_>, cx: &mut Checking<'_>) {
-        let directories: BTreeSet<&str> = self.directories.iter().map(|directory| directory.path.as_str()).collect();
+        let directories = index_of(&mut self.directories.iter().map(|directory| directory.path.as_str()));
         for (index, link) in self.links.iter().enumerate().filter(|(_, link)| link.hard == Some(true)) {
             let Some(target) = said(link.target.as_ref()) else { continue };
             let target = if target.starts_with('/') {
@@ -63,7 +58,7 @@ impl Storage {
             } else {
                 clean(&format!("{}/{target}", link.path)).into_owned()
             };
-            if directories.contains(target.as_str()) {
+            if directories.contains_key(target.as_str()) {
                 cx.remarks
                     .error(&at.key("links").index(index), format!("the hard link's target {target} is a directory"))
                     .remedy("make it a symbolic link");
@@ -72,9 +67,10 @@ impl Storage {
     }
 
     fn check_whole_disks(&self, at: &Path<'_>, cx: &mut Checking<'_>) {
-        let disks: BTreeMap<&str, &Disk> = self.disks.iter().map(|disk| (disk.device.as_str(), disk)).collect();
+        let disks = index_of(&mut self.disks.iter().map(|disk| disk.device.as_str()));
         for (index, filesystem) in self.filesystems.iter().enumerate() {
-            let Some(disk) = disks.get(filesystem.device.as_str()) else { continue };
+            let disk = disks.get(filesystem.device.as_str()).and_then(|index| self.disks.get(*index));
+            let Some(disk) = disk else { continue };
             let list = at.key("filesystems");
             let item = list.index(index);
             let device = item.key("device");
