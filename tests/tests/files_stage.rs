@@ -213,6 +213,36 @@ fn files_directories_and_links_as_asked() {
 }
 
 #[test]
+fn facts_gathered_here_plan_there() {
+    let machine = files_machine();
+    let parsed = fledge_core::config::parse(files_config().as_bytes(), "config.ign", None).unwrap();
+    let before = machine.tree();
+    let facts = fledge_stages::observe::facts(&parsed.config, &machine.root()).unwrap();
+    assert_eq!(machine.tree(), before, "looking changed something");
+    // As `fledge facts` prints them and `fledge plan` reads them.
+    let facts: fledge_core::facts::Facts = serde_json::from_str(&serde_json::to_string(&facts).unwrap()).unwrap();
+    let plans = fledge_core::plan::all(
+        &parsed.config,
+        &facts,
+        &fledge_core::origin::Sources::default(),
+        fledge_core::plan::Settings::default(),
+    )
+    .unwrap();
+    let text: String = plans.iter().map(ToString::to_string).collect();
+    for line in [
+        "create the user \"nest\", uid 1500",
+        "write /var/elsewhere/inside/file from",
+        "remove /etc/was-a-directory",
+        "replace /etc/was-a-link by",
+        "keep the contents of /etc/kept, mode 0444",
+        "keep the contents of /etc/hosts, append",
+        "hard link /a-hard-link to the file /opt/deep/er/tool",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in:\n{text}");
+    }
+}
+
+#[test]
 fn units_presets_and_masks() {
     let machine = Machine::new();
     machine.put(

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Groups, then users, each with home directory and keys.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
+use super::book::{Book, Circle, Person};
 use super::files::{Planner, Settings, standing_in_the_way};
 use super::world::{Made, Standing, World};
 use super::{Group, Step, User};
@@ -20,65 +20,6 @@ pub(super) const PASSWD: &str = "/etc/passwd";
 pub(super) const GROUP: &str = "/etc/group";
 const FRAGMENT: &str = ".ssh/authorized_keys.d/ignition";
 const WHOLE: &str = ".ssh/authorized_keys";
-
-/// A user as known so far; ids that a tool will choose are `None`.
-struct Person {
-    uid: Option<u32>,
-    gid: Option<u32>,
-    home: String,
-    fixed: bool,
-}
-
-/// A group as known so far.
-struct Circle {
-    gid: Option<u32>,
-    fixed: bool,
-}
-
-/// Users and groups as they will be when the steps planned so far have been carried out.
-pub(super) struct Book {
-    /// Whether those of the target are known; else nobody can be said to be missing.
-    complete: bool,
-    users: BTreeMap<String, Person>,
-    groups: BTreeMap<String, Circle>,
-}
-
-impl Book {
-    fn new(accounts: Option<&Accounts>) -> Self {
-        let mut book = Self { complete: accounts.is_some(), users: BTreeMap::new(), groups: BTreeMap::new() };
-        for (name, user) in accounts.into_iter().flat_map(|accounts| &accounts.users) {
-            let person =
-                Person { uid: Some(user.uid), gid: Some(user.gid), home: user.home.clone(), fixed: user.fixed };
-            book.users.insert(name.clone(), person);
-        }
-        for (name, group) in accounts.into_iter().flat_map(|accounts| &accounts.groups) {
-            book.groups.insert(name.clone(), Circle { gid: Some(group.gid), fixed: group.fixed });
-        }
-        book
-    }
-
-    pub(super) fn has_user(&self, name: &str) -> bool {
-        !self.complete || self.users.contains_key(name)
-    }
-
-    pub(super) fn has_group(&self, name: &str) -> bool {
-        !self.complete || self.groups.contains_key(name)
-    }
-
-    /// Whether there is a group of that name or number.
-    fn finds_group(&self, text: &str) -> bool {
-        self.has_group(text)
-            || text.parse().is_ok_and(|gid: u32| self.groups.values().any(|group| group.gid == Some(gid)))
-    }
-
-    fn gid_owner(&self, gid: u32) -> Option<&str> {
-        self.groups.iter().find(|(_, group)| group.gid == Some(gid)).map(|(name, _)| name.as_str())
-    }
-
-    fn uid_owner(&self, uid: u32) -> Option<&str> {
-        self.users.iter().find(|(_, user)| user.uid == Some(uid)).map(|(name, _)| name.as_str())
-    }
-}
 
 /// The home directories of the configuration's users, and the files that their keys go to.
 pub(super) fn homes(config: &Config, accounts: Option<&Accounts>) -> Vec<String> {

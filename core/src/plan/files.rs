@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::accounts::Book;
+use super::book::Book;
 use super::world::{Standing, World};
 use super::{Plan, PlannedStep, Step, accounts, nodes, units};
 use crate::config::Config;

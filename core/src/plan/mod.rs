@@ -11,6 +11,7 @@
 
 mod accounts;
 mod ask;
+mod book;
 mod check;
 mod contents;
 mod disks;

@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::accounts::Book;
+use super::book::Book;
 use super::contents::known_digest;
 use super::files::{Planner, owner, standing_in_the_way};
 use super::world::{Made, Standing, World};
