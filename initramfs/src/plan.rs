@@ -58,7 +58,7 @@ fn plans(file: &str, facts_file: Option<&str>) -> Result<String, Vec<Failure>> {
         None => Facts::default(),
     };
     let (config, readings) = read_config(file)?;
-    let plans = plan::all(&config, &facts, &readings.sources, &Settings::default())?;
+    let plans = plan::all(&config, &facts, &readings.sources, Settings::default())?;
     Ok(plans.iter().map(ToString::to_string).collect())
 }
 
