@@ -124,7 +124,7 @@ impl Cause {
                 "check the machine's address and gateway (ip= on the kernel command line), and firewalls in between"
             }
             Self::HeaderTimeout(_) => {
-                "check the server's load; ignition.timeouts.httpResponseHeaders gives it more seconds to answer"
+                "check that the server answers; more time is given by ignition.timeouts.httpResponseHeaders, to a first config by --fetch-timeout"
             }
             Self::OutOfTime => "allow more time (ignition.timeouts.httpTotal, --fetch-timeout, fledge.fetch.timeout=)",
             Self::Stalled(_) | Self::Closed | Self::Truncated => "check the server's log and the network in between",
