@@ -2,7 +2,8 @@
 //! What is known about a machine before something is done to it.
 //!
 //! Observers in `fledge-stages` gather facts, tests make them by hand, `fledge facts` writes them as JSON. A plan is made
-//! from nothing else than a configuration and these.
+//! from nothing else than a configuration and these. What isn't listed isn't known: a device that isn't named here may be
+//! there, a path that isn't named here is taken for missing.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -16,33 +17,47 @@ use serde::{Deserialize, Serialize};
 pub struct Facts {
     /// The devices that the configuration names, by that name.
     pub devices: BTreeMap<String, Device>,
-    /// The paths that the configuration names in the target root, by that name.
+    /// The block devices that are there, for the message when one that is asked for isn't: a line each.
+    pub block_devices: Vec<String>,
+    /// The paths that the configuration names in the target root, by that name made clean.
     pub nodes: BTreeMap<String, Node>,
     /// Users and groups of the target root; `None` when they are not known.
     pub accounts: Option<Accounts>,
-    /// Units of the configuration that are enabled in the target root.
+    /// What `useradd` copies into a new home directory: paths below `/etc/skel`.
+    pub skeleton: BTreeMap<String, NodeKind>,
+    /// Units that the configuration disables and that are enabled in the target root.
     pub enabled_units: BTreeSet<String>,
     /// What is mounted below the target root, as paths seen from there, in the order of mounting.
     pub mounts: Vec<String>,
+    /// Which of these the mount stage mounted, in that order.
+    pub mounted: Vec<String>,
+    /// The directories that the mount stage made to have something to mount on.
+    pub made_directories: Vec<String>,
+    /// Files that an earlier run finished by appending to them: what it left, as `sha512-` and the hash.
+    pub appended: BTreeMap<String, String>,
 }
 
-/// A block device.
+/// A block device that the configuration names.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Device {
+    /// Whether it is there; it was waited for.
+    pub present: bool,
     /// The signature of the file system or other content, if there is one.
     pub signature: Option<Signature>,
+    /// Further signatures: left-overs of what was there before.
+    pub others: Vec<Signature>,
 }
 
 /// What a device contains, told from its superblock.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Signature {
-    /// Ignition's name of it: `ext4`, `xfs`, `btrfs`, `vfat`, `swap`, or another word for what can't be mounted by it.
+    /// The name that `blkid` has for it. Ignition's are among these: `ext4`, `xfs`, `btrfs`, `vfat`, `swap`.
     pub format: String,
     /// Label, empty when there is none.
     pub label: String,
-    /// UUID as the tools of that file system print it, empty when there is none.
+    /// UUID as `blkid` prints it, empty when there is none.
     pub uuid: String,
 }
 
@@ -70,6 +85,9 @@ pub enum NodeKind {
         device: u64,
         /// `st_ino`.
         inode: u64,
+        /// `sha512-` or `sha256-` and the hash of its contents, where the configuration gives contents to compare with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
     },
     /// A directory.
     Directory,
@@ -80,13 +98,23 @@ pub enum NodeKind {
 }
 
 /// Users and groups of the target root.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Accounts {
     /// By name.
     pub users: BTreeMap<String, User>,
-    /// Ids by name.
-    pub groups: BTreeMap<String, u32>,
+    /// By name.
+    pub groups: BTreeMap<String, Group>,
+    /// The directory of new home directories (`HOME` in `/etc/default/useradd`).
+    pub homes: String,
+    /// Whether a new user gets a group of the same name (`USERGROUPS_ENAB` in `/etc/login.defs`).
+    pub user_groups: bool,
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self { users: BTreeMap::new(), groups: BTreeMap::new(), homes: "/home".into(), user_groups: true }
+    }
 }
 
 /// A line of `passwd`.
@@ -99,4 +127,18 @@ pub struct User {
     pub gid: u32,
     /// Home directory.
     pub home: String,
+    /// Whether it stands in `/usr/lib/passwd` only, which the tools don't write.
+    #[serde(default)]
+    pub fixed: bool,
+}
+
+/// A line of `group`.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Group id.
+    pub gid: u32,
+    /// Whether it stands in `/usr/lib/group` only, which the tools don't write.
+    #[serde(default)]
+    pub fixed: bool,
 }

@@ -13,16 +13,21 @@
 #[allow(unused_extern_crates, reason = "no_std crates reach alloc only through this line")]
 extern crate alloc;
 
+pub mod accounts;
 pub mod cmdline;
 pub mod config;
 pub mod dataurl;
 pub mod diag;
 pub mod facts;
+pub mod generator;
 pub mod json;
 pub mod network;
 pub mod origin;
+pub mod path;
+pub mod plan;
 pub mod report;
 pub mod secret;
+pub mod signature;
 pub mod stage;
 pub mod state;
 pub mod unit;

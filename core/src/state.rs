@@ -4,6 +4,7 @@
 //! The cache has the form that other software reads, and so can't say where its items were written. This file can: it holds
 //! the origin of every list item, in the order in which a walk through the configuration meets them.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
@@ -31,6 +32,11 @@ pub struct State {
     origins: Vec<Origin>,
     /// Directories that the mount stage made in the target root, as paths seen from there.
     pub directories: Vec<String>,
+    /// Where the mount stage mounted something, in that order, as paths seen from the target root.
+    pub mounted: Vec<String>,
+    /// Files of the target root that the files stage has appended to, and the hash of what it left: `sha512-` and hexadecimal
+    /// digits. So the stage doesn't append again when it is run again.
+    pub appended: BTreeMap<String, String>,
 }
 
 /// Why the text of a state file can't be used.

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::{firstboot, ignition, out, report};
+use crate::{boot, firstboot, ignition, out, report};
 
 /// Success, a failure of what was asked for, a command line that can't be understood, a machine that can't be worked on:
 /// the exit codes of upstream's programs.
@@ -43,6 +43,32 @@ const APPLETS: &[Applet] = &[
         summary: "in the real root: remove the first-boot stamp and the installer's config, keep the report",
         run: firstboot::run,
     },
+    Applet {
+        name: "ignition-generator",
+        // Only the initramfs has this link: the dracut module makes it.
+        link: None,
+        summary: "for systemd: which targets this boot runs",
+        run: boot::generator,
+    },
+    Applet {
+        name: "user-config",
+        link: None,
+        summary: "copy the config that an installer left to where fetch-offline looks for it",
+        run: boot::user_config,
+    },
+    Applet {
+        name: "ostree-var",
+        link: None,
+        summary: "bind, fill or let go of the deployment's /var",
+        run: boot::ostree_var,
+    },
+    Applet {
+        name: "installer-refused",
+        link: None,
+        summary: "say that this build has no installer, and fail",
+        run: boot::installer_refused,
+    },
+    Applet { name: "failure", link: None, summary: "tell the consoles why the boot stopped", run: boot::failure },
     Applet { name: "report", link: None, summary: "print the report of the first boot as a table", run: report::run },
 ];
 

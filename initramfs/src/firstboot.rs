@@ -16,6 +16,10 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
     }
     match firstboot::complete(Path::new("/boot"), &report::path(), Path::new(report::KEPT)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failures) => out::failed(&failures),
+        Err(failures) => {
+            // fledge-firstboot-failed.service shows them to whoever logs in.
+            let _ = report::leave("The first boot could not be marked as done.", &failures);
+            out::failed(&failures)
+        }
     }
 }

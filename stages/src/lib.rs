@@ -10,13 +10,19 @@
 //! | [`fetch`] | resources: from a URL to verified bytes |
 //! | [`state`] | what one stage leaves for the next |
 //! | [`host`] | the only code that touches the operating system |
+//! | [`generator`] | which targets a boot runs, told to systemd |
+//! | [`ostree`] | around the stages on an OSTree system: the installed config, `/var` |
+//! | [`console`] | what a person at a console is told when the boot stopped |
 //! | [`firstboot`] | what the real root does once after a first boot |
 //! | [`logger`], [`report`] | the journal or standard output; `/run/fledge` |
 
+pub mod console;
 pub mod fetch;
 pub mod firstboot;
+pub mod generator;
 pub mod host;
 pub mod logger;
+pub mod ostree;
 pub mod provider;
 pub mod reading;
 pub mod report;

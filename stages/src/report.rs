@@ -60,18 +60,29 @@ pub fn write(report: &Report) -> io::Result<()> {
     atomic::write(&path(), 0o644, &text)
 }
 
-/// Leaves the reason of a failure for whoever shows it on the console.
+/// Leaves the reason of a stage's failure for whoever shows it on the console.
 ///
 /// # Errors
 /// Whatever the operating system says.
 pub fn leave_reason(stage: &str, failures: &[Failure]) -> io::Result<()> {
+    leave(&format!("Ignition's stage {stage} failed; this machine does not boot on."), failures)
+}
+
+/// Leaves a headline and failures for whoever shows them on the console, below what was left earlier in this boot: the first
+/// failure is the one that matters, and cleaning up after it may fail, too.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn leave(headline: &str, failures: &[Failure]) -> io::Result<()> {
     use std::fmt::Write as _;
-    let mut text = format!("Ignition's stage {stage} failed; this machine does not boot on.\n");
+    let path = runtime_dir().join("failure");
+    let mut text = fs::read_to_string(&path).map_or_else(|_| String::new(), |earlier| earlier + "\n");
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "{headline}");
     for failure in failures {
-        // Writing to a String can't fail.
         let _ = writeln!(text, "\n{failure}");
     }
-    atomic::write(&runtime_dir().join("failure"), 0o644, text.as_bytes())
+    atomic::write(&path, 0o644, text.as_bytes())
 }
 
 fn boot_id() -> io::Result<String> {

@@ -9,6 +9,7 @@
 )]
 
 mod dependencies;
+mod dracut_modules;
 mod fetch_contents;
 mod fetch_stage;
 mod http_client;

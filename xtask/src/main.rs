@@ -2,6 +2,7 @@
 //! What `./dev` runs. Each command is a module; this file only picks one.
 
 mod clean;
+mod dist;
 mod sh;
 mod test;
 mod vm;
@@ -32,6 +33,7 @@ fn run(args: &[String]) -> Result<bool> {
     match command.as_str() {
         "test" => test::run(&repo, rest),
         "vm" => vm::run(&repo, rest),
+        "dist" => dist::dist(&repo).map(|root| println!("{}", root.display())).map(|()| true),
         "clean" => clean::run(&repo).map(|()| true),
         _ => bail!("there is no command {command:?}\n{USAGE}"),
     }

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Plans as text. No secret and no file content appears in it.
 
-use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt;
 
-use super::{Attributes, Contents, Group, Owner, Plan, Step, User};
+use super::{Attributes, Group, Owner, Plan, Step, User};
 
 impl fmt::Display for Plan {
     /// The stage's name, then a numbered line a step with its place in brackets.
@@ -30,9 +28,21 @@ impl fmt::Display for Step {
         match self {
             Self::Mount { device, path, format, options } => {
                 write!(f, "mount {device} at {path} as {format}")?;
-                if options.is_empty() { Ok(()) } else { write!(f, " with {}", options.join(",")) }
+                if options.text.is_empty() { Ok(()) } else { write!(f, " with {options}") }
+            }
+            Self::ReuseFilesystem { device, format, label, uuid } => {
+                write!(f, "keep the {format} file system of {device}")?;
+                for (word, value) in [("label", label), ("UUID", uuid)] {
+                    if let Some(value) = value {
+                        write!(f, ", {word} {value:?}")?;
+                    }
+                }
+                Ok(())
             }
             Self::Unmount { path } => write!(f, "unmount {path}"),
+            Self::AdoptGroup { name } => {
+                write!(f, "copy the group {name:?} from /usr/lib/group to /etc/group, so that it can have members")
+            }
             Self::EnsureGroup(group) => group.fmt(f),
             Self::DeleteGroup { name } => write!(f, "delete the group {name:?}"),
             Self::EnsureUser(user) => user.fmt(f),
@@ -46,8 +56,9 @@ impl fmt::Display for Step {
             }
             Self::Remove { path } => write!(f, "remove {path}"),
             Self::EnsureDirectory { path, attributes } => write!(f, "make the directory {path}{attributes}"),
-            Self::WriteFile { path, contents, append, attributes } => {
+            Self::WriteFile { path, contents, append, attributes, replace } => {
                 match contents {
+                    Some(contents) if *replace => write!(f, "replace {path} by {contents}")?,
                     Some(contents) => write!(f, "write {path} from {contents}")?,
                     None => write!(f, "keep the contents of {path}")?,
                 }
@@ -56,8 +67,20 @@ impl fmt::Display for Step {
                 }
                 attributes.fmt(f)
             }
-            Self::Symlink { path, target, attributes } => write!(f, "link {path} to {target}{attributes}"),
-            Self::HardLink { path, target } => write!(f, "link {path} to the same file as {target}"),
+            Self::Symlink { path, target, attributes, replace } => {
+                write!(f, "{} {path} to {target}{attributes}", if *replace { "replace by a link" } else { "link" })
+            }
+            Self::HardLink { path, target, replace } => {
+                let verb = if *replace { "replace by a hard link" } else { "hard link" };
+                write!(f, "{verb} {path} to the file {target}")
+            }
+            Self::AddLines { path, lines } => {
+                write!(f, "add to {path}: {}", lines.join("; "))
+            }
+            Self::WriteResult { path, user_config } => {
+                let whose = if *user_config { "an operator's" } else { "no operator's" };
+                write!(f, "write {path}: provisioned by {whose} configuration")
+            }
             Self::DisableUnit { unit } => write!(f, "remove the links that enable {unit}"),
         }
     }
@@ -81,7 +104,7 @@ impl fmt::Display for Attributes {
 
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = if self.exists { "modify" } else { "create" };
+        let verb = verb(self.exists, self.changes());
         let system = if self.system { "system " } else { "" };
         write!(f, "{verb} the {system}group {:?}", self.name)?;
         if let Some(gid) = self.gid {
@@ -96,7 +119,7 @@ impl fmt::Display for Group {
 
 impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = if self.exists { "modify" } else { "create" };
+        let verb = verb(self.exists, self.changes());
         let system = if self.system { "system " } else { "" };
         write!(f, "{verb} the {system}user {:?}", self.name)?;
         if let Some(uid) = self.uid {
@@ -127,5 +150,13 @@ impl fmt::Display for User {
             Some(_) => f.write_str(", with a password"),
             None => Ok(()),
         }
+    }
+}
+
+fn verb(exists: bool, changes: bool) -> &'static str {
+    match (exists, changes) {
+        (false, _) => "create",
+        (true, true) => "modify",
+        (true, false) => "keep",
     }
 }

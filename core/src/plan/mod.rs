@@ -1,19 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Plans: what a stage will do, with nothing left to decide.
 //!
-//! A plan is made by a pure function a stage from a configuration and [`crate::facts::Facts`]. It prints as text, which is
-//! what golden tests and `fledge plan` show and what the report repeats. [`check`] proves invariants over a finished plan;
-//! `fledge-stages` then carries out its steps one by one. Steps are "ensure": doing one again is safe.
+//! A plan is made by a pure function a stage ([`kargs`], [`disks`], [`mount`], [`files`], [`umount`]) from a configuration and
+//! [`crate::facts::Facts`]. It prints as text, which is what golden tests and `fledge plan` show and what the report repeats.
+//! [`check`] proves invariants over a finished plan; `fledge-stages` then carries out its steps one by one. Steps are
+//! "ensure": doing one again is safe.
+//!
+//! Everything that can be refused is refused here, from facts and before anything is written: each reason with its place in
+//! the configuration and a remedy.
 
+mod accounts;
+mod ask;
+mod check;
+mod contents;
+mod disks;
 mod display;
-pub mod check;
+mod files;
+mod mount;
+mod nodes;
+mod options;
+#[cfg(test)]
+mod tests;
+mod umount;
+mod units;
+mod world;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::diag::Place;
+pub use ask::Questions;
+pub use check::check;
+pub use contents::known_digest;
+pub use disks::disks;
+pub use files::{Settings, files};
+pub use mount::mount;
+pub use options::Options;
+pub use umount::umount;
+
+use crate::config::Config;
+use crate::diag::{Failure, Place};
+use crate::facts::Facts;
+use crate::origin::Sources;
 use crate::secret::Secret;
 use crate::stage::Stage;
+
+/// Plans the kernel arguments. Configurations that ask for any are refused by `config::unsupported` in this build.
+///
+/// # Errors
+/// None yet.
+pub fn kargs(_config: &Config, _facts: &Facts, _sources: &Sources) -> Result<Plan, Vec<Failure>> {
+    Ok(Plan { stage: Stage::Kargs, steps: Vec::new() })
+}
+
+/// Plans all stages after the configuration is known, each from the facts that the ones before it would leave.
+///
+/// # Errors
+/// What makes the first stage that can't be planned impossible.
+pub fn all(config: &Config, facts: &Facts, sources: &Sources, settings: &Settings) -> Result<Vec<Plan>, Vec<Failure>> {
+    let mut facts = facts.clone();
+    let mut plans = Vec::new();
+    for plan in [kargs, disks, mount] {
+        let plan = plan(config, &facts, sources)?;
+        check(&plan)?;
+        apply(&plan, &mut facts);
+        plans.push(plan);
+    }
+    for plan in [files(config, &facts, sources, settings)?, umount(config, &facts, sources)?] {
+        check(&plan)?;
+        plans.push(plan);
+    }
+    Ok(plans)
+}
+
+/// What a plan changes in the facts that a later stage plans from.
+fn apply(plan: &Plan, facts: &mut Facts) {
+    for planned in &plan.steps {
+        if let Step::Mount { path, .. } = &planned.step {
+            facts.mounts.push(path.clone());
+            facts.mounted.push(path.clone());
+            let missing = crate::path::ancestors(path).chain([path.as_str()]).filter(|path| {
+                *path != "/"
+                    && facts.nodes.get(*path).is_none_or(|node| node.kind == crate::facts::NodeKind::Missing)
+                    && facts.nodes.contains_key(*path)
+            });
+            facts.made_directories.extend(missing.map(String::from).collect::<Vec<_>>());
+        }
+    }
+}
 
 /// What one stage will do.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,6 +109,17 @@ pub struct PlannedStep {
 /// One thing to do. Paths are absolute and seen from the target root.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Step {
+    /// Make sure that a device holds the file system that the configuration wants to keep.
+    ReuseFilesystem {
+        /// The device as the configuration names it.
+        device: String,
+        /// What it is formatted as.
+        format: String,
+        /// Its label, if that matters.
+        label: Option<String>,
+        /// Its UUID, if that matters.
+        uuid: Option<String>,
+    },
     /// Mount a device. Missing directories of the path are made, with mode 0755.
     Mount {
         /// The device as the configuration names it.
@@ -44,13 +128,18 @@ pub enum Step {
         path: String,
         /// File system type.
         format: String,
-        /// Mount options as the configuration gives them.
-        options: Vec<String>,
+        /// Mount options.
+        options: Options,
     },
     /// Unmount what is mounted at a path.
     Unmount {
         /// The mount point.
         path: String,
+    },
+    /// Copy a group of `/usr/lib/group` to `/etc/group`, so that it can have members.
+    AdoptGroup {
+        /// Its name.
+        name: String,
     },
     /// Create or modify a group.
     EnsureGroup(Group),
@@ -95,6 +184,7 @@ pub enum Step {
         attributes: Attributes,
     },
     /// Make a file whole: contents (or what is there), then what is appended, mode and owner; it appears at once or not at all.
+    /// Missing directories above it are made with mode 0755.
     WriteFile {
         /// The path.
         path: String,
@@ -104,6 +194,8 @@ pub enum Step {
         append: Vec<Contents>,
         /// Mode and owner.
         attributes: Attributes,
+        /// Whether it takes the place of what stands there (no directory). Else nothing may stand there, unless contents are kept.
+        replace: bool,
     },
     /// Make a symbolic link.
     Symlink {
@@ -113,6 +205,8 @@ pub enum Step {
         target: String,
         /// Owner; links have no mode.
         attributes: Attributes,
+        /// Whether it takes the place of what stands there (no directory).
+        replace: bool,
     },
     /// Make a hard link.
     HardLink {
@@ -120,6 +214,23 @@ pub enum Step {
         path: String,
         /// The file that it names, seen from the target root.
         target: String,
+        /// Whether it takes the place of what stands there (no directory).
+        replace: bool,
+    },
+    /// Add those of some lines to a file that it doesn't have yet; mode 0644 if it is new.
+    AddLines {
+        /// The path.
+        path: String,
+        /// The lines, without line breaks.
+        lines: Vec<String>,
+    },
+    /// Write Ignition's result file, mode 0600: when this machine was provisioned, in which boot, and whether by an operator's
+    /// configuration.
+    WriteResult {
+        /// The path.
+        path: String,
+        /// Whether an operator gave a configuration.
+        user_config: bool,
     },
     /// Remove the links that enable a unit, so that a preset alone decides.
     DisableUnit {
@@ -131,7 +242,7 @@ pub enum Step {
 /// Mode and owner of a file, directory or link.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Attributes {
-    /// Permission bits; `None` keeps those that are there, or the default of the kind (0644, 0755).
+    /// Permission bits; `None` keeps those that are there, or the default of the kind (0644, 0755) for what is new.
     pub mode: Option<u32>,
     /// Owner.
     pub user: Owner,
@@ -205,4 +316,25 @@ pub struct User {
     pub shell: Option<String>,
     /// Password hash; `*` for none that can be used.
     pub password: Option<Secret>,
+}
+
+impl Group {
+    /// Whether it is new or anything about it is to change.
+    pub fn changes(&self) -> bool {
+        !self.exists || self.gid.is_some() || self.password.is_some()
+    }
+}
+
+impl User {
+    /// Whether it is new or anything about it is to change.
+    pub fn changes(&self) -> bool {
+        !self.exists
+            || self.uid.is_some()
+            || self.gecos.is_some()
+            || self.home.is_some()
+            || self.primary_group.is_some()
+            || self.shell.is_some()
+            || self.password.is_some()
+            || !self.groups.is_empty()
+    }
 }

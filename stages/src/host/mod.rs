@@ -3,6 +3,10 @@
 
 pub mod atomic;
 pub mod clock;
+pub mod cmd;
+pub mod device;
+pub mod fs;
 pub mod module;
+pub mod mount;
 pub mod net;
 pub mod temporary;

@@ -5,11 +5,11 @@
 //! system has no unnamed files, as vfat. Either way nothing is left of one that is dropped.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Seek};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use data_encoding::HEXLOWER;
-use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, openat, renameat_with, unlinkat};
 use rustix::io::Errno;
 
 use super::net::random;
@@ -65,26 +65,70 @@ impl Temporary {
     ///
     /// # Errors
     /// Whatever the operating system says; the temporary file is gone then.
-    pub fn publish(mut self, name: &str) -> io::Result<()> {
-        if self.name.is_none() {
-            match self.link(name) {
-                Err(Errno::EXIST) => {
-                    let other = random_name();
-                    self.link(&other)?;
-                    self.name = Some(other);
-                }
-                result => return Ok(result?),
+    pub fn publish(self, name: &str) -> io::Result<()> {
+        let directory = self.directory.try_clone()?;
+        self.place(directory.as_fd(), name, true)
+    }
+
+    /// Gives it its name in any directory, at once. If that is on another file system, the contents are copied there first;
+    /// owner and mode then are to be set by `finish`, which is called with every file that gets the name.
+    ///
+    /// # Errors
+    /// Something has that name already and isn't to be replaced, or whatever the operating system says; the temporary file is
+    /// gone then.
+    pub(crate) fn place_with(
+        mut self,
+        directory: BorrowedFd<'_>,
+        name: &str,
+        replace: bool,
+        finish: &dyn Fn(&File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        finish(&self.file)?;
+        match self.name_in(directory, name, replace) {
+            Err(Errno::XDEV) => {
+                let copy = Self::new(directory)?;
+                (&self.file).rewind()?;
+                io::copy(&mut &self.file, &mut &copy.file)?;
+                copy.place_with(directory, name, replace, finish)
             }
+            result => Ok(result?),
         }
-        if let Some(own) = &self.name {
-            renameat(&self.directory, own.as_str(), &self.directory, name)?;
-        }
+    }
+
+    /// [`Self::place_with`] for a file that needs nothing else.
+    fn place(self, directory: BorrowedFd<'_>, name: &str, replace: bool) -> io::Result<()> {
+        self.place_with(directory, name, replace, &|_| Ok(()))
+    }
+
+    fn name_in(&mut self, directory: BorrowedFd<'_>, name: &str, replace: bool) -> Result<(), Errno> {
+        let own = match &self.name {
+            Some(own) => own.clone(),
+            None => match self.link(directory, name) {
+                Err(Errno::EXIST) if replace => {
+                    let other = random_name();
+                    self.link(directory, &other)?;
+                    self.directory = directory.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
+                    self.name = Some(other.clone());
+                    other
+                }
+                result => return result,
+            },
+        };
+        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        renameat_with(&self.directory, own, directory, name, flags)?;
         self.name = None;
         Ok(())
     }
 
-    fn link(&self, name: &str) -> Result<(), Errno> {
-        linkat(self.file.as_fd(), "", &self.directory, name, AtFlags::EMPTY_PATH)
+    /// Where the descriptor itself may not be linked (linkat(2)), its entry in `/proc` may.
+    fn link(&self, directory: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+        match linkat(self.file.as_fd(), "", directory, name, AtFlags::EMPTY_PATH) {
+            Err(Errno::NOENT | Errno::PERM) => {
+                let entry = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                linkat(CWD, entry, directory, name, AtFlags::SYMLINK_FOLLOW)
+            }
+            result => result,
+        }
     }
 }
 
@@ -97,7 +141,8 @@ impl Drop for Temporary {
     }
 }
 
-fn random_name() -> String {
+/// A name that nothing else has.
+pub(crate) fn random_name() -> String {
     format!(".fledge-{}", HEXLOWER.encode(&random::<8>()))
 }
 

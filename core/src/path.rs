@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Absolute paths of the target root, as text: no file system is asked.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// The shortest path that means the same, as Go's `path.Clean` has it: one slash between names, no `.`, and `..` takes the
+/// name before it away. A relative path is read as if it stood in the root directory.
+pub fn clean(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => {
+                names.pop();
+            }
+            name => names.push(name),
+        }
+    }
+    join(&names)
+}
+
+/// A clean path from its names.
+pub fn join(names: &[&str]) -> String {
+    let mut path = String::from("/");
+    path.push_str(&names.join("/"));
+    path
+}
+
+/// A path below another one. `rest` may start with a slash.
+pub fn below(directory: &str, rest: &str) -> String {
+    clean(&[directory, rest].join("/"))
+}
+
+/// The names of a clean path, from the root.
+pub fn names(path: &str) -> impl DoubleEndedIterator<Item = &str> {
+    path.split('/').filter(|name| !name.is_empty())
+}
+
+/// How many names a clean path has: 0 for the root.
+pub fn depth(path: &str) -> usize {
+    names(path).count()
+}
+
+/// The directory above a clean path and its last name; `None` for the root.
+pub fn split(path: &str) -> Option<(&str, &str)> {
+    let (above, name) = path.rsplit_once('/')?;
+    if name.is_empty() { None } else { Some((if above.is_empty() { "/" } else { above }, name)) }
+}
+
+/// The directories above a clean path, the nearest first, the root last.
+pub fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+    core::iter::successors(split(path).map(|(above, _)| above), |above| split(above).map(|(above, _)| above))
+}
+
+/// Whether a clean path is another one or lies below it.
+pub fn is_within(path: &str, directory: &str) -> bool {
+    rest(path, directory).is_some()
+}
+
+/// What of a clean path comes after a directory that it lies in: empty or beginning with a slash.
+pub fn rest<'p>(path: &'p str, directory: &str) -> Option<&'p str> {
+    if directory == "/" {
+        return Some(if path == "/" { "" } else { path });
+    }
+    let rest = path.strip_prefix(directory)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleans_as_go_does() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("", "/"),
+            ("/a//b/./c/", "/a/b/c"),
+            ("/a/../a/b", "/a/b"),
+            ("/../../etc", "/etc"),
+            ("a/b", "/a/b"),
+            ("/a/...", "/a/..."),
+        ] {
+            assert_eq!(clean(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn within_is_by_whole_names() {
+        assert!(is_within("/home/core", "/home/core"));
+        assert!(is_within("/home/core/x", "/home/core"));
+        assert!(!is_within("/home/core2", "/home/core"));
+        assert!(is_within("/x", "/"));
+        assert!(is_within("/", "/"));
+        assert!(!is_within("/", "/x"));
+    }
+
+    #[test]
+    fn ancestors_end_at_the_root() {
+        assert_eq!(ancestors("/a/b/c").collect::<Vec<_>>(), ["/a/b", "/a", "/"]);
+        assert_eq!(ancestors("/").count(), 0);
+        assert_eq!(split("/a"), Some(("/", "a")));
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The files stage: groups and users, then directories, files and links, then units, then the result file.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::accounts::Book;
+use super::world::{Standing, World};
+use super::{Plan, PlannedStep, Step, accounts, nodes, units};
+use crate::config::Config;
+use crate::diag::{Failure, Place};
+use crate::facts::Facts;
+use crate::origin::{Origin, SourceKind, Sources};
+use crate::stage::Stage;
+
+/// Ignition's result file.
+pub(super) const RESULT: &str = "/etc/.ignition-result.json";
+
+/// What the distribution settles.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// Whether SSH keys go to `.ssh/authorized_keys.d/ignition`; else they go to `.ssh/authorized_keys`.
+    /// (`IGNITION_WRITE_AUTHORIZED_KEYS_FRAGMENT`)
+    pub keys_fragment: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { keys_fragment: true }
+    }
+}
+
+/// Plans the files stage.
+///
+/// # Errors
+/// Everything that the facts say can't be done, in the order of the stage.
+pub fn files(config: &Config, facts: &Facts, sources: &Sources, settings: &Settings) -> Result<Plan, Vec<Failure>> {
+    let mut planner = Planner { sources, steps: Vec::new(), failures: Vec::new() };
+    let mut world = World::new(facts);
+    let book = accounts::plan(config, &mut world, &mut planner, settings);
+    nodes::plan(config, &mut world, &book, &mut planner);
+    units::plan(config, &mut world, &mut planner);
+
+    let path = world.resolve(RESULT);
+    let user_config = sources.0.iter().any(|source| source.kind == SourceKind::User);
+    match world.at(&path) {
+        Standing::Nothing | Standing::OldFile(..) | Standing::NewFile => {
+            planner.step(Step::WriteResult { path, user_config }, None);
+        }
+        standing => {
+            let why = standing_in_the_way(&path, &standing);
+            planner.refuse(None, Failure::new(format!("writing the result file {path}"), why));
+        }
+    }
+    if planner.failures.is_empty() {
+        Ok(Plan { stage: Stage::Files, steps: planner.steps })
+    } else {
+        Err(planner.failures)
+    }
+}
+
+/// Why a path can't be written.
+pub(super) fn standing_in_the_way(path: &str, standing: &Standing<'_>) -> String {
+    match standing {
+        Standing::Blocked(thing) => format!("{thing} is above it and is not a directory"),
+        standing => format!("{} stands at {path}", standing.describe()),
+    }
+}
+
+/// Collects steps and refusals.
+pub(super) struct Planner<'s> {
+    sources: &'s Sources,
+    steps: Vec<PlannedStep>,
+    failures: Vec<Failure>,
+}
+
+impl Planner<'_> {
+    pub(super) fn place(&self, origin: Origin, section: &str) -> Option<Place> {
+        self.sources.place(origin, section)
+    }
+
+    pub(super) fn step(&mut self, step: Step, place: Option<Place>) {
+        self.steps.push(PlannedStep { step, place });
+    }
+
+    pub(super) fn refuse(&mut self, place: Option<Place>, failure: Failure) {
+        self.failures.push(match place {
+            Some(place) => failure.at(place),
+            None => failure,
+        });
+    }
+}
+
+/// An owner as a step has it.
+///
+/// # Errors
+/// The id is none, or nobody has the name.
+pub(super) fn owner(
+    id: Option<i64>,
+    name: Option<&str>,
+    kind: &str,
+    has: impl Fn(&Book, &str) -> bool,
+    book: &Book,
+) -> Result<super::Owner, Failure> {
+    match (id, name.filter(|name| !name.is_empty())) {
+        (Some(id), _) => match u32::try_from(id).ok().filter(|id| *id != u32::MAX) {
+            Some(id) => Ok(super::Owner::Id(id)),
+            None => Err(Failure::new("", format!("{id} is no {kind} id")).remedy("use a number from 0 to 4294967294")),
+        },
+        (None, Some(name)) if has(book, name) => Ok(super::Owner::Name(name.into())),
+        (None, Some(name)) => Err(Failure::new("", format!("there is no {kind} {name:?} in the target"))
+            .remedy(format!("add the {kind} to passwd of the configuration, or correct the name"))),
+        (None, None) => Ok(super::Owner::Keep),
+    }
+}

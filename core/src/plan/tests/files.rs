@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+use super::*;
+
+/// Plans one entry of `storage` over what stands at its path.
+fn over(section: &str, kind: NodeKind) -> String {
+    plan(&format!(r#"{{"storage": {{{section}}}}}"#), &facts(&[("/a", "/a", kind)]))
+}
+
+const PLAIN: &str = r#""files": [{"path": "/a", "contents": {"source": "data:,new"}}]"#;
+const OVERWRITE: &str = r#""files": [{"path": "/a", "overwrite": true, "contents": {"source": "data:,new"}}]"#;
+const EMPTY: &str = r#""files": [{"path": "/a"}]"#;
+/// `printf new | sha512sum`
+const NEW: &str = "sha512-aa54def9e0bb11c1ebbfc97a9ee63af9e95c4fdf1d032b1ddcc0f21661f748651d2b2b8fb94e9ae041780554db29815daa1c0fe991ddae54eff0c4c28cd9d20c";
+
+#[test]
+fn the_shallowest_come_first_and_hard_links_last() {
+    let json = r#"{"storage": {
+  "files": [{"path": "/b/c/d/file", "contents": {"source": "data:,x"}, "mode": 511}, {"path": "/top"}],
+  "directories": [{"path": "/b/c/d", "mode": 1472}, {"path": "/b", "user": {"id": 5}, "group": {"name": "wheel"}}],
+  "links": [{"path": "/hard", "target": "/b/c/d/file", "hard": true}, {"path": "/b/soft", "target": "../x"}]}}"#;
+    assert_plan(
+        &plan(json, &facts(&[])),
+        r#"
+files
+   1 make the directory /b, user 5, group "wheel"  [test:4:53 at $.storage.directories.1]
+   2 write /top from 0 bytes  [test:3:86 at $.storage.files.1]
+   3 link /b/soft to ../x  [test:5:71 at $.storage.links.1]
+   4 make the directory /b/c/d, mode 2700  [test:4:19 at $.storage.directories.0]
+   5 write /b/c/d/file from data:... (7 bytes), mode 0777  [test:3:13 at $.storage.files.0]
+   6 hard link /hard to the file /b/c/d/file  [test:5:13 at $.storage.links.0]
+   7 write /etc/.ignition-result.json: provisioned by an operator's configuration
+"#,
+    );
+}
+
+#[test]
+fn overwrite_decides_over_what_stands_there() {
+    let link = || NodeKind::Symlink("/etc/passwd".into());
+    for (section, kind, words) in [
+        (PLAIN, NodeKind::Missing, "write /a from data:... (9 bytes)"),
+        (PLAIN, old_file(Some("sha512-00")), "a file stands at /a and overwrite is not set"),
+        (PLAIN, NodeKind::Directory, "a directory stands at /a and overwrite is not set"),
+        (PLAIN, link(), "a symbolic link stands at /a and overwrite is not set"),
+        (PLAIN, NodeKind::Other, "a device, socket or pipe stands at /a"),
+        (PLAIN, NodeKind::Blocked("/x".into()), "/x is above it and is not a directory"),
+        (OVERWRITE, NodeKind::Missing, "write /a from data"),
+        (OVERWRITE, old_file(Some("sha512-00")), "replace /a by data"),
+        (OVERWRITE, link(), "replace /a by data"),
+        (OVERWRITE, NodeKind::Directory, "1 remove /a  [test:2:23 at $.storage.files.0]\n   2 write /a from data"),
+        (EMPTY, NodeKind::Missing, "write /a from 0 bytes"),
+        (EMPTY, old_file(None), "keep the contents of /a  ["),
+        (EMPTY, NodeKind::Directory, "a directory stands at /a and overwrite is not set"),
+        (EMPTY, link(), "a symbolic link stands at /a"),
+        (r#""directories": [{"path": "/a"}]"#, NodeKind::Directory, "make the directory /a  ["),
+        (r#""directories": [{"path": "/a"}]"#, old_file(None), "a file stands at /a and overwrite is not set"),
+        (r#""directories": [{"path": "/a"}]"#, link(), "a symbolic link stands at /a"),
+        (r#""directories": [{"path": "/a", "overwrite": true}]"#, link(), "remove /a  ["),
+        (r#""directories": [{"path": "/a", "overwrite": true}]"#, NodeKind::Directory, "remove /a  ["),
+        (r#""links": [{"path": "/a", "target": "//etc/./passwd"}]"#, link(), "link /a to //etc/./passwd"),
+        (r#""links": [{"path": "/a", "target": "/etc/group"}]"#, link(), "a link to /etc/passwd stands there"),
+        (
+            r#""links": [{"path": "/a", "target": "/b"}]"#,
+            old_file(None),
+            "a file stands at /a and overwrite is not set",
+        ),
+        (
+            r#""links": [{"path": "/a", "target": "/b", "overwrite": true}]"#,
+            old_file(None),
+            "replace by a link /a to /b",
+        ),
+        (r#""links": [{"path": "/a", "target": "/b", "overwrite": true}]"#, NodeKind::Directory, "remove /a  ["),
+    ] {
+        let text = over(section, kind.clone());
+        assert!(text.contains(words), "{section} over {kind:?}:\n{text}");
+        assert_eq!(text.starts_with("refused"), words.contains("stands") || words.contains("above"), "{text}");
+    }
+}
+
+#[test]
+fn a_file_that_is_the_same_is_kept() {
+    let text = over(PLAIN, old_file(Some(NEW)));
+    assert!(text.contains("keep the contents of /a, mode 0644, user 0, group 0"), "{text}");
+    let hashed = r#""files": [{"path": "/a", "contents": {"source": "https://example.com/",
+        "verification": {"hash": "sha256-E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"}}}]"#;
+    let same = "sha256-e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    assert!(over(hashed, old_file(Some(same))).contains("keep the contents of /a"));
+    assert!(over(hashed, old_file(Some(NEW))).contains("overwrite is not set"));
+}
+
+#[test]
+fn appending_keeps_what_is_there_and_happens_once() {
+    let json = r#"{"storage": {"files": [{"path": "/a", "append": [{"source": "data:,one"}, {"source": "data:,two"}], "mode": 384}]}}"#;
+    let mut facts = facts(&[("/a", "/a", old_file(Some("sha512-11")))]);
+    let text = plan(json, &facts);
+    assert!(
+        text.contains("keep the contents of /a, append data:... (9 bytes), append data:... (9 bytes), mode 0600"),
+        "{text}"
+    );
+    facts.appended.insert("/a".into(), "sha512-11".into());
+    let text = plan(json, &facts);
+    assert!(text.contains("keep the contents of /a, mode 0600"), "{text}");
+    // Somebody changed it since.
+    facts.appended.insert("/a".into(), "sha512-22".into());
+    assert!(plan(json, &facts).contains("append data"));
+    let text = plan(json, &super::facts(&[]));
+    assert!(text.contains("write /a from 0 bytes, append data"), "{text}");
+}
+
+#[test]
+fn links_above_a_path_are_followed_and_double_paths_found() {
+    let facts =
+        facts(&[("/home/x", "/var/home/x", NodeKind::Missing), ("/var/home/x", "/var/home/x", NodeKind::Missing)]);
+    let json = r#"{"storage": {"files": [{"path": "/home/x"}]}}"#;
+    assert!(plan(json, &facts).contains("write /var/home/x from"));
+    let json = r#"{"storage": {"files": [{"path": "/home/x"}], "directories": [{"path": "/var/home/x"}]}}"#;
+    assert_plan(
+        &plan(json, &facts),
+        r"
+refused: writing the file /home/x: it leads to /var/home/x, and so does another entry, /var/home/x
+  where: test:2:23 at $.storage.files.0
+  what to do: keep one of them
+",
+    );
+}
+
+#[test]
+fn a_directory_in_place_of_a_link_is_what_paths_go_through() {
+    let facts =
+        facts(&[("/a", "/a", NodeKind::Symlink("/elsewhere".into())), ("/a/b", "/elsewhere/b", NodeKind::Missing)]);
+    let json = r#"{"storage": {"directories": [{"path": "/a", "overwrite": true}], "files": [{"path": "/a/b"}]}}"#;
+    let text = plan(json, &facts);
+    assert!(text.contains("1 remove /a  [") && text.contains("write /a/b from"), "{text}");
+}
+
+#[test]
+fn what_an_overwrite_takes_away_is_gone_for_what_follows() {
+    let facts = facts(&[("/a", "/a", NodeKind::Directory), ("/a/b", "/a/b", old_file(Some("sha512-00")))]);
+    let json = r#"{"storage": {"directories": [{"path": "/a", "overwrite": true}],
+        "files": [{"path": "/a/b", "contents": {"source": "data:,x"}}]}}"#;
+    assert!(plan(json, &facts).contains("write /a/b from"));
+    let json = r#"{"storage": {"files": [{"path": "/a/b", "contents": {"source": "data:,x"}}]}}"#;
+    assert!(plan(json, &facts).contains("a file stands at /a/b"));
+}
+
+#[test]
+fn overwrite_removes_neither_mounts_nor_what_was_just_made() {
+    let mut facts = facts(&[("/a", "/a", NodeKind::Directory), ("/home/nest", "/home/nest", NodeKind::Missing)]);
+    facts.mounts = ["/a/b"].map(Into::into).into();
+    let json = r#"{"storage": {"directories": [{"path": "/a", "overwrite": true}]}}"#;
+    assert!(plan(json, &facts).contains("overwrite would remove what is mounted at /a/b"));
+    facts.mounts.clear();
+    facts.nodes.insert("/home".into(), node("/home", NodeKind::Directory));
+    let json = r#"{"passwd": {"users": [{"name": "nest"}]}, "storage": {"directories": [{"path": "/home", "overwrite": true}]}}"#;
+    assert!(plan(json, &facts).contains("overwrite would remove /home/nest, which this configuration makes before it"));
+    let json = r#"{"storage": {"directories": [{"path": "/", "overwrite": true}]}}"#;
+    assert!(plan(json, &facts).contains("overwrite would remove what is mounted at /"));
+}
+
+#[test]
+fn files_below_files_and_unknown_owners_are_refused() {
+    let text = plan(r#"{"storage": {"files": [{"path": "/a"}, {"path": "/a/b"}]}}"#, &facts(&[]));
+    assert!(text.contains("/a is above it and is not a directory"), "{text}");
+    for (owner, words) in [
+        (r#""user": {"name": "nobody-knows"}"#, "there is no user \"nobody-knows\" in the target"),
+        (r#""group": {"name": "nobody-knows"}"#, "there is no group \"nobody-knows\" in the target"),
+        (r#""user": {"id": -5}"#, "-5 is no user id"),
+    ] {
+        let text = plan(&format!(r#"{{"storage": {{"files": [{{"path": "/x", {owner}}}]}}}}"#), &facts(&[]));
+        assert!(text.contains(words) && text.contains("writing the file /x"), "{text}");
+    }
+    let json = r#"{"passwd": {"users": [{"name": "nest"}], "groups": [{"name": "ops"}]}, "storage": {"files": [
+        {"path": "/x", "user": {"name": "nest"}, "group": {"name": "ops"}},
+        {"path": "/y", "user": {"name": "chrony"}, "group": {"name": "nest"}}]}}"#;
+    assert!(!plan(json, &facts(&[])).contains("refused"), "{}", plan(json, &facts(&[])));
+}
+
+#[test]
+fn the_skeleton_of_a_new_home_stands_in_the_way() {
+    let mut facts = facts(&[
+        ("/home/nest", "/home/nest", NodeKind::Missing),
+        ("/home/nest/.bashrc", "/home/nest/.bashrc", NodeKind::Missing),
+    ]);
+    facts.skeleton.insert(".bashrc".into(), old_file(None));
+    let json = r#"{"passwd": {"users": [{"name": "nest"}]}, "storage": {"files": [
+        {"path": "/home/nest/.bashrc", "contents": {"source": "data:,x"}}]}}"#;
+    let text = plan(json, &facts);
+    assert!(text.contains("a file that this configuration makes stands at /home/nest/.bashrc and overwrite"), "{text}");
+}
+
+#[test]
+fn hard_links_need_a_file_to_name() {
+    let json = r#"{"storage": {"links": [{"path": "/l", "target": "/a", "hard": true}]}}"#;
+    let with = |target, link| plan(json, &facts(&[("/a", "/a", target), ("/l", "/l", link)]));
+    assert!(with(old_file(None), NodeKind::Missing).contains("hard link /l to the file /a"));
+    assert!(with(old_file(None), old_file(None)).contains("hard link /l to the file /a"));
+    let other = NodeKind::File { device: 1, inode: 8, digest: None };
+    assert!(with(old_file(None), other).contains("a file stands at /l and overwrite is not set"));
+    assert!(with(NodeKind::Missing, NodeKind::Missing).contains("its target /a isn't there"));
+    assert!(with(NodeKind::Directory, NodeKind::Missing).contains("its target /a is a directory"));
+}
+
+#[test]
+fn units_are_written_masked_and_disabled() {
+    let mut facts = facts(&[
+        (
+            "/etc/systemd/system/masked.service",
+            "/etc/systemd/system/masked.service",
+            NodeKind::Symlink("/dev/null".into()),
+        ),
+        ("/etc/systemd/system/old.service", "/etc/systemd/system/old.service", old_file(None)),
+        ("/etc/systemd/system/aimed.service", "/etc/systemd/system/aimed.service", NodeKind::Symlink("/x".into())),
+    ]);
+    facts.enabled_units.insert("on.service".into());
+    let json = r#"{"systemd": {"units": [
+  {"name": "old.service", "contents": "[Unit]\n", "dropins": [{"name": "a.conf", "contents": ""}, {"name": "b.conf"}]},
+  {"name": "masked.service", "mask": false},
+  {"name": "aimed.service", "mask": false},
+  {"name": "new-mask.service", "mask": true, "contents": "[Unit]\n"},
+  {"name": "on.service", "enabled": false},
+  {"name": "off.service", "enabled": false},
+  {"name": "x@a.service", "enabled": true},
+  {"name": "x@b.service", "enabled": true}]}}"#;
+    assert_plan(
+        &plan(json, &facts),
+        r"
+files
+   1 write /etc/systemd/system/old.service.d/a.conf from 0 bytes  [test:3:3 at $.systemd.units.0]
+   2 replace /etc/systemd/system/old.service by 7 bytes  [test:3:3 at $.systemd.units.0]
+   3 remove /etc/systemd/system/masked.service  [test:4:3 at $.systemd.units.1]
+   4 link /etc/systemd/system/new-mask.service to /dev/null  [test:6:3 at $.systemd.units.3]
+   5 remove the links that enable on.service  [test:7:3 at $.systemd.units.4]
+   6 add to /etc/systemd/system-preset/20-ignition.preset: disable off.service; disable on.service; enable x@.service a b
+   7 write /etc/.ignition-result.json: provisioned by an operator's configuration
+",
+    );
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+use super::*;
+
+fn with(json: &str, facts: &Facts, plan: fn(&Config, &Facts, &Sources) -> Result<Plan, Vec<Failure>>) -> String {
+    let (config, sources) = config(json);
+    show(plan(&config, facts, &sources))
+}
+
+fn device(facts: &mut Facts, name: &str, device: Device) {
+    facts.devices.insert(name.into(), device);
+}
+
+const ONE: &str = r#"{"storage": {"filesystems": [
+ {"device": "/dev/vdb", "format": "ext4", "label": "data", "uuid": "5AB36F4A-0000-4000-8000-000000000000", "path": "/var/data"}]}}"#;
+
+#[test]
+fn a_file_system_that_fits_is_kept() {
+    let mut facts = Facts::default();
+    device(&mut facts, "/dev/vdb", Device::holding("ext4", "data", "5ab36f4a-0000-4000-8000-000000000000"));
+    assert_plan(
+        &with(ONE, &facts, disks),
+        r#"
+disks
+   1 keep the ext4 file system of /dev/vdb, label "data", UUID "5AB36F4A-0000-4000-8000-000000000000"  [test:3:2 at $.storage.filesystems.0]
+"#,
+    );
+}
+
+#[test]
+fn what_would_have_to_be_made_is_refused() {
+    let mut facts = Facts::default();
+    device(&mut facts, "/dev/vdb", Device { present: true, ..Device::default() });
+    assert_plan(
+        &with(ONE, &facts, disks),
+        r"
+refused: using the ext4 file system of /dev/vdb: the device holds no file system, and this build can't make one yet
+  where: test:3:2 at $.storage.filesystems.0
+  what to do: format it beforehand, for instance with mkfs.ext4, or use a later build
+",
+    );
+    for (format, label, uuid) in [
+        ("xfs", "data", "5ab36f4a-0000-4000-8000-000000000000"),
+        ("ext4", "other", "5ab36f4a-0000-4000-8000-000000000000"),
+        ("ext4", "data", "5ab36f4a-0000-4000-8000-000000000001"),
+    ] {
+        device(&mut facts, "/dev/vdb", Device::holding(format, label, uuid));
+        let text = with(ONE, &facts, disks);
+        assert!(text.contains(&format!("it holds {format}, label {label:?}, UUID {uuid:?}")), "{text}");
+    }
+    let wipe = r#"{"storage": {"filesystems": [{"device": "/dev/vdb", "format": "xfs", "wipeFilesystem": true}]}}"#;
+    device(&mut facts, "/dev/vdb", Device::holding("xfs", "", ""));
+    assert!(with(wipe, &facts, disks).contains("this build can't make file systems yet"));
+}
+
+#[test]
+fn the_volume_id_of_a_vfat_may_be_written_without_its_dash() {
+    let json = r#"{"storage": {"filesystems": [{"device": "/dev/vdb", "format": "vfat", "uuid": "a1b2c3d4"}]}}"#;
+    let mut facts = Facts::default();
+    device(&mut facts, "/dev/vdb", Device::holding("vfat", "", "A1B2-C3D4"));
+    assert!(with(json, &facts, disks).contains("keep the vfat"));
+    device(&mut facts, "/dev/vdb", Device::holding("vfat", "", "A1B2-C3D5"));
+    assert!(with(json, &facts, disks).contains("refused"));
+}
+
+#[test]
+fn formats_that_leave_the_device_alone() {
+    let json = r#"{"storage": {"filesystems": [{"device": "/dev/vdb", "format": "none"}]}}"#;
+    let mut facts = Facts::default();
+    device(&mut facts, "/dev/vdb", Device { present: true, ..Device::default() });
+    assert_plan(&with(json, &facts, disks), "disks\nnothing to do");
+    assert_plan(&with(json, &facts, mount), "mount\nnothing to do");
+}
+
+#[test]
+fn a_device_that_is_missing_is_told_with_those_that_are_there() {
+    let mut facts = Facts::default();
+    device(&mut facts, "/dev/vdb", Device::default());
+    facts.block_devices.push("/dev/vda1 (512 MiB, label boot)".into());
+    for plan in [disks, mount] {
+        let text = with(ONE, &facts, plan);
+        assert!(
+            text.contains("the device /dev/vdb did not appear; there are:\n    /dev/vda1 (512 MiB, label boot)"),
+            "{text}"
+        );
+        assert!(text.contains("test:3:2 at $.storage.filesystems.0"), "{text}");
+    }
+}
+
+#[test]
+fn mount_points_are_directories_only() {
+    for (kind, words) in [
+        (NodeKind::Symlink("/elsewhere".into()), "/var is a symbolic link to /elsewhere"),
+        (old_file(None), "/var is not a directory"),
+    ] {
+        let text = with(ONE, &facts(&[("/var", "/var", kind)]), mount);
+        assert!(text.contains(words), "{text}");
+    }
+    let root = r#"{"storage": {"filesystems": [{"device": "/dev/vdb", "format": "xfs", "path": "/"}]}}"#;
+    assert!(with(root, &Facts::default(), mount).contains("the root file system is mounted already"));
+    let bind = r#"{"storage": {"filesystems": [
+        {"device": "/dev/vdb", "format": "xfs", "path": "/a", "mountOptions": ["ro", "bind"]}]}}"#;
+    assert!(with(bind, &Facts::default(), mount).contains("\"bind\""));
+}
+
+#[test]
+fn what_was_mounted_is_unmounted_in_reverse() {
+    let mut facts = Facts::default();
+    facts.mounts = ["/var", "/boot", "/var/log", "/var/data"].map(Into::into).into();
+    facts.mounted = ["/boot", "/var/log"].map(Into::into).into();
+    // /var isn't ours; /var/data is of the configuration, though nobody left word of it.
+    assert_plan(
+        &with(ONE, &facts, umount),
+        r"
+umount
+   1 unmount /var/data  [test:3:2 at $.storage.filesystems.0]
+   2 unmount /var/log
+   3 unmount /boot
+",
+    );
+}
+
+#[test]
+fn two_file_systems_at_one_path_are_refused() {
+    let json = r#"{"storage": {"filesystems": [
+        {"device": "/dev/vdb", "format": "xfs", "path": "/a"}, {"device": "/dev/vdc", "format": "xfs", "path": "/a/"}]}}"#;
+    assert!(with(json, &Facts::default(), mount).contains("/dev/vdb is to be mounted there too"));
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The target's tree as it will be when the steps planned so far have been carried out: facts, and what changed since.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+
+use crate::facts::{Facts, NodeKind};
+use crate::path;
+
+/// What a step left at a path.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Made {
+    /// A directory.
+    Directory,
+    /// A file.
+    File,
+    /// A symbolic link with this target.
+    Symlink(String),
+}
+
+/// The tree.
+pub(super) struct World<'f> {
+    facts: &'f Facts,
+    /// Kinds by resolved path.
+    known: BTreeMap<&'f str, &'f NodeKind>,
+    made: BTreeMap<String, Made>,
+    removed: BTreeSet<String>,
+    /// Symbolic links that directories take the place of: from the path as written to the place where the directory stands.
+    replaced: BTreeMap<String, String>,
+}
+
+/// What stands at a path, as far as planning cares.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Standing<'w> {
+    /// Nothing, and it can be made.
+    Nothing,
+    /// Nothing, and it can't be made because of the thing at this path.
+    Blocked(String),
+    /// A file that was there before; device and inode, digest.
+    OldFile(u64, u64, Option<&'w str>),
+    /// A file that an earlier step makes.
+    NewFile,
+    /// A directory.
+    Directory,
+    /// A symbolic link and its target.
+    Symlink(&'w str),
+    /// A device, socket or pipe.
+    Other,
+}
+
+impl Standing<'_> {
+    /// For messages.
+    pub(super) fn describe(&self) -> &'static str {
+        match self {
+            Self::Nothing | Self::Blocked(_) => "nothing",
+            Self::OldFile(..) => "a file",
+            Self::NewFile => "a file that this configuration makes",
+            Self::Directory => "a directory",
+            Self::Symlink(_) => "a symbolic link",
+            Self::Other => "a device, socket or pipe",
+        }
+    }
+}
+
+impl<'f> World<'f> {
+    pub(super) fn new(facts: &'f Facts) -> Self {
+        Self {
+            facts,
+            known: facts.nodes.values().map(|node| (node.resolved.as_str(), &node.kind)).collect(),
+            made: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            replaced: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn facts(&self) -> &'f Facts {
+        self.facts
+    }
+
+    /// Where a path of the configuration leads: links above its last name followed.
+    pub(super) fn resolve(&self, written: &str) -> String {
+        let written = path::clean(written);
+        let above = path::ancestors(&written).find_map(|above| Some((above, self.replaced.get(above)?)));
+        if let Some((above, place)) = above {
+            return path::below(place, path::rest(&written, above).unwrap_or_default());
+        }
+        match self.facts.nodes.get(&written) {
+            Some(node) => node.resolved.clone(),
+            None => written,
+        }
+    }
+
+    /// Says that a directory will stand where a symbolic link stands now, so that paths through it don't follow that link.
+    pub(super) fn replace_link(&mut self, written: &str) {
+        let written = path::clean(written);
+        let place = self.resolve(&written);
+        self.replaced.insert(written, place);
+    }
+
+    /// What stands at a resolved path.
+    pub(super) fn at(&self, resolved: &str) -> Standing<'_> {
+        if let Some(made) = self.made.get(resolved) {
+            return match made {
+                Made::Directory => Standing::Directory,
+                Made::File => Standing::NewFile,
+                Made::Symlink(target) => Standing::Symlink(target),
+            };
+        }
+        for above in path::ancestors(resolved) {
+            match self.made.get(above) {
+                Some(Made::Directory) => break,
+                Some(_) => return Standing::Blocked(above.into()),
+                None => {}
+            }
+        }
+        if self.removed.iter().any(|removed| path::is_within(resolved, removed)) {
+            return Standing::Nothing;
+        }
+        match self.known.get(resolved) {
+            None if resolved == "/" => Standing::Directory,
+            None | Some(NodeKind::Missing) => Standing::Nothing,
+            Some(NodeKind::Blocked(thing)) => {
+                let gone = self.removed.iter().any(|removed| path::is_within(thing, removed));
+                if gone { Standing::Nothing } else { Standing::Blocked(thing.clone()) }
+            }
+            Some(NodeKind::File { device, inode, digest }) => Standing::OldFile(*device, *inode, digest.as_deref()),
+            Some(NodeKind::Directory) => Standing::Directory,
+            Some(NodeKind::Symlink(target)) => Standing::Symlink(target),
+            Some(NodeKind::Other) => Standing::Other,
+        }
+    }
+
+    /// Says what a step makes at a resolved path; missing directories above it come with it.
+    pub(super) fn make(&mut self, resolved: &str, made: Made) {
+        for above in path::ancestors(resolved) {
+            if above != "/" && self.at(above) == Standing::Nothing {
+                self.made.insert(above.into(), Made::Directory);
+            }
+        }
+        self.made.insert(resolved.into(), made);
+    }
+
+    /// Says that a step removes what stands at a resolved path and below it.
+    pub(super) fn remove(&mut self, resolved: &str) {
+        self.made.retain(|made, _| !path::is_within(made, resolved));
+        self.removed.insert(resolved.into());
+    }
+
+    /// The paths at or below a resolved one that earlier steps made.
+    pub(super) fn made_within<'w>(&'w self, resolved: &'w str) -> impl Iterator<Item = &'w str> {
+        self.made.keys().map(String::as_str).filter(move |made| path::is_within(made, resolved))
+    }
+
+    /// What is mounted at or below a resolved path.
+    pub(super) fn mounted_within(&self, resolved: &str) -> Option<&str> {
+        if resolved == "/" {
+            return Some("/");
+        }
+        self.facts.mounts.iter().map(String::as_str).find(|mount| path::is_within(mount, resolved))
+    }
+}

@@ -1,0 +1,81 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# What surrounds the stages on an OSTree system. It does what Fedora CoreOS's ignition-ostree does, under the same unit
+# names, so the two can't stand in one initramfs.
+
+check() {
+    local theirs
+    if [[ " $dracutmodules $add_dracutmodules $force_add_dracutmodules " == *" fledge-ostree "* ]]; then
+        for theirs in "$dracutbasedir"/modules.d/[0-9][0-9]ignition-ostree; do
+            # That module has no check(): where it is installed and not omitted, dracut includes it.
+            if [[ -d $theirs && " $omit_dracutmodules " != *" ignition-ostree "* ]]; then
+                dfatal "fledge-ostree replaces ignition-ostree: remove $theirs or set omit_dracutmodules+=\" ignition-ostree \""
+                return 1
+            fi
+        done
+    fi
+    # Only when asked for: an initramfs that provisions is a distribution's decision.
+    return 255
+}
+
+depends() {
+    echo ignition
+    # systemd-networkd leaves name servers to systemd-resolved; NetworkManager, which dracut prefers, needs no help.
+    if [[ -x $dracutsysrootdir$systemdutildir/systemd-resolved && ! -x $dracutsysrootdir/usr/libexec/nm-initrd-generator ]]; then
+        echo systemd-resolved
+    fi
+}
+
+add_unit() {
+    inst_simple "$moddir/$1" "$systemdsystemunitdir/$1"
+    $SYSTEMCTL -q --root="$initdir" add-requires ignition-complete.target "$1" || exit 1
+}
+
+# Lets units of a distribution go on being ordered by the name that they know.
+also_known_as() {
+    [[ -e $initdir$systemdsystemunitdir/$2 ]] || ln_r "$systemdsystemunitdir/$1" "$systemdsystemunitdir/$2"
+}
+
+install() {
+    local name unit
+
+    inst_multiple \
+        systemd-tmpfiles
+
+    for unit in fledge-user-config ignition-ostree-mount-var ignition-ostree-populate-var; do
+        add_unit "$unit.service"
+    done
+    inst_simple "$moddir/fledge-failure.service" "$systemdsystemunitdir/fledge-failure.service"
+    $SYSTEMCTL -q --root="$initdir" add-wants emergency.target fledge-failure.service || exit 1
+
+    for name in coreos nestos; do
+        also_known_as fledge-user-config.service "$name-ignition-setup-user.service"
+    done
+
+    # A distribution's own way to start the network goes before ours.
+    if ! dracut_module_included coreos-network && ! dracut_module_included nestos-network; then
+        install_network
+    fi
+}
+
+install_network() {
+    local name unit
+
+    inst_script "$moddir/network.sh" /usr/libexec/fledge/network
+    add_unit fledge-network.service
+    for name in coreos nestos; do
+        also_known_as fledge-network.service "$name-enable-network.service"
+    done
+
+    if dracut_module_included systemd-networkd; then
+        for unit in systemd-networkd.service systemd-networkd.socket; do
+            inst_simple "$moddir/networkd.conf" "$systemdsystemunitdir/$unit.d/50-fledge.conf"
+        done
+        inst_simple "$moddir/networkd-wait-online.conf" \
+            "$systemdsystemunitdir/systemd-networkd-wait-online.service.d/zz-fledge.conf"
+        inst_simple "$moddir/zzzz-fledge-default.network" /etc/systemd/network/zzzz-fledge-default.network
+        # dracut wants both in other targets, which differ between its versions.
+        $SYSTEMCTL -q --root="$initdir" add-wants ignition-complete.target \
+            systemd-networkd.service systemd-networkd-wait-online.service || exit 1
+    fi
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The applets that units and generators of a boot call, besides the stages.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use fledge_core::cmdline::Cmdline;
+use fledge_core::diag::Failure;
+use fledge_core::generator::{installer_arguments, installer_refusal};
+use fledge_stages::generator::{self, Roots};
+use fledge_stages::logger::{self, Sink};
+use fledge_stages::ostree::{user_config, var};
+use fledge_stages::{console, report};
+
+use crate::out;
+
+/// Where the stages find the target root.
+const SYSROOT: &str = "/sysroot";
+
+/// What a generator gets when systemd sets no `PATH`.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
+
+/// `ignition-generator NORMAL-DIR [EARLY-DIR LATE-DIR]`, called by systemd.
+pub(crate) fn generator(args: &[OsString]) -> ExitCode {
+    let Some(units) = args.first() else {
+        return out::usage("usage: ignition-generator NORMAL-DIR [EARLY-DIR LATE-DIR]");
+    };
+    match generator::run(&Roots::of_this_boot(units.into()), &search_path()) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => out::failed(&[Failure::new("generating the units of this boot", error.to_string())]),
+    }
+}
+
+/// `user-config`: no arguments.
+pub(crate) fn user_config(args: &[OsString]) -> ExitCode {
+    if !args.is_empty() {
+        return out::usage("usage: fledge user-config");
+    }
+    logger::init(Sink::Journal);
+    ended(copy_user_config())
+}
+
+fn copy_user_config() -> Result<(), Failure> {
+    let live = generator::is_live_image(&search_path())
+        .map_err(|error| Failure::new("asking is-live-image", error.to_string()))?;
+    user_config::copy(&cmdline()?, live, &user_config::Places::default()).map(drop)
+}
+
+/// `ostree-var mount|populate|umount`.
+pub(crate) fn ostree_var(args: &[OsString]) -> ExitCode {
+    let root = Path::new(SYSROOT);
+    logger::init(Sink::Journal);
+    let result = match args.iter().map(|arg| arg.to_str()).collect::<Vec<_>>().as_slice() {
+        [Some("mount")] => cmdline().and_then(|cmdline| var::bind(root, &cmdline)),
+        [Some("populate")] => var::populate(root),
+        [Some("umount")] => var::release(root),
+        _ => return out::usage("usage: fledge ostree-var mount|populate|umount"),
+    };
+    ended(result)
+}
+
+/// `installer-refused`: says why and fails.
+pub(crate) fn installer_refused(_: &[OsString]) -> ExitCode {
+    ended(cmdline().and_then(|cmdline| Err(installer_refusal(&cmdline))))
+}
+
+/// `failure [--firstboot-complete]`: tells people why the boot stopped, or what went wrong after it.
+pub(crate) fn failure(args: &[OsString]) -> ExitCode {
+    let result = match args.iter().map(|arg| arg.to_str()).collect::<Vec<_>>().as_slice() {
+        [] => boot_stopped(),
+        [Some("--firstboot-complete")] => {
+            let text = console::not_marked_as_done(console::reason().as_deref());
+            console::leave_for_logins(&text, Path::new("/run")).and_then(|()| show(&text))
+        }
+        _ => return out::usage("usage: fledge failure [--firstboot-complete]"),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => out::failed(&[Failure::new("writing to the consoles", error.to_string())]),
+    }
+}
+
+fn boot_stopped() -> std::io::Result<()> {
+    let reason = console::reason();
+    let cmdline = cmdline().unwrap_or_default();
+    let first_boot = cmdline.flag("ignition.firstboot") && installer_arguments(&cmdline).next().is_none();
+    // A later boot that ends in an emergency is none of ours, and its reason is for others to tell.
+    if reason.is_none() && !first_boot {
+        return Ok(());
+    }
+    // systemd is still writing about the units that it stops; these words are to be the last.
+    std::thread::sleep(Duration::from_secs(2));
+    show(&console::boot_stopped(reason.as_deref(), &console::failed_units(), first_boot))
+}
+
+fn show(text: &str) -> std::io::Result<()> {
+    console::show(text, Path::new("/proc/consoles"), Path::new("/dev"))
+}
+
+fn ended(result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    let failures = [failure];
+    if let Err(error) = report::leave("This machine does not boot on.", &failures) {
+        out::complain(format!("the reason could not be left for the console: {error}"));
+    }
+    out::failed(&failures)
+}
+
+fn cmdline() -> Result<Cmdline, Failure> {
+    let path = "/proc/cmdline";
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Failure::new(format!("reading {path}"), error.to_string()))?;
+    Ok(Cmdline::parse(&text))
+}
+
+fn search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| OsStr::new(SEARCH_PATH).to_owned())
+}

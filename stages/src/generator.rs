@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The systemd generator of the initramfs: gathers what [`fledge_core::generator`] decides on, and writes what it decides.
+//!
+//! systemd runs it with three directories (systemd.generator(7)), before any unit and without a journal.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use fledge_core::cmdline::Cmdline;
+use fledge_core::generator::{Environment, Node, Tree, decide};
+
+use crate::host::atomic;
+
+/// Where things are: on a boot, below `/`.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    /// The generator's output, its first argument.
+    pub units: PathBuf,
+    /// The root of the initramfs.
+    pub root: PathBuf,
+}
+
+impl Roots {
+    /// The initramfs that this process runs in.
+    pub fn of_this_boot(units: PathBuf) -> Self {
+        Self { units, root: "/".into() }
+    }
+
+    fn join(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+}
+
+/// Generates, and tells the kernel's log what was decided.
+///
+/// # Errors
+/// The command line can't be read, or the output can't be written.
+pub fn run(roots: &Roots, search_path: &OsStr) -> io::Result<Tree> {
+    let cmdline = Cmdline::parse(&fs::read_to_string(roots.join("proc/cmdline"))?);
+    // The log is for people only.
+    let log = |message: &str| drop(log_to_kernel(&roots.join("dev/kmsg"), message));
+    // Without an answer it is a machine with a disk: if it isn't, the boot stops at that disk rather than go on unprovisioned.
+    let live = is_live_image(search_path).unwrap_or_else(|error| {
+        log(&format!("is-live-image could not be asked, so a boot disk is expected: {error}"));
+        false
+    });
+    let tree = decide(&cmdline, observe(roots, live));
+    write(roots, &tree)?;
+    log(&tree.message);
+    Ok(tree)
+}
+
+fn observe(roots: &Roots, live: bool) -> Environment {
+    let generator =
+        |name: &str| roots.join(&format!("usr/lib/systemd/system-generators/{name}-diskful-generator")).exists();
+    Environment {
+        live,
+        ostree_module: roots.join("usr/lib/systemd/system/fledge-user-config.service").exists(),
+        root_is_mounted_by_other: generator("coreos") || generator("nestos"),
+    }
+}
+
+/// Asks the distribution's hook `is-live-image`, if there is one: success means that the system runs from memory.
+///
+/// # Errors
+/// The hook is there, but can't be run.
+pub fn is_live_image(search_path: &OsStr) -> io::Result<bool> {
+    let hook =
+        std::env::split_paths(search_path).map(|directory| directory.join("is-live-image")).find(|path| path.exists());
+    match hook {
+        None => Ok(false),
+        Some(hook) => {
+            let status = Command::new(hook).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+            Ok(status.success())
+        }
+    }
+}
+
+fn write(roots: &Roots, tree: &Tree) -> io::Result<()> {
+    for node in &tree.units {
+        let (Node::Link { path, .. } | Node::File { path, .. }) = node;
+        let path = roots.units.join(path);
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        match node {
+            Node::Link { target, .. } => link(target, &path)?,
+            Node::File { text, .. } => fs::write(&path, text)?,
+        }
+    }
+    atomic::write(&roots.join("run/ignition.env"), 0o644, tree.env.as_bytes())
+}
+
+fn link(target: &str, path: &Path) -> io::Result<()> {
+    match symlink(target, path) {
+        // Another generator may want the same.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs::read_link(path)? == Path::new(target) => {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// A generator has no journal (systemd#15638); what the kernel logs gets there later.
+fn log_to_kernel(kmsg: &Path, message: &str) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).open(kmsg)?.write_all(format!("<6>fledge: {message}\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Golden trees of the generator: a folder a case in `systemd-generators/cases/`, with the command line, the surroundings, and
+//! what must have been written. `UPDATE_GOLDEN=1` writes what the generator now writes; read the difference before keeping it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::{Roots, is_live_image, run};
+
+fn cases() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd-generators/cases")
+}
+
+/// An initramfs with just what the generator looks at.
+fn initramfs(cmdline: &str, surroundings: &str) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let file = |path: &str, text: &str, mode: u32| {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    file("proc/cmdline", cmdline, 0o444);
+    file("dev/kmsg", "", 0o644);
+    for word in surroundings.split_whitespace() {
+        match word {
+            "live" => file("usr/bin/is-live-image", "#!/bin/sh\nexit 0\n", 0o755),
+            "not-live" => file("usr/bin/is-live-image", "#!/bin/sh\nexit 1\n", 0o755),
+            "ostree-module" => file("usr/lib/systemd/system/fledge-user-config.service", "", 0o644),
+            "other-root-mount" => file("usr/lib/systemd/system-generators/nestos-diskful-generator", "", 0o755),
+            word => panic!("no such surrounding: {word}"),
+        }
+    }
+    root
+}
+
+/// The tree below a directory as text, sorted by path.
+fn tree(directory: &Path, below: &Path, text: &mut String) {
+    let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
+        let name = path.strip_prefix(below).unwrap().display();
+        let kind = fs::symlink_metadata(&path).unwrap().file_type();
+        if kind.is_symlink() {
+            writeln!(text, "{name} -> {}", fs::read_link(&path).unwrap().display()).unwrap();
+        } else if kind.is_dir() {
+            tree(&path, below, text);
+        } else {
+            writeln!(text, "{name}:").unwrap();
+            for line in fs::read_to_string(&path).unwrap().lines() {
+                writeln!(text, "{}{line}", if line.is_empty() { "" } else { "    " }).unwrap();
+            }
+        }
+    }
+}
+
+fn generate(cmdline: &str, surroundings: &str) -> String {
+    let root = initramfs(cmdline, surroundings);
+    let units = root.path().join("run/systemd/generator");
+    run(&Roots { units: units.clone(), root: root.path().into() }, root.path().join("usr/bin").as_os_str()).unwrap();
+    let mut text = String::new();
+    tree(&units, &units, &mut text);
+    for path in ["run/ignition.env", "dev/kmsg"] {
+        write!(text, "/{path}: {}", fs::read_to_string(root.path().join(path)).unwrap()).unwrap();
+    }
+    text
+}
+
+#[test]
+fn golden_trees() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut names: Vec<_> = fs::read_dir(cases()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    assert!(names.len() >= 10, "cases are missing: {names:?}");
+    for case in names {
+        let read = |name: &str| fs::read_to_string(case.join(name)).unwrap_or_default();
+        let found = generate(&read("cmdline"), &read("surroundings"));
+        if update {
+            fs::write(case.join("expected"), &found).unwrap();
+        }
+        assert_eq!(found, read("expected"), "{}", case.display());
+    }
+}
+
+#[test]
+fn running_again_changes_nothing() {
+    let root = initramfs("ignition.firstboot", "ostree-module");
+    let roots = Roots { units: root.path().join("units"), root: root.path().into() };
+    let first = run(&roots, "".as_ref()).unwrap();
+    assert_eq!(run(&roots, "".as_ref()).unwrap(), first);
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_an_error() {
+    let root = initramfs("ignition.firstboot", "");
+    fs::write(root.path().join("units"), "a file").unwrap();
+    assert!(run(&Roots { units: root.path().join("units"), root: root.path().into() }, "".as_ref()).is_err());
+}
+
+#[test]
+fn a_hook_that_cannot_run_is_no_answer() {
+    let root = initramfs("", "live");
+    let hook = root.path().join("usr/bin/is-live-image");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o644)).unwrap();
+    let path = root.path().join("usr/bin");
+    assert!(is_live_image(path.as_os_str()).is_err());
+    // Then a boot disk is expected, and the first boot is not skipped.
+    fs::write(root.path().join("proc/cmdline"), "ignition.firstboot").unwrap();
+    run(&Roots { units: root.path().join("units"), root: root.path().into() }, path.as_os_str()).unwrap();
+    assert!(root.path().join("units/ignition-complete.target.requires/ignition-diskful.target").is_symlink());
+    fs::remove_file(&hook).unwrap();
+    assert!(!is_live_image(path.as_os_str()).unwrap());
+}

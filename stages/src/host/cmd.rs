@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The only place that runs external programs.
+//!
+//! Each is found by its name in fixed directories, gets nothing to read, a fixed environment and a time limit; what it says on
+//! standard error ends in the failure. Secret arguments appear in no log and no failure.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fledge_core::diag::Failure;
+use fledge_core::secret::Secret;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// A program that Fledge runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tool {
+    /// Its file name.
+    pub name: &'static str,
+    /// Whether an initramfs may be without it.
+    pub optional: bool,
+    /// How long it may take.
+    limit: Duration,
+}
+
+const fn tool(name: &'static str, seconds: u64) -> Tool {
+    Tool { name, optional: false, limit: Duration::from_secs(seconds) }
+}
+
+/// Creates users.
+pub const USERADD: Tool = tool("useradd", 60);
+/// Changes users; moving a home directory takes time.
+pub const USERMOD: Tool = tool("usermod", 600);
+/// Deletes users and their home directories.
+pub const USERDEL: Tool = tool("userdel", 600);
+/// Creates groups.
+pub const GROUPADD: Tool = tool("groupadd", 60);
+/// Changes groups.
+pub const GROUPMOD: Tool = tool("groupmod", 60);
+/// Deletes groups.
+pub const GROUPDEL: Tool = tool("groupdel", 60);
+/// Tells whether a unit is enabled, and disables it.
+pub const SYSTEMCTL: Tool = tool("systemctl", 60);
+/// Waits for devices.
+pub const UDEVADM: Tool = tool("udevadm", 60);
+/// Loads kernel modules.
+pub const MODPROBE: Tool = tool("modprobe", 60);
+/// Succeeds on a live system; distributions bring it.
+pub const IS_LIVE_IMAGE: Tool = Tool { optional: true, ..tool("is-live-image", 60) };
+
+/// All of them. A test holds this table against what the dracut module installs.
+pub const TOOLS: &[Tool] =
+    &[USERADD, USERMOD, USERDEL, GROUPADD, GROUPMOD, GROUPDEL, SYSTEMCTL, UDEVADM, MODPROBE, IS_LIVE_IMAGE];
+
+/// Where programs are looked for.
+const DIRECTORIES: &[&str] = &["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// How much of standard output and of the end of standard error is kept.
+const KEPT: usize = 64 * 1024;
+const TOLD: usize = 1024;
+
+/// An argument.
+#[derive(Clone, Copy, Debug)]
+pub enum Arg<'a> {
+    /// One that everybody may see.
+    Plain(&'a OsStr),
+    /// One that nobody may see.
+    Secret(&'a Secret),
+}
+
+impl<'a, T: AsRef<OsStr> + ?Sized> From<&'a T> for Arg<'a> {
+    fn from(text: &'a T) -> Self {
+        Self::Plain(text.as_ref())
+    }
+}
+
+/// What a program left.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Output {
+    /// Exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// The beginning of standard output.
+    pub stdout: String,
+    /// The end of standard error.
+    pub stderr: String,
+}
+
+/// Where a program is, if it is there.
+pub fn find(tool: Tool) -> Option<PathBuf> {
+    DIRECTORIES.iter().map(|directory| Path::new(directory).join(tool.name)).find(|path| path.is_file())
+}
+
+/// Runs a program and expects it to succeed.
+///
+/// # Errors
+/// It isn't there, can't be started, takes too long, or fails; with the end of what it said.
+pub fn run(tool: Tool, args: &[Arg<'_>]) -> Result<Output, Failure> {
+    let output = output(tool, args)?;
+    if output.code == Some(0) {
+        return Ok(output);
+    }
+    let how = match output.code {
+        Some(code) => format!("it failed with exit code {code}"),
+        None => "a signal ended it".into(),
+    };
+    let said = output.stderr.trim();
+    let why = if said.is_empty() { how } else { format!("{how}: {said}") };
+    Err(Failure::new(what(tool, args), why))
+}
+
+/// Runs a program, whatever its exit code.
+///
+/// # Errors
+/// It isn't there, can't be started, or takes too long.
+pub fn output(tool: Tool, args: &[Arg<'_>]) -> Result<Output, Failure> {
+    let failure = |why: String| Failure::new(what(tool, args), why);
+    let program = find(tool).ok_or_else(|| {
+        failure(format!("the program is in none of {}", DIRECTORIES.join(", ")))
+            .remedy("rebuild the initramfs with dracut's module ignition, which installs it")
+    })?;
+    log::debug!("{}", what(tool, args));
+    let mut command = Command::new(program);
+    for arg in args {
+        match arg {
+            Arg::Plain(text) => command.arg(text),
+            Arg::Secret(secret) => command.arg(secret.expose()),
+        };
+    }
+    command.env_clear().env("PATH", PATH).env("LC_ALL", "C").current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| failure(error.to_string()))?;
+    let result = watch(&mut child, tool.limit);
+    if result.is_err() {
+        // It is ours and must not outlive this; if it ended meanwhile, so be it.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|error| failure(error.to_string()))?;
+    let (stdout, stderr) = result.map_err(|error| failure(error.to_string()))?;
+    Ok(Output { code: status.code(), stdout: text(&stdout, args), stderr: tail(&text(&stderr, args)) })
+}
+
+/// Reads what a program says until it ends, or until its time is over. Others that it left behind aren't waited for.
+fn watch(child: &mut Child, limit: Duration) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
+    let deadline = Instant::now() + limit;
+    let pid = Pid::from_child(child);
+    let ended = pidfd_open(pid, PidfdFlags::empty())?;
+    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+    for fd in stdout.iter().map(AsFd::as_fd).chain(stderr.iter().map(AsFd::as_fd)) {
+        fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
+    }
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(std::io::Error::other(format!("it did not end within {} seconds", limit.as_secs())));
+        }
+        let timeout = Timespec::try_from(left).map_err(std::io::Error::other)?;
+        let mut fds = vec![PollFd::new(&ended, PollFlags::IN)];
+        fds.extend(stdout.iter().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        fds.extend(stderr.iter().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let over = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        drop(fds);
+        if drain(stdout.as_mut(), &mut out, false)? {
+            stdout = None;
+        }
+        if drain(stderr.as_mut(), &mut err, true)? {
+            stderr = None;
+        }
+        if over {
+            return Ok((out, err));
+        }
+    }
+}
+
+/// Reads what is there. Says whether that was all there will be.
+fn drain(pipe: Option<&mut impl Read>, kept: &mut Vec<u8>, end: bool) -> std::io::Result<bool> {
+    let Some(pipe) = pipe else { return Ok(false) };
+    let mut buffer = [0; 4096];
+    loop {
+        match pipe.read(&mut buffer) {
+            Ok(0) => return Ok(true),
+            Ok(count) => {
+                kept.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                let excess = kept.len().saturating_sub(KEPT);
+                if end {
+                    kept.drain(..excess);
+                } else {
+                    kept.truncate(KEPT);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The command as it may be shown.
+fn what(tool: Tool, args: &[Arg<'_>]) -> String {
+    let mut text = format!("running {}", tool.name);
+    for arg in args {
+        text.push(' ');
+        match arg {
+            Arg::Plain(arg) => text.push_str(&arg.to_string_lossy()),
+            Arg::Secret(_) => text.push_str("(secret)"),
+        }
+    }
+    text
+}
+
+fn text(bytes: &[u8], args: &[Arg<'_>]) -> String {
+    let mut text = String::from_utf8_lossy(bytes).into_owned();
+    for arg in args {
+        if let Arg::Secret(secret) = arg {
+            // `*` is what stands for no password at all.
+            if secret.expose().len() > 1 {
+                text = text.replace(secret.expose(), "(secret)");
+            }
+        }
+    }
+    text
+}
+
+fn tail(text: &str) -> String {
+    let mut start = text.len().saturating_sub(TOLD);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    text.get(start..).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

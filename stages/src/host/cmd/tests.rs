@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Programs that are surely there.
+
+use super::*;
+
+const SH: Tool = Tool { name: "sh", optional: false, limit: Duration::from_secs(20) };
+
+fn sh(script: &str) -> Result<Output, Failure> {
+    run(SH, &["-c".into(), script.into()])
+}
+
+#[test]
+fn what_is_said_comes_back() {
+    let output = sh("echo out; echo err >&2").unwrap();
+    assert_eq!(output, Output { code: Some(0), stdout: "out\n".into(), stderr: "err\n".into() });
+}
+
+#[test]
+fn a_failure_ends_with_the_last_words() {
+    let failure = sh("head -c 100000 /dev/zero | tr '\\0' x >&2; echo >&2; echo 'no space' >&2; exit 9").unwrap_err();
+    assert!(failure.why.starts_with("it failed with exit code 9: x"), "{failure}");
+    assert!(failure.why.ends_with("no space"), "{failure}");
+    assert!(failure.why.len() < 2 * TOLD, "{}", failure.why.len());
+}
+
+#[test]
+fn the_environment_is_fixed_and_nothing_can_be_read() {
+    let output = sh("echo $LC_ALL; echo $PATH; echo $HOME; cat; pwd").unwrap();
+    assert_eq!(output.stdout, format!("C\n{PATH}\n\n/\n"));
+}
+
+#[test]
+fn time_is_limited_even_when_output_goes_on() {
+    let tool = Tool { limit: Duration::from_millis(300), ..SH };
+    let start = Instant::now();
+    let failure = output(tool, &["-c".into(), "while :; do echo x; done".into()]).unwrap_err();
+    assert!(failure.why.contains("did not end within"), "{failure}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn what_is_left_behind_is_not_waited_for() {
+    let start = Instant::now();
+    let output = sh("sleep 30 & echo done").unwrap();
+    assert_eq!(output.stdout, "done\n");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    let secret = Secret::new("$6$salt$hash");
+    let args = ["-c".into(), "echo \"bad field: $0\" >&2; exit 3".into(), Arg::Secret(&secret)];
+    let failure = run(SH, &args).unwrap_err();
+    assert!(failure.why.contains("bad field: (secret)"), "{failure}");
+    assert!(!failure.to_string().contains("salt"), "{failure}");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named() {
+    let failure = run(Tool { name: "surely-not-there", ..SH }, &[]).unwrap_err();
+    assert!(failure.to_string().contains("surely-not-there"), "{failure}");
+}
+
+/// The initramfs must hold what this table names.
+#[test]
+fn the_dracut_module_installs_every_tool() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dracut/30ignition/module-setup.sh");
+    let Ok(text) = std::fs::read_to_string(&script) else { return };
+    let words: Vec<_> = text.split(|c: char| c.is_whitespace() || "\"'()/".contains(c)).collect();
+    for tool in TOOLS.iter().filter(|tool| !tool.optional) {
+        assert!(words.contains(&tool.name), "{} doesn't install {}", script.display(), tool.name);
+    }
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Block devices: waiting for them, telling what they hold, and naming those that are there.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use fledge_core::facts::{Device, Signature};
+use fledge_core::signature;
+
+use super::cmd;
+
+/// How long a device is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until all devices are there, or the time is over.
+pub fn wait<'d>(devices: impl Iterator<Item = &'d String> + Clone, patience: Duration) {
+    let missing = || devices.clone().find(|device| !is_there(device));
+    let Some(first) = missing() else { return };
+    log::info!("waiting up to {} s for the device {first}", patience.as_secs());
+    let deadline = Instant::now() + patience;
+    // udev may still be busy with what the kernel found.
+    let seconds = format!("--timeout={}", patience.as_secs().max(1));
+    if let Err(failure) = cmd::output(cmd::UDEVADM, &["settle".into(), (&seconds).into()]) {
+        log::warn!("{failure}");
+    }
+    while missing().is_some() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Whether there is a block device of that name.
+pub fn is_there(device: &str) -> bool {
+    fs::metadata(device).is_ok_and(|metadata| metadata.file_type().is_block_device())
+}
+
+/// What is known about a device.
+///
+/// # Errors
+/// It is there but can't be read.
+pub fn look(device: &str) -> io::Result<Device> {
+    if !is_there(device) {
+        return Ok(Device::default());
+    }
+    let mut signatures = signatures(Path::new(device))?.into_iter();
+    Ok(Device { present: true, signature: signatures.next(), others: signatures.collect() })
+}
+
+/// What a device or a file holds; see [`signature::identify`].
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn signatures(path: &Path) -> io::Result<Vec<Signature>> {
+    let mut file = File::open(path)?;
+    let size = file.seek(SeekFrom::End(0))?;
+    let mut failed = None;
+    let found = signature::identify(size, &mut |offset, len| {
+        let mut bytes = vec![0; len];
+        match file.read_exact_at(&mut bytes, offset) {
+            Ok(()) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) => {
+                failed.get_or_insert(error);
+                None
+            }
+        }
+    });
+    failed.map_or(Ok(found), Err)
+}
+
+/// The block devices that are there, a line each: name, size, and the labels by which udev names them.
+pub fn list() -> Vec<String> {
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (kind, words) in [("by-label", "label"), ("by-partlabel", "partition label")] {
+        let Ok(links) = fs::read_dir(Path::new("/dev/disk").join(kind)) else { continue };
+        for link in links.flatten() {
+            let target = link.path().canonicalize().unwrap_or_default();
+            let label = format!("{words} {}", link.file_name().to_string_lossy());
+            names.entry(target.to_string_lossy().into_owned()).or_default().push(label);
+        }
+    }
+    let Ok(entries) = fs::read_dir("/sys/class/block") else { return Vec::new() };
+    let mut lines: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let sectors: u64 = fs::read_to_string(entry.path().join("size")).ok()?.trim().parse().ok()?;
+            let device = format!("/dev/{}", entry.file_name().to_string_lossy());
+            let mut line = format!("{device} ({} MiB", sectors / 2048);
+            for label in names.get(&device).into_iter().flatten() {
+                line.push_str(", ");
+                line.push_str(label);
+            }
+            line.push(')');
+            (sectors > 0).then_some(line)
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Says where a path leads inside the target root, and what stands there.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+
+use fledge_core::facts::{Node, NodeKind};
+use fledge_core::path;
+use fledge_core::verification::{Function, Hasher};
+use rustix::fs::{FileType, OFlags, ResolveFlags, fstat, readlinkat};
+use rustix::io::Errno;
+
+use super::{INSIDE, Root, inside};
+
+/// As many links as the kernel follows.
+const LINKS: u32 = 40;
+
+impl Root {
+    /// What stands at a path; links above its last name are followed as the kernel would, missing names are taken as written.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    pub fn node(&self, path: &str, digest: Option<Function>) -> io::Result<Node> {
+        let mut todo: VecDeque<String> = path::names(path).map(Into::into).collect();
+        let mut resolved: Vec<String> = Vec::new();
+        let mut links = 0;
+        let mut missing = false;
+        while let Some(name) = todo.pop_front() {
+            match name.as_str() {
+                "." | "" => continue,
+                ".." => {
+                    resolved.pop();
+                    continue;
+                }
+                _ => resolved.push(name),
+            }
+            let here = here(&resolved);
+            let fd = if missing { None } else { self.peek(&here)? };
+            let Some(fd) = fd else {
+                missing = true;
+                continue;
+            };
+            let stat = fstat(&fd)?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            if todo.is_empty() {
+                return Ok(Node { resolved: here.clone(), kind: self.kind(&here, &fd, kind, &stat, digest)? });
+            }
+            match kind {
+                FileType::Directory => {}
+                FileType::Symlink if links < LINKS => {
+                    links += 1;
+                    let target = readlinkat(&fd, "", Vec::new())?;
+                    let target = target.to_str().map_err(|_| Errno::ILSEQ)?;
+                    resolved.pop();
+                    if target.starts_with('/') {
+                        resolved.clear();
+                    }
+                    target.split('/').rev().for_each(|name| todo.push_front(name.into()));
+                }
+                _ => {
+                    todo.iter().for_each(|name| resolved.push(name.clone()));
+                    let resolved = path::clean(&self::here(&resolved));
+                    return Ok(Node { resolved, kind: NodeKind::Blocked(here) });
+                }
+            }
+        }
+        let kind = if missing { NodeKind::Missing } else { NodeKind::Directory };
+        Ok(Node { resolved: here(&resolved), kind })
+    }
+
+    /// Opens what stands at a path without links in it, only to look at it. `None` if nothing does.
+    fn peek(&self, path: &str) -> io::Result<Option<OwnedFd>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match inside(self.as_fd(), path, flags, INSIDE | ResolveFlags::NO_SYMLINKS) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn kind(
+        &self,
+        path: &str,
+        fd: &OwnedFd,
+        kind: FileType,
+        stat: &rustix::fs::Stat,
+        digest: Option<Function>,
+    ) -> io::Result<NodeKind> {
+        Ok(match kind {
+            FileType::RegularFile => {
+                let digest = match digest {
+                    Some(function) => self.file(path)?.map(|file| hash(file, function)).transpose()?,
+                    None => None,
+                };
+                NodeKind::File { device: stat.st_dev, inode: stat.st_ino, digest }
+            }
+            FileType::Directory => NodeKind::Directory,
+            FileType::Symlink => NodeKind::Symlink(readlinkat(fd, "", Vec::new())?.to_string_lossy().into_owned()),
+            _ => NodeKind::Other,
+        })
+    }
+}
+
+fn here(names: &[String]) -> String {
+    format!("/{}", names.join("/"))
+}
+
+/// The hash of a file, as facts have it.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub(super) fn hash(mut file: File, function: Function) -> io::Result<String> {
+    let mut hasher = Hasher::new(function);
+    let mut buffer = vec![0; 65536];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hasher.finish().to_string());
+        }
+        hasher.update(buffer.get(..count).unwrap_or_default());
+    }
+}
+
+impl Root {
+    /// The hash of a regular file at a path.
+    ///
+    /// # Errors
+    /// It isn't there, or whatever the operating system says.
+    pub fn digest(&self, path: &str, function: Function) -> io::Result<String> {
+        hash(self.file(path)?.ok_or(Errno::NOENT)?, function)
+    }
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `/var` of the deployment, while the stages run: bound before `mount`, filled before `files`, let go before the real root.
+//!
+//! A deployment's `/var` belongs to its stateroot, beside the deployments: `ostree/deploy/STATEROOT/var`. In the real root
+//! OSTree's generator mounts it; in the initramfs nobody does.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use fledge_core::cmdline::Cmdline;
+use fledge_core::diag::Failure;
+use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
+
+/// What users, units and links of an image expect below `/var` (rpm-ostree's tmpfiles.d, Fedora CoreOS's
+/// `ignition-ostree-populate-var`).
+const DIRECTORIES: [&str; 9] = ["lib", "log", "home", "roothome", "opt", "srv", "usrlocal", "mnt", "media"];
+
+/// Made here: the image's entries for these name users that only the target has.
+const PLAIN: [&str; 2] = ["lib", "log"];
+
+/// Binds the stateroot's `/var` into the deployment that is mounted at `root`. Already bound is right, too.
+///
+/// # Errors
+/// The command line names no deployment below `root`, or the mount fails.
+pub fn bind(root: &Path, cmdline: &Cmdline) -> Result<(), Failure> {
+    let var = of_deployment(root, cmdline)?;
+    let target = root.join("var");
+    let what = || format!("binding {} to {}", var.display(), target.display());
+    if same(&var, &target).map_err(|error| Failure::new(what(), error.to_string()))? {
+        log::info!("{} is bound already", target.display());
+        return Ok(());
+    }
+    let failure = |error: Errno| Failure::new(what(), error.to_string());
+    mount_bind(&var, &target).map_err(failure)?;
+    // The physical root is mounted read-only below the deployment, and a bind mount inherits that.
+    mount_remount(&target, MountFlags::BIND, "").map_err(failure)?;
+    if statvfs(&target).map_err(failure)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Err(Failure::new(what(), "the root file system is mounted read-only")
+            .remedy("add rw to the kernel command line, or check that file system for errors"));
+    }
+    log::info!("bound {} to {}", var.display(), target.display());
+    Ok(())
+}
+
+/// Lets go of what [`bind`] bound.
+///
+/// # Errors
+/// It is in use.
+pub fn release(root: &Path) -> Result<(), Failure> {
+    let target = root.join("var");
+    match unmount(&target, UnmountFlags::NOFOLLOW) {
+        // Nothing is mounted there.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(error) => Err(Failure::new(format!("unmounting {}", target.display()), error.to_string())),
+    }
+}
+
+/// The stateroot's `/var`, by the `ostree=` argument: it names a link to the deployment `deploy/STATEROOT/deploy/CHECKSUM.N`.
+fn of_deployment(root: &Path, cmdline: &Cmdline) -> Result<PathBuf, Failure> {
+    let argument = cmdline.value("ostree").unwrap_or_default();
+    let refused = |why: String| {
+        Failure::new("finding the deployment's /var", why)
+            .remedy("the boot entry's ostree= argument must name a deployment of this disk: boot another entry, or install again")
+    };
+    if argument.is_empty() {
+        return Err(refused("the command line has no ostree= argument".into()));
+    }
+    let link = root.join(argument.trim_start_matches('/'));
+    let is_link = fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.is_symlink());
+    if !is_link {
+        return Err(refused(format!("{} is no symbolic link", link.display())));
+    }
+    let deployment = fs::canonicalize(&link).map_err(|error| refused(format!("{}: {error}", link.display())))?;
+    let root = fs::canonicalize(root).map_err(|error| refused(format!("{}: {error}", root.display())))?;
+    let stateroot = deployment.parent().and_then(Path::parent);
+    let Some(var) = stateroot.filter(|path| path.starts_with(&root)).map(|path| path.join("var")) else {
+        return Err(refused(format!("{} leads to {}", link.display(), deployment.display())));
+    };
+    match fs::symlink_metadata(&var) {
+        Ok(metadata) if metadata.is_dir() => Ok(var),
+        Ok(_) => Err(refused(format!("{} is no directory", var.display()))),
+        Err(error) => Err(refused(format!("{}: {error}", var.display()))),
+    }
+}
+
+fn same(one: &Path, other: &Path) -> io::Result<bool> {
+    let (one, other) = (fs::metadata(one)?, fs::metadata(other)?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+/// Makes the directories of `/var` that aren't there yet. One that exists keeps its owner, mode and label.
+///
+/// # Errors
+/// One of them can't be made.
+pub fn populate(root: &Path) -> Result<(), Failure> {
+    let var = root.join("var");
+    let exists = |name: &str| fs::symlink_metadata(var.join(name)).is_ok();
+    let missing: Vec<_> = DIRECTORIES.into_iter().filter(|name| !exists(name)).collect();
+    if missing.is_empty() {
+        log::info!("all directories of {} exist", var.display());
+        return Ok(());
+    }
+    for name in missing.iter().filter(|name| PLAIN.contains(name)) {
+        let path = var.join(name);
+        fs::DirBuilder::new()
+            .mode(0o755)
+            .create(&path)
+            .map_err(|error| Failure::new(format!("making {}", path.display()), error.to_string()))?;
+    }
+    let by_image: Vec<_> = missing.iter().filter(|name| !PLAIN.contains(name)).collect();
+    if !by_image.is_empty() {
+        let mut tmpfiles = Command::new("systemd-tmpfiles");
+        tmpfiles.args(["--create", "--boot"]).arg(format!("--root={}", root.display()));
+        tmpfiles.args(by_image.iter().map(|name| format!("--prefix=/var/{name}")));
+        // 65: a line of the image is not understood; the others were carried out (systemd-tmpfiles(8)).
+        run(&mut tmpfiles, &[0, 65])?;
+    }
+    let (made, left): (Vec<_>, Vec<_>) = missing.into_iter().partition(|name| exists(name));
+    label(root, &made)?;
+    log::info!("made below {}: {}", var.display(), made.join(", "));
+    if !left.is_empty() {
+        log::info!("the image has no tmpfiles.d entry for these below {}: {}", var.display(), left.join(", "));
+    }
+    Ok(())
+}
+
+/// Labels what was made, as no policy is loaded yet that would. An image without SELinux has no policy to label by.
+fn label(root: &Path, made: &[&str]) -> Result<(), Failure> {
+    let Ok(config) = fs::read_to_string(root.join("etc/selinux/config")) else { return Ok(()) };
+    let Some(policy) = selinux_type(&config) else { return Ok(()) };
+    if made.is_empty() {
+        return Ok(());
+    }
+    let contexts = root.join("etc/selinux").join(policy).join("contexts/files/file_contexts");
+    let mut setfiles = Command::new("setfiles");
+    setfiles.args(["-F", "-r"]).arg(root).arg(contexts).args(made.iter().map(|name| root.join("var").join(name)));
+    run(&mut setfiles, &[0])
+}
+
+fn selinux_type(config: &str) -> Option<&str> {
+    let value = config.lines().filter_map(|line| line.trim().strip_prefix("SELINUXTYPE=")).next_back()?;
+    let value = value.trim().trim_matches('"');
+    (!value.is_empty() && !value.contains('/')).then_some(value)
+}
+
+/// To be replaced by `host::cmd`.
+fn run(command: &mut Command, accepted: &[i32]) -> Result<(), Failure> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let what = || format!("running {name}");
+    let output = command
+        .stdin(Stdio::null())
+        .env("LC_ALL", "C")
+        .output()
+        .map_err(|error| Failure::new(what(), error.to_string()).remedy(format!("add {name} to the initramfs")))?;
+    match output.status.code() {
+        Some(code) if accepted.contains(&code) => Ok(()),
+        _ => {
+            Err(Failure::new(what(), format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A root after the pivot: the physical root below `sysroot`, and the links that OSTree makes.
+    fn deployed() -> (tempfile::TempDir, Cmdline) {
+        let root = tempfile::tempdir().unwrap();
+        let physical = root.path().join("sysroot/ostree");
+        fs::create_dir_all(physical.join("deploy/nestos/deploy/abc.0/usr")).unwrap();
+        fs::create_dir_all(physical.join("deploy/nestos/var")).unwrap();
+        fs::create_dir_all(physical.join("boot.1.1/nestos/def")).unwrap();
+        fs::create_dir_all(root.path().join("var")).unwrap();
+        symlink("boot.1.1", physical.join("boot.1")).unwrap();
+        symlink("../../../deploy/nestos/deploy/abc.0", physical.join("boot.1.1/nestos/def/0")).unwrap();
+        symlink("sysroot/ostree", root.path().join("ostree")).unwrap();
+        (root, Cmdline::parse("rw ostree=/ostree/boot.1/nestos/def/0"))
+    }
+
+    #[test]
+    fn finds_the_var_of_the_stateroot_through_all_links() {
+        let (root, cmdline) = deployed();
+        let var = of_deployment(root.path(), &cmdline).unwrap();
+        assert_eq!(var, root.path().canonicalize().unwrap().join("sysroot/ostree/deploy/nestos/var"));
+    }
+
+    #[test]
+    fn refuses_what_names_no_deployment_of_this_root() {
+        let (root, _) = deployed();
+        symlink("/usr/lib/systemd", root.path().join("outside")).unwrap();
+        for (cmdline, why) in [
+            ("rw", "no ostree= argument"),
+            ("ostree=", "no ostree= argument"),
+            ("ostree=/ostree/boot.1/nestos/def", "no symbolic link"),
+            ("ostree=/ostree/boot.1/nestos/def/1", "no symbolic link"),
+            ("ostree=/outside", "leads to"),
+        ] {
+            let failure = of_deployment(root.path(), &Cmdline::parse(cmdline)).unwrap_err();
+            assert!(failure.why.contains(why), "{cmdline}: {failure}");
+            assert!(failure.remedy.is_some());
+        }
+    }
+
+    #[test]
+    fn binds_writable_below_a_read_only_root_and_lets_go() {
+        let test = "ostree::var::tests::inside_a_mount_namespace";
+        let status = Command::new("unshare")
+            .args(["--map-root-user", "--mount"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--ignored"])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    #[test]
+    #[ignore = "run by the test above, which gives it a mount namespace of its own"]
+    fn inside_a_mount_namespace() {
+        let (root, cmdline) = deployed();
+        let root = root.path();
+        mount_bind(root.join("sysroot"), root.join("sysroot")).unwrap();
+        mount_remount(root.join("sysroot"), MountFlags::BIND | MountFlags::RDONLY, "").unwrap();
+        assert!(fs::write(root.join("sysroot/ostree/deploy/nestos/var/x"), "").is_err());
+
+        bind(root, &cmdline).unwrap();
+        fs::write(root.join("var/x"), "").unwrap();
+        assert!(root.join("sysroot/ostree/deploy/nestos/var/x").exists());
+
+        bind(root, &cmdline).unwrap();
+        release(root).unwrap();
+        assert!(!root.join("var/x").exists(), "bound twice");
+        release(root).unwrap();
+        assert!(fs::write(root.join("sysroot/ostree/deploy/nestos/var/y"), "").is_err());
+    }
+
+    #[test]
+    fn populates_by_the_entries_of_the_image_and_keeps_what_is_there() {
+        let (root, _) = deployed();
+        let tmpfiles = root.path().join("usr/lib/tmpfiles.d");
+        fs::create_dir_all(&tmpfiles).unwrap();
+        fs::create_dir_all(root.path().join("etc")).unwrap();
+        fs::write(root.path().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+        fs::write(root.path().join("etc/group"), "root:x:0:\n").unwrap();
+        fs::write(
+            tmpfiles.join("ostree.conf"),
+            "d /var/home 0755 root root -\nd /var/roothome 0700 root root -\nd /var/opt 0755 root root -\nd /var/cache 0755 root root -\n",
+        )
+        .unwrap();
+        fs::DirBuilder::new().mode(0o711).create(root.path().join("var/opt")).unwrap();
+
+        populate(root.path()).unwrap();
+
+        let mode =
+            |name: &str| fs::metadata(root.path().join("var").join(name)).map(|metadata| metadata.mode() & 0o7777).ok();
+        let modes = ["lib", "log", "home", "roothome", "opt", "cache", "srv"].map(mode);
+        assert_eq!(modes, [Some(0o755), Some(0o755), Some(0o755), Some(0o700), Some(0o711), None, None]);
+    }
+
+    #[test]
+    fn the_policy_is_the_last_one_named() {
+        assert_eq!(selinux_type("SELINUX=enforcing\nSELINUXTYPE=targeted\n"), Some("targeted"));
+        assert_eq!(selinux_type("#SELINUXTYPE=mls\nSELINUXTYPE=\"minimum\""), Some("minimum"));
+        for none in ["SELINUX=disabled\n", "SELINUXTYPE=\n", "SELINUXTYPE=../../x\n"] {
+            assert_eq!(selinux_type(none), None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The dracut modules, by running their `install` with dracut's functions replaced; and `docs/dracut-modules.md` against them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// dracut's functions as far as the modules call them: each says what it was asked for, and fails for a source that isn't there.
+const DRACUT: &str = r#"
+set -u
+dracutmodules=all add_dracutmodules=" fledge-ostree " force_add_dracutmodules="" dracutsysrootdir=""
+initdir=/nowhere systemdsystemunitdir=/usr/lib/systemd/system systemdutildir=/usr/lib/systemd udevdir=/usr/lib/udev SYSTEMCTL=systemctl
+inst_simple() { [[ -e $1 ]] && echo "install $1 $2"; }
+inst_script() { inst_simple "$@"; }
+inst_multiple() { echo "programs $*"; }
+inst_rules() { echo "rules $*"; }
+inst_dir() { :; }
+ln_r() { echo "link $2 $1"; }
+instmods() { echo "modules $*"; }
+dfatal() { echo "fatal $*"; }
+dracut_module_included() { [[ " $included " == *" $1 "* ]]; }
+systemctl() { shift 2; echo "$@"; }
+. "$moddir/module-setup.sh"
+"#;
+
+fn repo() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn page() -> String {
+    fs::read_to_string(repo().join("docs/dracut-modules.md")).unwrap()
+}
+
+/// Runs something in a module's shell and returns its exit code and what it said.
+fn shell(module: &str, before: &str, call: &str) -> (i32, String) {
+    let moddir = repo().join("dracut").join(module);
+    let output = Command::new("bash")
+        .arg("-c")
+        .arg(format!(
+            "moddir='{}'\nincluded='' omit_dracutmodules='' dracutbasedir=/nowhere\n{before}\n{DRACUT}\n{call}",
+            moddir.display()
+        ))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{module}");
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
+fn install(module: &str, included: &str) -> Vec<Vec<String>> {
+    let (code, text) = shell(module, &format!("included='{included}'"), "install");
+    assert_eq!(code, 0, "{module}: {text}");
+    text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+fn files(folder: &str) -> BTreeSet<PathBuf> {
+    fs::read_dir(repo().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn modules_install_all_that_they_have_and_enable_only_what_they_installed() {
+    for (module, included) in [("30ignition", ""), ("40fledge-ostree", "systemd-networkd")] {
+        let lines = install(module, included);
+        let mut sources: BTreeSet<_> =
+            lines.iter().filter(|line| line[0] == "install").map(|line| PathBuf::from(&line[1])).collect();
+        sources.insert(repo().join("dracut").join(module).join("module-setup.sh"));
+        assert_eq!(sources, files(&format!("dracut/{module}")), "{module}");
+
+        let installed: BTreeSet<_> = lines
+            .iter()
+            .filter(|line| line[0] == "install")
+            .filter_map(|line| line[2].rsplit('/').next())
+            .chain(["systemd-networkd.service", "systemd-networkd-wait-online.service"])
+            .collect();
+        for line in lines.iter().filter(|line| line[0].starts_with("add-")) {
+            for unit in &line[2..] {
+                assert!(installed.contains(unit.as_str()), "{module} enables {unit}, which it does not install");
+            }
+        }
+    }
+}
+
+#[test]
+fn ignition_has_upstreams_interface_to_dracut() {
+    assert_eq!(shell("30ignition", "", "check"), (255, String::new()));
+    assert_eq!(shell("30ignition", "", "depends").1, "qemu systemd url-lib network\n");
+    let lines = install("30ignition", "");
+    let required: BTreeSet<_> = lines
+        .iter()
+        .filter(|line| line[0] == "add-requires" && line[1] == "ignition-complete.target")
+        .map(|line| line[2].as_str())
+        .collect();
+    let stages =
+        ["fetch-offline", "fetch", "kargs", "disks", "mount", "files"].map(|stage| format!("ignition-{stage}.service"));
+    assert_eq!(required, stages.iter().map(String::as_str).collect());
+    for link in ["/usr/bin/ignition", "/usr/lib/systemd/system-generators/ignition-generator"] {
+        assert!(
+            lines.iter().any(|line| line[0] == "link" && line[1] == link && line[2] == "/usr/bin/fledge"),
+            "{link}"
+        );
+    }
+    let (_, kernel) = shell("30ignition", "DRACUT_ARCH=aarch64", "installkernel");
+    for module in
+        ["hv_utils", "vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport", "mlxbf_bootctl"]
+    {
+        assert!(kernel.split_whitespace().any(|word| word == module), "{module}");
+    }
+}
+
+#[test]
+fn fledge_ostree_refuses_the_module_that_it_replaces() {
+    let folder = tempfile::tempdir().unwrap();
+    let theirs = folder.path().join("modules.d/40ignition-ostree");
+    fs::create_dir_all(&theirs).unwrap();
+    let base = format!("dracutbasedir='{}'", folder.path().display());
+    let (code, said) = shell("40fledge-ostree", &base, "check");
+    assert_eq!(code, 1);
+    assert!(said.contains("fatal") && said.contains("omit_dracutmodules"), "{said}");
+    let (code, said) = shell("40fledge-ostree", &format!("{base} omit_dracutmodules=' ignition-ostree '"), "check");
+    assert_eq!((code, said.as_str()), (255, ""));
+    assert_eq!(shell("40fledge-ostree", "", "check"), (255, String::new()));
+}
+
+#[test]
+fn a_distributions_own_network_goes_before_ours() {
+    for module in ["coreos-network", "nestos-network"] {
+        let lines = install("40fledge-ostree", &format!("systemd-networkd {module}"));
+        assert!(lines.iter().flatten().all(|word| !word.contains("network")), "{module}: {lines:?}");
+        assert!(lines.iter().flatten().any(|word| word == "fledge-user-config.service"));
+    }
+}
+
+/// The files that make up the modules, the generator's templates and the real root's units.
+fn ours() -> BTreeSet<String> {
+    ["dracut/30ignition", "dracut/40fledge-ostree", "dracut/real-root", "systemd-generators"]
+        .into_iter()
+        .flat_map(files)
+        .filter(|path| path.is_file())
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| name != "module-setup.sh")
+        .collect()
+}
+
+/// The rows of the page below a heading: cells without their white space.
+fn rows<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    let (_, section) = page.split_once(heading).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let lines = section.lines().filter(|line| line.starts_with('|')).skip(2);
+    lines.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+/// What stands between backquotes.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_page_names_each_of_our_files_and_no_other() {
+    let page = page();
+    let named: BTreeSet<_> =
+        rows(&page, "## What ours install").iter().flat_map(|row| quoted(row[0])).map(str::to_owned).collect();
+    assert_eq!(named, ours());
+}
+
+#[test]
+fn the_page_has_a_row_for_each_module_and_unit_that_ours_meet() {
+    let page = page();
+    let modules: Vec<_> = rows(&page, "## NestOS's modules").iter().map(|row| row[0]).collect();
+    assert_eq!(
+        modules,
+        [
+            "10nestos-sysctl",
+            "35nestos-ignition",
+            "35nestos-live",
+            "35nestos-multipath",
+            "35nestos-network",
+            "40ignition-conf",
+            "40ignition-ostree",
+            "50ignition-conf-nestos",
+            "50nestos-kernel",
+            "60nestos-agetty-workaround",
+            "99emergency-shell-setup",
+            "99journal-conf"
+        ]
+    );
+    let rows = rows(&page, "## Fedora CoreOS's units");
+    let units: BTreeSet<_> = rows.iter().flat_map(|row| quoted(row[0])).collect();
+    for unit in UPSTREAM {
+        assert!(units.contains(unit), "{unit} has no row");
+    }
+}
+
+/// The units of Ignition's module (2.26) and of Fedora CoreOS's modules that it or provisioning depends on (2024-10).
+const UPSTREAM: [&str; 45] = [
+    "coreos-boot-edit.service",
+    "coreos-check-kernel.service",
+    "coreos-copy-firstboot-network.service",
+    "coreos-enable-network.service",
+    "coreos-gpt-setup.service",
+    "coreos-ignition-firstboot-complete.service",
+    "coreos-ignition-setup-user.service",
+    "coreos-ignition-unique-boot.service",
+    "coreos-ignition-write-issues.service",
+    "coreos-kargs-reboot.service",
+    "coreos-live-clear-sssd-cache.service",
+    "coreos-live-unmount-tmpfs-var.service",
+    "coreos-liveiso-persist-osmet.service",
+    "coreos-livepxe-persist-osmet.service",
+    "coreos-livepxe-rootfs.service",
+    "coreos-multipath-wait.target",
+    "coreos-post-ignition-checks.service",
+    "coreos-propagate-multipath-conf.service",
+    "coreos-rootflags.service",
+    "coreos-secex-ignition-prepare.service",
+    "coreos-teardown-initramfs.service",
+    "coreos-touch-run-agetty.service",
+    "coreos-unique-boot.service",
+    "ignition-complete.target",
+    "ignition-delete-config.service",
+    "ignition-diskful-subsequent.target",
+    "ignition-diskful.target",
+    "ignition-disks.service",
+    "ignition-fetch-offline.service",
+    "ignition-fetch.service",
+    "ignition-files.service",
+    "ignition-kargs.service",
+    "ignition-mount.service",
+    "ignition-ostree-check-rootfs-size.service",
+    "ignition-ostree-growfs.service",
+    "ignition-ostree-mount-state-overlays.service",
+    "ignition-ostree-mount-var.service",
+    "ignition-ostree-populate-var.service",
+    "ignition-ostree-transposefs-autosave-xfs.service",
+    "ignition-ostree-transposefs-detect.service",
+    "ignition-ostree-transposefs-restore.service",
+    "ignition-ostree-transposefs-save.service",
+    "ignition-ostree-uuid-boot.service",
+    "ignition-ostree-uuid-root.service",
+    "ignition-remount-sysroot.service",
+];
+
+#[test]
+fn each_row_says_what_becomes_of_it_and_what_replaces_it_exists() {
+    let page = page();
+    let ours = ours();
+    let modules = rows(&page, "## NestOS's modules").into_iter().map(|row| (row[0], row[1..].to_vec()));
+    let units = rows(&page, "## Fedora CoreOS's units").into_iter().map(|row| (row[0], row[2..].to_vec()));
+    for (name, rest) in modules.chain(units) {
+        let [verdict, by, why] = rest[..] else { panic!("{name}: cells are missing") };
+        assert!(why.len() >= 4, "{name}: why?");
+        match verdict {
+            "replaced" if by == "the applet" => {}
+            "replaced" => {
+                assert_ne!(quoted(by).count(), 0, "{name}: replaced by what?");
+                for unit in quoted(by) {
+                    assert!(ours.contains(unit), "{name}: {unit} does not exist");
+                }
+            }
+            "planned" => assert!(by.starts_with("issue: "), "{name}: when?"),
+            "kept" | "left out" => {}
+            other => panic!("{name}: {other:?} is no verdict"),
+        }
+    }
+}
+
+/// All that units here may say: systemd 249 knows each (`src/core/load-fragment-gperf.gperf.in`, `networkd-network-gperf.gperf`).
+const DIRECTIVES: [&str; 29] = [
+    "After",
+    "Before",
+    "ClientIdentifier",
+    "ConditionKernelCommandLine",
+    "ConditionPathExists",
+    "ConditionPathIsReadWrite",
+    "Conflicts",
+    "DHCP",
+    "DefaultDependencies",
+    "Description",
+    "Documentation",
+    "EnvironmentFile",
+    "ExecStart",
+    "ExecStop",
+    "KernelCommandLine",
+    "MountFlags",
+    "OnFailure",
+    "OnFailureJobMode",
+    "Options",
+    "RemainAfterExit",
+    "Requires",
+    "RequiresMountsFor",
+    "StandardError",
+    "TimeoutStartSec",
+    "Type",
+    "WantedBy",
+    "Wants",
+    "What",
+    "Where",
+];
+
+#[test]
+fn units_say_nothing_that_systemd_249_does_not_know_and_call_applets_that_exist() {
+    let applets = fs::read_to_string(repo().join("initramfs/src/applets.rs")).unwrap();
+    for folder in ["dracut/30ignition", "dracut/40fledge-ostree", "dracut/real-root", "systemd-generators"] {
+        for path in files(folder) {
+            let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+            if !["service", "target", "mount", "network", "conf"].contains(&extension)
+                || path.ends_with("pwquality.conf")
+            {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            for line in text.lines().filter(|line| !line.starts_with(['#', '[']) && !line.is_empty()) {
+                let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("{}: {line}", path.display()));
+                assert!(DIRECTIVES.contains(&key), "{}: {key}", path.display());
+                let mut words = value.split_whitespace();
+                if words.next() == Some("/usr/bin/fledge") {
+                    let applet = format!("name: \"{}\"", words.next().unwrap());
+                    assert!(applets.contains(&applet), "{}: {value}", path.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_may_fail_in_the_initramfs_ends_in_the_emergency_target() {
+    for folder in ["dracut/30ignition", "dracut/40fledge-ostree", "systemd-generators"] {
+        for path in files(folder).iter().filter(|path| path.extension().is_some_and(|extension| extension == "service"))
+        {
+            let text = fs::read_to_string(path).unwrap();
+            if path.ends_with("fledge-failure.service") {
+                continue;
+            }
+            assert!(text.contains("\nOnFailure=emergency.target\nOnFailureJobMode=isolate\n"), "{}", path.display());
+        }
+    }
+}
