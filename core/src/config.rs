@@ -10,6 +10,7 @@ mod parse;
 mod recognize;
 mod remark;
 pub mod schema;
+mod section;
 pub mod types;
 mod unsupported;
 mod validate;
@@ -69,5 +70,7 @@ pub fn restore_origins(config: &mut Config, origins: &[Origin]) -> bool {
     true
 }
 
+#[cfg(test)]
+mod merge_tests;
 #[cfg(test)]
 mod tests;

@@ -277,8 +277,8 @@ mod tests {
     fn decodes_in_pieces_what_it_decodes_as_a_whole() {
         let contents: Vec<u8> = (0..3 * CHUNK + 7).map(|i| u8::try_from(i % 251).unwrap()).collect();
         let base64 = alloc::format!("data:;base64,{}", BASE64.encode(&contents));
-        let percent: alloc::string::String = contents.iter().map(|byte| alloc::format!("%{byte:02x}")).collect();
-        let percent = alloc::format!("data:,{percent}");
+        let percent: Vec<_> = contents.iter().map(|byte| alloc::format!("%{byte:02x}")).collect();
+        let percent = alloc::format!("data:,{}", percent.concat());
         for text in [base64, percent] {
             let url = DataUrl::parse(&text).unwrap();
             assert_eq!(url.decode().unwrap(), contents);

@@ -26,6 +26,13 @@ pub struct Origin {
     pub column: u32,
 }
 
+impl Origin {
+    /// Whether a configuration wrote the item.
+    pub fn is_known(&self) -> bool {
+        self.source.is_some() || self.line > 0
+    }
+}
+
 impl PartialEq for Origin {
     /// Always equal, so that comparing configurations compares what they ask for.
     fn eq(&self, _: &Self) -> bool {

@@ -42,8 +42,13 @@ pub struct Assignment<'t> {
 }
 
 /// Whether a unit file assigns anything in its `[Install]` section: only then can it be enabled.
-pub fn has_install(assignments: &[Assignment<'_>]) -> bool {
-    assignments.iter().any(|assignment| assignment.section == "Install")
+///
+/// # Errors
+/// Every variant of [`UnitError`] names one.
+pub fn has_install(text: &str) -> Result<bool, UnitError> {
+    let mut found = false;
+    each_assignment(text, &mut |assignment| found |= assignment.section == "Install")?;
+    Ok(found)
 }
 
 /// Reads a unit file.
@@ -51,13 +56,19 @@ pub fn has_install(assignments: &[Assignment<'_>]) -> bool {
 /// # Errors
 /// Every variant of [`UnitError`] names one.
 pub fn parse(text: &str) -> Result<Vec<Assignment<'_>>, UnitError> {
-    let mut reader = Reader { text, at: 0, buffered: 0 };
     let mut assignments = Vec::new();
+    each_assignment(text, &mut |assignment| assignments.push(assignment))?;
+    Ok(assignments)
+}
+
+/// Reads a unit file, one assignment at a time.
+fn each_assignment<'t>(text: &'t str, visit: &mut dyn FnMut(Assignment<'t>)) -> Result<(), UnitError> {
+    let mut reader = Reader { text, at: 0, buffered: 0 };
     let mut section: Option<&str> = None;
     loop {
         reader.check_line()?;
         let start = reader.at;
-        let Some(c) = reader.next() else { return Ok(assignments) };
+        let Some(c) = reader.next() else { return Ok(()) };
         match (c, section) {
             ('[', _) => section = Some(reader.section()?),
             ('#' | ';', _) => reader.comment()?,
@@ -66,7 +77,7 @@ pub fn parse(text: &str) -> Result<Vec<Assignment<'_>>, UnitError> {
             (_, Some(section)) => {
                 reader.at = start;
                 let (name, value) = reader.assignment()?;
-                assignments.push(Assignment { section, name, value });
+                visit(Assignment { section, name, value });
             }
         }
     }
@@ -300,8 +311,9 @@ mod tests {
                 ("Install", "WantedBy", String::new()),
             ]
         );
-        assert!(has_install(&parse(text).unwrap()));
-        assert!(!has_install(&parse("[Install]\n").unwrap()), "an empty section installs nothing");
+        assert_eq!(has_install(text), Ok(true));
+        assert_eq!(has_install("[Install]\n"), Ok(false), "an empty section installs nothing");
+        assert_eq!(has_install("[Install]\nx=1\n["), Err(UnitError::Section(3)));
         assert_eq!(values(""), []);
         assert_eq!(values("no unit at all"), []);
         assert_eq!(values("[A]\nx=1\\"), [("A", "x", "1\\".into())]);

@@ -4,11 +4,15 @@
 //!
 //! Schemes are `http`, `https`, `tftp`, `s3`, `gs`, `arn`, and `data`, whose contents [`crate::dataurl`] reads.
 
+mod text;
+
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+
+use text::{escape_all_into, escape_into, lossy, push, unescape, without_dots};
 
 /// Why a text is no URL.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -127,31 +131,28 @@ impl Url {
                 Some((user, password)) => (user, Some(password)),
                 None => (userinfo, None),
             };
-            self.user = Some(lossy(unescape(user)?));
-            self.password = password.map(|password| Ok(lossy(unescape(password)?))).transpose()?;
+            self.user = Some(lossy(&unescape(user)?));
+            self.password = password.map(|password| Ok(lossy(&unescape(password)?))).transpose()?;
         }
-        let (host, port) = match host.strip_prefix('[') {
-            Some(rest) => {
-                let (address, port) = rest.split_once(']').ok_or(UrlError::Ipv6)?;
-                let (bare, zone) = address.split_once("%25").map_or((address, None), |(bare, zone)| (bare, Some(zone)));
-                bare.parse::<core::net::Ipv6Addr>().map_err(|_| UrlError::Ipv6)?;
-                let host = match zone {
-                    Some(zone) => format!("{bare}%{}", lossy(unescape(zone)?)),
-                    None => bare.into(),
-                };
-                let port = match port {
-                    "" => None,
-                    port => Some(port.strip_prefix(':').ok_or(UrlError::Port)?),
-                };
-                (host, port)
-            }
-            None => {
-                let (host, port) = match host.split_once(':') {
-                    Some((host, port)) => (host, Some(port)),
-                    None => (host, None),
-                };
-                (checked_host(host)?, port)
-            }
+        let (host, port) = if let Some(rest) = host.strip_prefix('[') {
+            let (address, port) = rest.split_once(']').ok_or(UrlError::Ipv6)?;
+            let (bare, zone) = address.split_once("%25").map_or((address, None), |(bare, zone)| (bare, Some(zone)));
+            bare.parse::<core::net::Ipv6Addr>().map_err(|_| UrlError::Ipv6)?;
+            let host = match zone {
+                Some(zone) => format!("{bare}%{}", lossy(&unescape(zone)?)),
+                None => bare.into(),
+            };
+            let port = match port {
+                "" => None,
+                port => Some(port.strip_prefix(':').ok_or(UrlError::Port)?),
+            };
+            (host, port)
+        } else {
+            let (host, port) = match host.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (host, None),
+            };
+            (checked_host(host)?, port)
         };
         self.host = host;
         self.port = match port {
@@ -217,8 +218,7 @@ impl Url {
     /// The first value of a query's name, with its escapes resolved. `?name` has the empty value.
     pub fn query_value(&self, name: &str) -> Option<String> {
         self.query_pairs().find_map(|(key, value)| {
-            let decode =
-                |text: &str| unescape(&text.replace('+', " ")).map(|bytes| lossy(Cow::Owned(bytes.into_owned())));
+            let decode = |text: &str| unescape(&text.replace('+', " ")).map(|bytes| lossy(&bytes));
             let key = decode(key).ok()?;
             (key == name).then(|| decode(value).ok()).flatten()
         })
@@ -250,7 +250,7 @@ impl Url {
         let mut header = if host.contains(':') { format!("[{host}]") } else { host.into() };
         let usual = Self { port: None, scheme: self.scheme.clone(), ..Self::default() }.port_or_default();
         if let Some(port) = self.port.filter(|port| Some(*port) != usual) {
-            header.push_str(&format!(":{port}"));
+            push(&mut header, format_args!(":{port}"));
         }
         header
     }
@@ -319,12 +319,12 @@ impl Url {
                 text.push('@');
             }
             if self.host.contains(':') {
-                text.push_str(&format!("[{}]", self.host.replacen('%', "%25", 1)));
+                push(&mut text, format_args!("[{}]", self.host.replacen('%', "%25", 1)));
             } else {
                 text.push_str(&self.host);
             }
             if let Some(port) = self.port {
-                text.push_str(&format!(":{port}"));
+                push(&mut text, format_args!(":{port}"));
             }
         }
         text.push_str(&self.path);
@@ -353,78 +353,12 @@ fn split_query(text: &str) -> (&str, Option<&str>) {
 /// A host name or IPv4 address. Letters outside ASCII are left to the resolver, as in Go.
 fn checked_host(host: &str) -> Result<String, UrlError> {
     let forbidden = |c: char| matches!(c, ' ' | '"' | '<' | '>' | '[' | ']' | '\\' | '^' | '`' | '{' | '|' | '}' | '/');
-    let host = lossy(unescape(host)?);
+    let host = lossy(&unescape(host)?);
     if host.contains(forbidden) || host.chars().any(char::is_control) {
         return Err(UrlError::Host);
     }
     Ok(host)
 }
 
-/// Resolves `%xx`.
-fn unescape(text: &str) -> Result<Cow<'_, [u8]>, UrlError> {
-    if !text.contains('%') {
-        return Ok(Cow::Borrowed(text.as_bytes()));
-    }
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16));
-        let (high, low) = (digit().ok_or(UrlError::Escape)?, digit().ok_or(UrlError::Escape)?);
-        out.push(u8::try_from(high * 16 + low).map_err(|_| UrlError::Escape)?);
-    }
-    Ok(Cow::Owned(out))
-}
-
-fn lossy(bytes: Cow<'_, [u8]>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Escapes what may not stand in a request line; escapes that are there already stay.
-fn escape_into(out: &mut String, text: &str) {
-    for byte in text.bytes() {
-        match byte {
-            b'!'..=b'~' if !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'#') => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-}
-
-/// Escapes everything but letters, digits and four marks.
-fn escape_all_into(out: &mut String, text: &str) {
-    for byte in text.bytes() {
-        match byte {
-            b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-}
-
-/// Resolves `.` and `..` in an absolute path (RFC 3986, 5.2.4).
-fn without_dots(path: &str) -> String {
-    let mut out: Vec<&str> = Vec::new();
-    let last = path.rsplit('/').next().unwrap_or_default();
-    for segment in path.split('/').skip(1) {
-        match segment {
-            "." => {}
-            ".." => {
-                out.pop();
-            }
-            segment => out.push(segment),
-        }
-    }
-    if matches!(last, "." | "..") {
-        out.push("");
-    }
-    format!("/{}", out.join("/"))
-}
-
 #[cfg(test)]
-#[path = "url_tests.rs"]
 mod tests;

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::{boot, firstboot, ignition, out, report};
+use crate::{boot, firstboot, ignition, out, plan, report, validate};
 
 /// Success, a failure of what was asked for, a command line that can't be understood, a machine that can't be worked on:
 /// the exit codes of upstream's programs.
@@ -69,6 +69,20 @@ const APPLETS: &[Applet] = &[
         run: boot::installer_refused,
     },
     Applet { name: "failure", link: None, summary: "tell the consoles why the boot stopped", run: boot::failure },
+    Applet {
+        name: "ignition-validate",
+        link: Some("/usr/bin/ignition-validate"),
+        summary: "say what is wrong with a config, with upstream's command line",
+        run: validate::run,
+    },
+    Applet { name: "validate", link: None, summary: "the same, as fledge validate CONFIG", run: validate::run },
+    Applet { name: "plan", link: None, summary: "print what each stage would do with a config", run: plan::plan },
+    Applet {
+        name: "facts",
+        link: None,
+        summary: "print what a plan needs to know about this machine",
+        run: plan::facts,
+    },
     Applet { name: "report", link: None, summary: "print the report of the first boot as a table", run: report::run },
 ];
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The applets that units and generators of a boot call, besides the stages.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,15 +19,12 @@ use crate::out;
 /// Where the stages find the target root.
 const SYSROOT: &str = "/sysroot";
 
-/// What a generator gets when systemd sets no `PATH`.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
-
 /// `ignition-generator NORMAL-DIR [EARLY-DIR LATE-DIR]`, called by systemd.
 pub(crate) fn generator(args: &[OsString]) -> ExitCode {
     let Some(units) = args.first() else {
         return out::usage("usage: ignition-generator NORMAL-DIR [EARLY-DIR LATE-DIR]");
     };
-    match generator::run(&Roots::of_this_boot(units.into()), &search_path()) {
+    match generator::run(&Roots::of_this_boot(units.into()), generator::is_live_image()) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => out::failed(&[Failure::new("generating the units of this boot", error.to_string())]),
     }
@@ -43,9 +40,7 @@ pub(crate) fn user_config(args: &[OsString]) -> ExitCode {
 }
 
 fn copy_user_config() -> Result<(), Failure> {
-    let live = generator::is_live_image(&search_path())
-        .map_err(|error| Failure::new("asking is-live-image", error.to_string()))?;
-    user_config::copy(&cmdline()?, live, &user_config::Places::default()).map(drop)
+    user_config::copy(&cmdline()?, generator::is_live_image()?, &user_config::Places::default()).map(drop)
 }
 
 /// `ostree-var mount|populate|umount`.
@@ -113,8 +108,4 @@ fn cmdline() -> Result<Cmdline, Failure> {
     let text =
         std::fs::read_to_string(path).map_err(|error| Failure::new(format!("reading {path}"), error.to_string()))?;
     Ok(Cmdline::parse(&text))
-}
-
-fn search_path() -> OsString {
-    std::env::var_os("PATH").unwrap_or_else(|| OsStr::new(SEARCH_PATH).to_owned())
 }

@@ -6,8 +6,11 @@ mod boot;
 mod firstboot;
 mod goflags;
 mod ignition;
+mod input;
 mod out;
+mod plan;
 mod report;
+mod validate;
 
 use std::process::ExitCode;
 

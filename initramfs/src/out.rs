@@ -31,3 +31,9 @@ pub(crate) fn failed(failures: &[Failure]) -> ExitCode {
     failures.iter().for_each(complain);
     ExitCode::from(exit::FAILED)
 }
+
+/// Says why something is refused; exit code 1.
+pub(crate) fn refused(text: impl Display) -> ExitCode {
+    complain(text);
+    ExitCode::from(exit::FAILED)
+}

@@ -4,11 +4,11 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::host::atomic;
+use crate::host::cmd::{self, Arg};
 use crate::report;
 
 /// As wide as a text console is at least.
@@ -47,13 +47,8 @@ pub fn reason() -> Option<String> {
 
 /// The units that systemd calls failed. None, if it can't be asked: this is called when everything else went wrong.
 pub fn failed_units() -> Vec<String> {
-    // To be replaced by `host::cmd`.
-    let output = Command::new("systemctl")
-        .args(["--failed", "--no-legend", "--plain", "--no-pager"])
-        .stdin(Stdio::null())
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default();
+    let args = ["--failed", "--no-legend", "--plain", "--no-pager"].map(Arg::from);
+    let output = cmd::run(cmd::SYSTEMCTL, &args).map(|output| output.stdout).unwrap_or_default();
     output.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 

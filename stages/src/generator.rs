@@ -3,17 +3,17 @@
 //!
 //! systemd runs it with three directories (systemd.generator(7)), before any unit and without a journal.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use fledge_core::cmdline::Cmdline;
+use fledge_core::diag::Failure;
 use fledge_core::generator::{Environment, Node, Tree, decide};
 
 use crate::host::atomic;
+use crate::host::cmd;
 
 /// Where things are: on a boot, below `/`.
 #[derive(Clone, Debug)]
@@ -35,17 +35,17 @@ impl Roots {
     }
 }
 
-/// Generates, and tells the kernel's log what was decided.
+/// Generates, and tells the kernel's log what was decided. `live`: what [`is_live_image`] says.
 ///
 /// # Errors
 /// The command line can't be read, or the output can't be written.
-pub fn run(roots: &Roots, search_path: &OsStr) -> io::Result<Tree> {
+pub fn run(roots: &Roots, live: Result<bool, Failure>) -> io::Result<Tree> {
     let cmdline = Cmdline::parse(&fs::read_to_string(roots.join("proc/cmdline"))?);
     // The log is for people only.
     let log = |message: &str| drop(log_to_kernel(&roots.join("dev/kmsg"), message));
     // Without an answer it is a machine with a disk: if it isn't, the boot stops at that disk rather than go on unprovisioned.
-    let live = is_live_image(search_path).unwrap_or_else(|error| {
-        log(&format!("is-live-image could not be asked, so a boot disk is expected: {error}"));
+    let live = live.unwrap_or_else(|failure| {
+        log(&format!("a boot disk is expected: {failure}"));
         false
     });
     let tree = decide(&cmdline, observe(roots, live));
@@ -68,16 +68,11 @@ fn observe(roots: &Roots, live: bool) -> Environment {
 ///
 /// # Errors
 /// The hook is there, but can't be run.
-pub fn is_live_image(search_path: &OsStr) -> io::Result<bool> {
-    let hook =
-        std::env::split_paths(search_path).map(|directory| directory.join("is-live-image")).find(|path| path.exists());
-    match hook {
-        None => Ok(false),
-        Some(hook) => {
-            let status = Command::new(hook).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
-            Ok(status.success())
-        }
+pub fn is_live_image() -> Result<bool, Failure> {
+    if cmd::find(cmd::IS_LIVE_IMAGE).is_none() {
+        return Ok(false);
     }
+    Ok(cmd::output(cmd::IS_LIVE_IMAGE, &[])?.code == Some(0))
 }
 
 fn write(roots: &Roots, tree: &Tree) -> io::Result<()> {
@@ -107,7 +102,7 @@ fn link(target: &str, path: &Path) -> io::Result<()> {
 
 /// A generator has no journal (systemd#15638); what the kernel logs gets there later.
 fn log_to_kernel(kmsg: &Path, message: &str) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).open(kmsg)?.write_all(format!("<6>fledge: {message}\n").as_bytes())
+    fs::OpenOptions::new().append(true).open(kmsg)?.write_all(format!("<6>fledge: {message}\n").as_bytes())
 }
 
 #[cfg(test)]

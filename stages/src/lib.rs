@@ -9,6 +9,7 @@
 //! | [`reading`] | from texts to configurations, with a record of which texts those were |
 //! | [`fetch`] | resources: from a URL to verified bytes |
 //! | [`state`] | what one stage leaves for the next |
+//! | [`observe`], [`execute`] | facts about a machine; carrying out plans |
 //! | [`host`] | the only code that touches the operating system |
 //! | [`generator`] | which targets a boot runs, told to systemd |
 //! | [`ostree`] | around the stages on an OSTree system: the installed config, `/var` |
@@ -17,11 +18,13 @@
 //! | [`logger`], [`report`] | the journal or standard output; `/run/fledge` |
 
 pub mod console;
+pub mod execute;
 pub mod fetch;
 pub mod firstboot;
 pub mod generator;
 pub mod host;
 pub mod logger;
+pub mod observe;
 pub mod ostree;
 pub mod provider;
 pub mod reading;

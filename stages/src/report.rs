@@ -85,6 +85,10 @@ pub fn leave(headline: &str, failures: &[Failure]) -> io::Result<()> {
     atomic::write(&path, 0o644, text.as_bytes())
 }
 
-fn boot_id() -> io::Result<String> {
+/// The id of this boot.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }

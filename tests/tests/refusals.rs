@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use fledge_tests::http::{Answer, Server};
 use fledge_tests::Machine;
+use fledge_tests::http::{Answer, Server};
 
 /// Boots with a config that must be refused, and checks all that every refusal has in common.
 fn refused(machine: &Machine, config: &str, stage: &str, within: Duration, words: &[&str]) {
@@ -47,7 +47,13 @@ fn a_file_that_is_not_there() {
   {{"path": "/etc/tool", "contents": {{"source": "{}"}}}}]}}}}"#,
         server.url("/tool")
     );
-    refused(&Machine::new(), &config, "files", SOON, &["config.ign:2:3", "$.storage.files.0", "404", &server.url("/tool")]);
+    refused(
+        &Machine::new(),
+        &config,
+        "files",
+        SOON,
+        &["config.ign:2:3", "$.storage.files.0", "404", &server.url("/tool")],
+    );
 }
 
 #[test]
@@ -63,7 +69,13 @@ fn a_config_url_that_never_answers() {
 fn a_relative_path() {
     let config = r#"{"ignition": {"version": "3.3.0"}, "storage": {"files": [
   {"path": "etc/motd"}]}}"#;
-    refused(&Machine::new(), config, "fetch-offline", SOON, &["config.ign:2:", "$.storage.files.0.path", "absolute"]);
+    refused(
+        &Machine::new(),
+        config,
+        "fetch-offline",
+        SOON,
+        &["config.ign:2:", "$.storage.files.0.path", "relative", "slash"],
+    );
 }
 
 #[test]
@@ -71,7 +83,13 @@ fn a_file_over_a_directory() {
     let config = r#"{"ignition": {"version": "3.3.0"}, "storage": {"files": [
   {"path": "/etc/first", "contents": {"source": "data:,first"}},
   {"path": "/home", "contents": {"source": "data:,x"}}]}}"#;
-    refused(&Machine::new(), config, "files", SOON, &["config.ign:3:3", "$.storage.files.1", "/home", "directory", "overwrite"]);
+    refused(
+        &Machine::new(),
+        config,
+        "files",
+        SOON,
+        &["config.ign:3:3", "$.storage.files.1", "/home", "directory", "overwrite"],
+    );
 }
 
 #[test]
@@ -79,14 +97,26 @@ fn two_entries_for_one_path() {
     let config = r#"{"ignition": {"version": "3.3.0"}, "storage": {
   "files": [{"path": "/etc/motd"}],
   "links": [{"path": "/etc/motd", "target": "/etc/issue"}]}}"#;
-    refused(&Machine::new(), config, "fetch-offline", SOON, &["config.ign:3:", "$.storage.links.0", "/etc/motd", "$.storage.files.0"]);
+    refused(
+        &Machine::new(),
+        config,
+        "fetch-offline",
+        SOON,
+        &["config.ign:3:", "$.storage.links.0", "/etc/motd", "$.storage.files.0"],
+    );
 }
 
 #[test]
 fn a_unit_with_a_bad_name() {
     let config = r#"{"ignition": {"version": "3.3.0"}, "systemd": {"units": [
   {"name": "hello.servce", "enabled": true}]}}"#;
-    refused(&Machine::new(), config, "fetch-offline", SOON, &["config.ign:2:", "$.systemd.units.0.name", "hello.servce", ".service"]);
+    refused(
+        &Machine::new(),
+        config,
+        "fetch-offline",
+        SOON,
+        &["config.ign:2:", "$.systemd.units.0.name", "hello.servce", ".service"],
+    );
 }
 
 #[test]

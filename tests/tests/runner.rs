@@ -13,6 +13,7 @@ mod dracut_modules;
 mod fetch_contents;
 mod fetch_stage;
 mod http_client;
+mod refusals;
 
 #[test]
 fn no_file_is_forgotten() {

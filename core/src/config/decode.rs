@@ -3,7 +3,6 @@
 
 use alloc::format;
 
-use super::model::field;
 use super::remark::Remarks;
 use super::schema::{Field, Kind};
 use super::version::Version;
@@ -95,4 +94,9 @@ impl<'r> Decoding<'r> {
             .remedy(format!("set ignition.version to {since} or later, or remove the field"));
         false
     }
+}
+
+/// Finds a field by its exact name.
+fn field(fields: &'static [Field], name: &str) -> Option<&'static Field> {
+    fields.iter().find(|field| field.name == name)
 }

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One definition per section of the specification, and everything that follows from it.
+//! What every value of a configuration can do: be read, merged, checked, and say where it came from.
 //!
-//! [`section!`] makes from a list of fields: the type, its JSON form (`Serialize`, as Ignition writes its cache), its place
-//! in the schema, how it is read ([`Value::decode`]), merged ([`Value::merge`]), checked ([`Value::check`]), and where its list
-//! items came from ([`Value::each_origin`]). A field that is added there can't be forgotten in any of these.
+//! Texts, numbers and lists do it here; sections by the macro in [`super::section`].
 
 use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -12,7 +10,7 @@ use alloc::vec::Vec;
 
 use super::decode::Decoding;
 use super::remark::Remarks;
-use super::schema::{Field, Kind};
+use super::schema::Kind;
 use super::version::Version;
 use crate::json::{Node, Path, StepBuf};
 use crate::origin::Origin;
@@ -181,16 +179,13 @@ impl<T: Entry> Value for Vec<T> {
             Node::List(nodes) => nodes,
             other => return cx.mismatch(at, "a list", &other),
         };
-        let len = nodes.len();
-        self.truncate(len);
-        self.reserve_exact(len - self.len());
+        // Go would read the entries of a repeated list over those of the first (golang/go#21092); nobody means that.
+        self.clear();
+        self.reserve_exact(nodes.len());
         for (index, node) in nodes.into_iter().enumerate() {
-            if index == self.len() {
-                self.push(T::default());
-            }
-            if let Some(item) = self.get_mut(index) {
-                item.decode(node, &at.index(index), cx);
-            }
+            let mut item = T::default();
+            item.decode(node, &at.index(index), cx);
+            self.push(item);
         }
     }
 
@@ -259,198 +254,6 @@ impl<T: Entry> Value for Vec<T> {
         }
     }
 }
-
-/// Remembers which keys the entries of one object's lists have, to find those that stand twice.
-#[derive(Default)]
-pub(crate) struct Keys {
-    exclusive: BTreeMap<String, (&'static str, usize)>,
-}
-
-impl Keys {
-    /// Looks at one list.
-    pub(crate) fn check<T: Value>(
-        &mut self,
-        list: &T,
-        name: &'static str,
-        exclusive: bool,
-        at: &Path<'_>,
-        cx: &mut Checking<'_>,
-    ) {
-        let mut own = BTreeMap::new();
-        let keys = if exclusive { &mut self.exclusive } else { &mut own };
-        list.each_key(&mut |index, key| match keys.get(key) {
-            Some((other, first)) => {
-                let what = if key.is_empty() { String::new() } else { alloc::format!(" of {key:?}") };
-                let reason = alloc::format!("this is a second entry{what}; the first is {at}.{other}.{first}");
-                let list = at.key(name);
-                cx.remarks.error(&list.index(index), reason).remedy("keep one of them");
-            }
-            None => {
-                keys.insert(key.into(), (name, index));
-            }
-        });
-    }
-}
-
-/// The keys of a child's exclusive lists: entries of the parent that stand in another list give way.
-#[derive(Default)]
-pub(crate) struct Claims(BTreeMap<String, &'static str>);
-
-impl Claims {
-    pub(crate) fn claim<T: Value>(&mut self, list: &T, name: &'static str) {
-        list.each_key(&mut |_, key| {
-            self.0.insert(key.into(), name);
-        });
-    }
-
-    pub(crate) fn give_way<T: Value>(&self, list: &mut T, name: &'static str) {
-        if !self.0.is_empty() {
-            list.drop_keys(&|key| self.0.get(key).is_some_and(|claimed| *claimed != name));
-        }
-    }
-}
-
-/// Finds a field by its exact name.
-pub(crate) fn field(fields: &'static [Field], name: &str) -> Option<&'static Field> {
-    fields.iter().find(|field| field.name == name)
-}
-
-/// Defines a section; see the module.
-///
-/// A field reads `name: Type = "jsonName", V3_0;`, a list may add how it is merged (`appending`, `exclusive`; keyed without
-/// either), and after that which fields of its objects came later than elsewhere (`["compression" V3_1]`).
-/// `item` instead of `part` says that it is an entry of a list and carries its [`Origin`].
-macro_rules! section {
-    ($(#[$meta:meta])* pub part $name:ident { $($body:tt)* }) => {
-        section!(@define [$(#[$meta])*] $name [] { $($body)* });
-        impl $crate::config::model::HasOrigin for $name {}
-    };
-    ($(#[$meta:meta])* pub item $name:ident { $($body:tt)* }) => {
-        section!(@define [$(#[$meta])*] $name
-            [/// Where it was written.
-             #[serde(skip)]
-             pub origin: $crate::origin::Origin,]
-            { $($body)* });
-        impl $crate::config::model::HasOrigin for $name {
-            fn origin(&self) -> Option<$crate::origin::Origin> {
-                Some(self.origin)
-            }
-            fn origin_mut(&mut self) -> Option<&mut $crate::origin::Origin> {
-                Some(&mut self.origin)
-            }
-        }
-    };
-    (@define [$(#[$meta:meta])*] $name:ident [$($extra:tt)*] {
-        $(
-            $(#[$field_meta:meta])*
-            $field:ident: $type:ty = $json:literal, $since:ident
-            $(, $rule:ident)? $(, [$($later:literal $later_since:ident),+])?;
-        )*
-    }) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, Default, Eq, PartialEq, serde::Serialize)]
-        pub struct $name {
-            $(
-                $(#[$field_meta])*
-                #[serde(rename = $json, skip_serializing_if = "crate::config::model::Value::is_absent")]
-                pub $field: $type,
-            )*
-            $($extra)*
-        }
-
-        impl $crate::config::model::Value for $name {
-            const KIND: $crate::config::schema::Kind = $crate::config::schema::Kind::Object(&[
-                $($crate::config::schema::Field {
-                    name: $json,
-                    kind: <$type as $crate::config::model::Value>::KIND,
-                    since: $crate::config::version::Version::$since,
-                    later: &[$($(($later, $crate::config::version::Version::$later_since)),+)?],
-                    rule: section!(@rule $($rule)?),
-                }),*
-            ]);
-
-            fn decode(
-                &mut self,
-                node: $crate::json::Node<'_>,
-                at: &$crate::json::Path<'_>,
-                cx: &mut $crate::config::decode::Decoding<'_>,
-            ) {
-                cx.object(Self::KIND, node, at, &mut |name, node, at, cx| match name {
-                    $($json => $crate::config::model::Value::decode(&mut self.$field, node, at, cx),)*
-                    _ => {}
-                });
-            }
-
-            #[allow(unused_mut, unused_variables, reason = "sections without exclusive lists have nothing to claim")]
-            fn merge(&mut self, child: Self) {
-                use $crate::config::model::HasOrigin as _;
-                let origin = child.origin();
-                let mut claims = $crate::config::model::Claims::default();
-                $(section!(@claim (claims) (child.$field) $json $($rule)?);)*
-                $(section!(@give_way (claims) (self.$field) $json $($rule)?);)*
-                $(section!(@merge (self.$field) (child.$field) $($rule)?);)*
-                if let (Some(own), Some(origin)) = (self.origin_mut(), origin) {
-                    *own = origin;
-                }
-            }
-
-            fn check(&self, at: &$crate::json::Path<'_>, cx: &mut $crate::config::model::Checking<'_>) {
-                $crate::config::model::Rules::rules(self, at, cx);
-                #[allow(unused_mut, unused_variables, reason = "sections without keyed lists have no keys")]
-                let mut keys = $crate::config::model::Keys::default();
-                $(section!(@keys (keys) (self.$field) $json (at) (cx) $($rule)?);)*
-                $($crate::config::model::Value::check(&self.$field, &at.key($json), cx);)*
-            }
-
-            fn each_origin(&mut self, at: &$crate::json::Path<'_>, visit: $crate::config::model::OriginVisitor<'_>) {
-                use $crate::config::model::HasOrigin as _;
-                if let Some(origin) = self.origin_mut() {
-                    visit(at, origin);
-                }
-                $($crate::config::model::Value::each_origin(&mut self.$field, &at.key($json), visit);)*
-            }
-
-            fn copy_origins(&self, out: &mut alloc::vec::Vec<$crate::origin::Origin>) {
-                use $crate::config::model::HasOrigin as _;
-                out.extend(self.origin());
-                $($crate::config::model::Value::copy_origins(&self.$field, out);)*
-            }
-
-            fn origin_on(
-                &self,
-                path: &[$crate::json::StepBuf],
-                depth: usize,
-            ) -> Option<(usize, $crate::origin::Origin)> {
-                use $crate::config::model::HasOrigin as _;
-                let own = self.origin().map(|origin| (depth, origin));
-                let Some(($crate::json::StepBuf::Key(key), rest)) = path.split_first() else { return own };
-                let below = match key.as_str() {
-                    $($json => $crate::config::model::Value::origin_on(&self.$field, rest, depth + 1),)*
-                    _ => None,
-                };
-                below.or(own)
-            }
-        }
-    };
-    (@rule) => { $crate::config::schema::Rule::Keyed };
-    (@rule exclusive) => { $crate::config::schema::Rule::Exclusive };
-    (@rule appending) => { $crate::config::schema::Rule::Appending };
-    (@merge ($own:expr) ($child:expr)) => { $crate::config::model::Value::merge(&mut $own, $child) };
-    (@merge ($own:expr) ($child:expr) exclusive) => { $crate::config::model::Value::merge(&mut $own, $child) };
-    (@merge ($own:expr) ($child:expr) appending) => { $own.extend($child) };
-    (@claim ($claims:expr) ($child:expr) $json:literal exclusive) => { $claims.claim(&$child, $json) };
-    (@claim ($claims:expr) ($child:expr) $json:literal $($rule:ident)?) => {};
-    (@give_way ($claims:expr) ($own:expr) $json:literal exclusive) => { $claims.give_way(&mut $own, $json) };
-    (@give_way ($claims:expr) ($own:expr) $json:literal $($rule:ident)?) => {};
-    (@keys ($keys:expr) ($own:expr) $json:literal ($at:expr) ($cx:expr) appending) => {};
-    (@keys ($keys:expr) ($own:expr) $json:literal ($at:expr) ($cx:expr) exclusive) => {
-        $keys.check(&$own, $json, true, $at, $cx)
-    };
-    (@keys ($keys:expr) ($own:expr) $json:literal ($at:expr) ($cx:expr)) => {
-        $keys.check(&$own, $json, false, $at, $cx)
-    };
-}
-pub(crate) use section;
 
 /// What only list items have.
 pub(crate) trait HasOrigin {

@@ -8,7 +8,7 @@ use super::decode::Decoding;
 use super::model::{Checking, Value as _};
 use super::recognize::{read_json, version_of};
 use super::remark::Remarks;
-use super::types::Config;
+use super::types::{ClevisCustom, Config};
 use super::version::Version;
 use crate::diag::{Diagnostic, Position};
 use crate::json::{Path, Places, Step};
@@ -85,8 +85,8 @@ pub fn parse(text: &[u8], name: &str, source: Option<u16>) -> Result<Parsed, Ref
     }
     places.locate(text);
     config.each_origin(&Path::ROOT, &mut |path, origin| {
-        let Position { line, column } =
-            places.exactly(path).map_or(Position { line: 0, column: 0 }, |found| found.value);
+        // A section that isn't in the text was written nowhere.
+        let Some(Position { line, column }) = places.exactly(path).map(|found| found.value) else { return };
         let index = match path.step() {
             Some(Step::Index(index)) => u32::try_from(index).unwrap_or(u32::MAX),
             _ => 0,
@@ -115,8 +115,21 @@ pub fn read_cache(text: &[u8], name: &str) -> Result<Config, Refusal> {
 }
 
 /// What a configuration of an older version means in the newest one.
+///
+/// Ignition loses the `advertisement` of a tang server on the way from 3.4 to 3.5; here it stays, as the specification has it.
 fn translate(config: &mut Config, version: Version) {
     config.ignition.version = Version::LATEST.name().into();
+    if version < super::schema::STRINGS_BECAME_OPTIONAL {
+        // A string that was required then: it is empty where it is missing, and as a child's it overrides the parent's.
+        for link in &mut config.storage.links {
+            link.target.get_or_insert_default();
+        }
+        let customs = config.storage.luks.iter_mut().map(|luks| &mut luks.clevis.custom);
+        for custom in customs.filter(|custom| **custom != ClevisCustom::default()) {
+            custom.pin.get_or_insert_default();
+            custom.config.get_or_insert_default();
+        }
+    }
     if version < super::schema::SPECIAL_MODE_BITS {
         let directories = config.storage.directories.iter_mut().map(|directory| &mut directory.mode);
         let files = config.storage.files.iter_mut().map(|file| &mut file.mode);

@@ -94,11 +94,15 @@ fn offset_of(text: &str, line: usize, column: usize) -> usize {
 /// Line and column in characters of a byte offset.
 fn position_of(text: &[u8], offset: usize) -> Position {
     let before = text.get(..offset).unwrap_or(text);
-    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1);
-    let lines = before.iter().filter(|byte| **byte == b'\n').count();
-    let characters = before.iter().skip(line_start).filter(|byte| !matches!(byte, 0x80..=0xbf)).count();
-    Position { line: number(lines), column: number(characters) }
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let mut lines = 0;
+    let mut last: &[u8] = &[];
+    for line in before.split(|byte| *byte == b'\n') {
+        lines += 1;
+        last = line;
+    }
+    let characters = last.iter().filter(|byte| !matches!(byte, 0x80..=0xbf)).count();
+    Position { line: number(lines), column: number(characters).saturating_add(1) }
 }
 
 /// The version that the text names, if Fledge reads it; else an error says what to do.

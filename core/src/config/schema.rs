@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the specification says about every field, as data.
 //!
-//! The tree is made by the same macro that makes the types ([`super::model`]), so that a field is written down once.
+//! The tree is made by the same macro that makes the types (`section!`), so that a field is written down once.
 //! Which values a version accepts beyond that stands in the tables below.
 
 use super::model::Value as _;
@@ -90,6 +90,8 @@ pub const LINK_TARGET_REQUIRED: Version = Version::V3_3;
 /// Before this version, anything in `clevis.custom` excludes `tang`, `tpm2` and `threshold`; since then only a pin does.
 /// Before it, `needsNetwork` may stand there alone.
 pub const CLEVIS_CUSTOM_BY_PIN: Version = Version::V3_3;
+/// Before this version, a link's `target` and the `pin` and `config` of `clevis.custom` were required strings.
+pub const STRINGS_BECAME_OPTIONAL: Version = Version::V3_3;
 /// Since this version, an entry of `config.merge` needs a source when it is read, and a `verification` of a config or a
 /// certificate authority needs one too.
 pub const REFERENCES_ARE_RESOURCES: Version = Version::V3_1;

@@ -20,7 +20,7 @@ pub use resource::{HttpHeader, Resource, Verification};
 pub use storage::{Directory, Disk, File, Filesystem, Link, NodeGroup, NodeUser, Partition, Raid, Storage};
 pub use systemd::{Dropin, Systemd, Unit};
 
-use super::model::section;
+use super::section::section;
 
 section! {
     /// A whole configuration.

@@ -12,12 +12,15 @@ use crate::json::Path;
 use crate::origin::Sources;
 use crate::url::scheme;
 
+/// Is told of the nodes that ask for it.
+type Found<'f> = &'f mut dyn FnMut(&Path<'_>);
+
 /// Something that can't be done yet.
 struct Gap {
     /// What it would be: "this build of Fledge does not ... yet".
     what: &'static str,
     /// Names the nodes of a config that ask for it.
-    find: fn(&Config, &mut dyn FnMut(&Path<'_>)),
+    find: fn(&Config, Found<'_>),
 }
 
 /// The gaps. Whoever closes one removes its row.
@@ -54,7 +57,7 @@ pub fn unsupported(config: &Config, sources: &Sources) -> Vec<Diagnostic> {
     remarks.into_diagnostics_at("the merged config", |path| place_of(config, path, sources))
 }
 
-fn proxies(config: &Config, found: &mut dyn FnMut(&Path<'_>)) {
+fn proxies(config: &Config, found: Found<'_>) {
     let proxy = &config.ignition.proxy;
     // `noProxy` alone asks for what is done anyway.
     let at = Path::ROOT.key("ignition");
@@ -66,7 +69,7 @@ fn proxies(config: &Config, found: &mut dyn FnMut(&Path<'_>)) {
     }
 }
 
-fn each(section: &str, list: &str, len: usize, found: &mut dyn FnMut(&Path<'_>)) {
+fn each(section: &str, list: &str, len: usize, found: Found<'_>) {
     let section = Path::ROOT.key(section);
     let list = section.key(list);
     for index in 0..len {
@@ -75,7 +78,7 @@ fn each(section: &str, list: &str, len: usize, found: &mut dyn FnMut(&Path<'_>))
 }
 
 /// Whether an unformatted device has to be formatted is known only on the machine; there the stage refuses it.
-fn formatting(config: &Config, found: &mut dyn FnMut(&Path<'_>)) {
+fn formatting(config: &Config, found: Found<'_>) {
     let storage = Path::ROOT.key("storage");
     let list = storage.key("filesystems");
     for (index, filesystem) in config.storage.filesystems.iter().enumerate() {
@@ -85,7 +88,7 @@ fn formatting(config: &Config, found: &mut dyn FnMut(&Path<'_>)) {
     }
 }
 
-fn kernel_arguments(config: &Config, found: &mut dyn FnMut(&Path<'_>)) {
+fn kernel_arguments(config: &Config, found: Found<'_>) {
     each("kernelArguments", "shouldExist", config.kernel_arguments.should_exist.len(), found);
     each("kernelArguments", "shouldNotExist", config.kernel_arguments.should_not_exist.len(), found);
 }
@@ -113,5 +116,72 @@ fn each_resource(config: &Config, visit: &mut dyn FnMut(&Path<'_>, &Resource)) {
         for (index, resource) in file.append.iter().enumerate() {
             visit(&append.index(index), resource);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::config::parse;
+
+    fn said(rest: &str) -> Vec<String> {
+        let text = format!("{{\"ignition\": {{\"version\": \"3.6.0\"}}, {rest}}}");
+        let config = parse(text.as_bytes(), "t", None).unwrap_or_else(|refusal| panic!("{refusal}")).config;
+        unsupported(&config, &Sources::default()).into_iter().map(|d| d.place.path).collect()
+    }
+
+    #[test]
+    fn what_this_build_does_is_not_refused() {
+        let supported = "\"storage\": {\"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"path\": \"/var\", \"label\": \"x\"}],
+            \"files\": [{\"path\": \"/a\", \"contents\": {\"source\": \"HTTPS://h/x\"}, \"append\": [{\"source\": \"http://h\"}, {\"source\": \"data:,\"}]}, {\"path\": \"/b\"}],
+            \"directories\": [{\"path\": \"/c\"}], \"links\": [{\"path\": \"/l\", \"target\": \"x\"}]},
+            \"passwd\": {\"users\": [{\"name\": \"u\"}], \"groups\": [{\"name\": \"g\"}]},
+            \"systemd\": {\"units\": [{\"name\": \"a.service\"}]}, \"kernelArguments\": {\"shouldExist\": []}";
+        assert_eq!(said(supported), Vec::<String>::new());
+        assert_eq!(unsupported(&crate::config::empty(), &Sources::default()), []);
+    }
+
+    #[test]
+    fn what_it_does_not_do_is_refused_each_where_it_stands() {
+        for (rest, path) in [
+            ("\"storage\": {\"disks\": [{\"device\": \"/d\"}]}", "$.storage.disks.0"),
+            (
+                "\"storage\": {\"raid\": [{\"name\": \"a\", \"level\": \"1\", \"devices\": [\"/d\"]}]}",
+                "$.storage.raid.0",
+            ),
+            ("\"storage\": {\"luks\": [{\"name\": \"a\", \"device\": \"/d\"}]}", "$.storage.luks.0"),
+            (
+                "\"storage\": {\"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"wipeFilesystem\": true}]}",
+                "$.storage.filesystems.0.wipeFilesystem",
+            ),
+            ("\"kernelArguments\": {\"shouldExist\": [\"a\"]}", "$.kernelArguments.shouldExist.0"),
+            ("\"kernelArguments\": {\"shouldNotExist\": [\"a\"]}", "$.kernelArguments.shouldNotExist.0"),
+            (
+                "\"storage\": {\"files\": [{\"path\": \"/a\", \"contents\": {\"source\": \"tftp://h/x\"}}]}",
+                "$.storage.files.0.contents.source",
+            ),
+            (
+                "\"storage\": {\"files\": [{\"path\": \"/a\", \"append\": [{\"source\": \"s3://b/k\"}]}]}",
+                "$.storage.files.0.append.0.source",
+            ),
+        ] {
+            assert_eq!(said(rest), [path], "{rest}");
+        }
+        let references = br#"{"ignition": {"version": "3.6.0", "config": {"merge": [{"source": "gs://b/o"}], "replace": {"source": "arn:aws:s3:::b/k"}},
+            "security": {"tls": {"certificateAuthorities": [{"source": "s3://b/k"}]}}}}"#;
+        let config = parse(references, "t", None).unwrap().config;
+        let paths: Vec<_> = unsupported(&config, &Sources::default()).into_iter().map(|d| d.place.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "$.ignition.config.replace.source",
+                "$.ignition.config.merge.0.source",
+                "$.ignition.security.tls.certificateAuthorities.0.source"
+            ]
+        );
     }
 }

@@ -51,13 +51,8 @@ fn found_place(config: &Config, path: &PathBuf, sources: &Sources) -> Option<Pla
         (StepBuf::Key(_), _) => return None,
     };
     let mut place = sources.place(origin, &alloc::format!("{section}"))?;
-    for step in below {
-        place.path.push('.');
-        match step {
-            StepBuf::Key(key) => place.path.push_str(key),
-            StepBuf::Index(index) => place.path.push_str(&alloc::format!("{index}")),
-        }
-    }
+    // A path's text begins with `$`, which stands in the place already.
+    place.path.extend(alloc::format!("{}", PathBuf(below.to_vec())).strip_prefix('$'));
     Some(place)
 }
 

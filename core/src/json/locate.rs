@@ -296,3 +296,173 @@ fn unescape(quoted: &str) -> Cow<'_, str> {
     }
     Cow::Borrowed(quoted.trim_matches('"'))
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::vec;
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::json::Node;
+
+    fn key(key: &str) -> StepBuf {
+        StepBuf::Key(key.into())
+    }
+
+    /// Line and column of a key and of its value.
+    type At = ((u32, u32), (u32, u32));
+
+    fn located(text: &str, paths: &[Vec<StepBuf>]) -> Vec<Option<At>> {
+        let mut places = Places::default();
+        for path in paths {
+            places.add_buf(&PathBuf(path.clone()));
+        }
+        places.locate(text);
+        let at = |position: Position| (position.line, position.column);
+        paths
+            .iter()
+            .map(|path| {
+                let (found, exact) = places.get(&PathBuf(path.clone()))?;
+                exact.then(|| (at(found.key), at(found.value)))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn counts_lines_and_characters() {
+        let text =
+            "\r\n {\"\u{e9}\u{1f980}\": \"\u{e9}\", \"a\" :\r\n\t[1, [2,\n3],{\"b\": null, \"\\u0063\\\"\": {}}]}";
+        let list = |rest: Vec<StepBuf>| [vec![key("a")], rest].concat();
+        assert_eq!(
+            located(
+                text,
+                &[
+                    vec![],
+                    vec![key("\u{e9}\u{1f980}")],
+                    list(vec![]),
+                    list(vec![StepBuf::Index(0)]),
+                    list(vec![StepBuf::Index(1), StepBuf::Index(1)]),
+                    list(vec![StepBuf::Index(2), key("b")]),
+                    list(vec![StepBuf::Index(2), key("c\"")]),
+                    list(vec![StepBuf::Index(3)]),
+                    vec![key("missing"), key("a")],
+                    vec![StepBuf::Index(0)],
+                ]
+            ),
+            [
+                Some(((2, 2), (2, 2))),
+                Some(((2, 3), (2, 9))),
+                Some(((2, 14), (3, 2))),
+                Some(((3, 3), (3, 3))),
+                Some(((4, 1), (4, 1))),
+                Some(((4, 5), (4, 10))),
+                Some(((4, 16), (4, 28))),
+                None,
+                None,
+                None,
+            ]
+        );
+    }
+
+    #[test]
+    fn falls_back_to_the_nearest_node_above() {
+        let mut places = Places::default();
+        let path = PathBuf(vec![key("a"), StepBuf::Index(0), key("b"), key("c")]);
+        places.add_buf(&path);
+        places.locate("{\"a\":\n[{}]}");
+        let (found, exact) = places.get(&path).unwrap();
+        assert_eq!((found.value, exact), (Position { line: 2, column: 2 }, false));
+    }
+
+    #[test]
+    fn of_several_keys_the_last_counts() {
+        let path = [vec![key("a"), key("b")]];
+        assert_eq!(located("{\"a\": {\"b\": 1},\n\"A\": {\"B\": 2}}", &path), [Some(((2, 7), (2, 12)))]);
+        assert_eq!(located("{\"a\": {\"b\": 1},\n\"a\": {}}", &path), [Some(((1, 8), (1, 13)))]);
+        assert_eq!(located("{\"A\": {\"b\": 1}}", &path), [Some(((1, 8), (1, 13)))]);
+    }
+
+    #[test]
+    fn broken_text_is_no_trouble() {
+        let text = "{\"a\": [1, {\"b\": \"\u{e9}\\\"x\"}, 2], \"c\": {}}";
+        let paths = [vec![key("a"), StepBuf::Index(1), key("b")], vec![key("c")]];
+        for (cut, _) in text.char_indices() {
+            located(&text[..cut], &paths);
+            located(&text[cut..], &paths);
+        }
+        for text in ["]]]", "[[[", "{{{", "[,,,", "{\"a\"", "{\"a\":", "\\", "[}", "{]", "{\"a\" 1 \"a\"", "[:::"] {
+            located(text, &[vec![key("a")], vec![StepBuf::Index(0)], vec![StepBuf::Index(5), StepBuf::Index(0)]]);
+        }
+    }
+
+    fn documents() -> impl Strategy<Value = Value> {
+        let text = prop_oneof!["[a-c]{0,2}", "\\PC{0,4}", Just("\"\\\n\t{}[],:".into())];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            text.clone().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec((text.clone(), inner), 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// All paths of a document, but those through keys that Go takes for one.
+    fn paths(value: &Value, at: &[StepBuf], out: &mut Vec<(Vec<StepBuf>, Value)>) {
+        out.push((at.to_vec(), value.clone()));
+        match value {
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    paths(item, &[at, &[StepBuf::Index(index)]].concat(), out);
+                }
+            }
+            Value::Object(members) => {
+                for (name, member) in members {
+                    if members.keys().filter(|other| same_key(other, name)).count() == 1 {
+                        paths(member, &[at, &[key(name)]].concat(), out);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn offset(text: &str, (line, column): (u32, u32)) -> usize {
+        let start: usize = text.split_inclusive('\n').take(line as usize - 1).map(str::len).sum();
+        start + text[start..].chars().take(column as usize - 1).map(char::len_utf8).sum::<usize>()
+    }
+
+    proptest! {
+        #[test]
+        fn what_stands_at_a_place_is_the_node(document in documents(), pretty in any::<bool>()) {
+            let text = if pretty { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) }.unwrap();
+            prop_assert!(Node::parse(&text).is_ok());
+            let mut all = Vec::new();
+            paths(&document, &[], &mut all);
+            let wanted: Vec<_> = all.iter().map(|(path, _)| path.clone()).collect();
+            for ((path, value), place) in all.iter().zip(located(&text, &wanted)) {
+                let (at_key, at_value) = place.ok_or_else(|| TestCaseError::fail(format!("{path:?} not found in {text}")))?;
+                let mut stream = serde_json::Deserializer::from_str(&text[offset(&text, at_value)..]).into_iter::<Value>();
+                prop_assert_eq!(stream.next().unwrap().unwrap(), value.clone());
+                if let Some(StepBuf::Key(name)) = path.last() {
+                    let mut stream = serde_json::Deserializer::from_str(&text[offset(&text, at_key)..]).into_iter::<Value>();
+                    prop_assert_eq!(stream.next().unwrap().unwrap(), Value::from(name.as_str()));
+                }
+            }
+        }
+
+        #[test]
+        fn any_text_is_survived(text in "[\\[\\]{}:,\"\\\\ab1 \n\u{e9}]{0,40}", index in 0_usize..3) {
+            located(&text, &[vec![key("a"), key("b")], vec![StepBuf::Index(index), key("a")], vec![StepBuf::Index(2), StepBuf::Index(index)]]);
+        }
+    }
+}

@@ -9,7 +9,7 @@ use core::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// One value. Texts without escapes are borrowed, so a tree costs little beside its text.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Node<'t> {
     /// `null`.
     Null,
@@ -17,8 +17,8 @@ pub enum Node<'t> {
     Bool(bool),
     /// A number without fraction and exponent that fits.
     Integer(i64),
-    /// Any other number, also a whole one that is too large, or `-0`.
-    Float(f64),
+    /// Any other number, also a whole one that is too large, or `-0`: its digits, for messages.
+    Other(String),
     /// A string.
     Text(Cow<'t, str>),
     /// A list.
@@ -42,7 +42,7 @@ impl<'t> Node<'t> {
             Self::Null => "null".into(),
             Self::Bool(value) => alloc::format!("{value}"),
             Self::Integer(value) => alloc::format!("the number {value}"),
-            Self::Float(value) => alloc::format!("the number {value}"),
+            Self::Other(digits) => alloc::format!("the number {digits}"),
             Self::Text(_) => "a string".into(),
             Self::List(_) => "a list".into(),
             Self::Object(_) => "an object".into(),
@@ -78,12 +78,11 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        #[allow(clippy::cast_precision_loss, reason = "the value is only shown, as too large")]
-        Ok(i64::try_from(value).map_or(Node::Float(value as f64), Node::Integer))
+        Ok(i64::try_from(value).map_or_else(|_| Node::Other(alloc::format!("{value}")), Node::Integer))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-        Ok(Node::Float(value))
+        Ok(Node::Other(alloc::format!("{value:?}")))
     }
 
     fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {

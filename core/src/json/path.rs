@@ -42,6 +42,12 @@ impl<'a> Path<'a> {
         self.last.map(|(_, step)| step)
     }
 
+    /// The first step, if this isn't the root.
+    pub fn first(&self) -> Option<Step<'a>> {
+        let (parent, step) = self.last?;
+        parent.first().or(Some(step))
+    }
+
     /// The path above, and the step from there.
     pub(super) fn split(&self) -> Option<(&'a Path<'a>, Step<'a>)> {
         self.last
@@ -107,13 +113,13 @@ mod tests {
 
     #[test]
     fn reads_as_ignition_writes_it() {
-        let (storage, files);
-        let file;
-        storage = Path::ROOT.key("storage");
-        files = storage.key("files");
-        file = files.index(3);
+        let storage = Path::ROOT.key("storage");
+        let files = storage.key("files");
+        let file = files.index(3);
         let path = file.key("path");
         assert_eq!(path.to_string(), "$.storage.files.3.path");
+        assert_eq!((path.first(), path.step()), (Some(Step::Key("storage")), Some(Step::Key("path"))));
+        assert_eq!((Path::ROOT.first(), Path::ROOT.step()), (None, None));
         assert_eq!(path.to_buf().to_string(), "$.storage.files.3.path");
         assert_eq!(Path::ROOT.to_string(), "$");
         assert_eq!(PathBuf::default().to_string(), "$");

@@ -48,14 +48,30 @@ pub const GROUPDEL: Tool = tool("groupdel", 60);
 pub const SYSTEMCTL: Tool = tool("systemctl", 60);
 /// Waits for devices.
 pub const UDEVADM: Tool = tool("udevadm", 60);
+/// Makes what the image's tmpfiles.d entries name; 40fledge-ostree brings it.
+pub const SYSTEMD_TMPFILES: Tool = tool("systemd-tmpfiles", 60);
+/// Labels files by the target's SELinux policy; only an image with SELinux has it.
+pub const SETFILES: Tool = Tool { optional: true, ..tool("setfiles", 600) };
 /// Loads kernel modules.
 pub const MODPROBE: Tool = tool("modprobe", 60);
 /// Succeeds on a live system; distributions bring it.
 pub const IS_LIVE_IMAGE: Tool = Tool { optional: true, ..tool("is-live-image", 60) };
 
 /// All of them. A test holds this table against what the dracut module installs.
-pub const TOOLS: &[Tool] =
-    &[USERADD, USERMOD, USERDEL, GROUPADD, GROUPMOD, GROUPDEL, SYSTEMCTL, UDEVADM, MODPROBE, IS_LIVE_IMAGE];
+pub const TOOLS: &[Tool] = &[
+    USERADD,
+    USERMOD,
+    USERDEL,
+    GROUPADD,
+    GROUPMOD,
+    GROUPDEL,
+    SYSTEMCTL,
+    UDEVADM,
+    MODPROBE,
+    IS_LIVE_IMAGE,
+    SYSTEMD_TMPFILES,
+    SETFILES,
+];
 
 /// Where programs are looked for.
 const DIRECTORIES: &[&str] = &["/usr/sbin", "/usr/bin", "/sbin", "/bin"];

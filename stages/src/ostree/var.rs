@@ -8,13 +8,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
+
+use crate::host::cmd::{self, Arg};
 
 /// What users, units and links of an image expect below `/var` (rpm-ostree's tmpfiles.d, Fedora CoreOS's
 /// `ignition-ostree-populate-var`).
@@ -112,13 +113,9 @@ pub fn populate(root: &Path) -> Result<(), Failure> {
             .create(&path)
             .map_err(|error| Failure::new(format!("making {}", path.display()), error.to_string()))?;
     }
-    let by_image: Vec<_> = missing.iter().filter(|name| !PLAIN.contains(name)).collect();
+    let by_image: Vec<_> = missing.iter().copied().filter(|name| !PLAIN.contains(name)).collect();
     if !by_image.is_empty() {
-        let mut tmpfiles = Command::new("systemd-tmpfiles");
-        tmpfiles.args(["--create", "--boot"]).arg(format!("--root={}", root.display()));
-        tmpfiles.args(by_image.iter().map(|name| format!("--prefix=/var/{name}")));
-        // 65: a line of the image is not understood; the others were carried out (systemd-tmpfiles(8)).
-        run(&mut tmpfiles, &[0, 65])?;
+        make_by_image(root, &by_image)?;
     }
     let (made, left): (Vec<_>, Vec<_>) = missing.into_iter().partition(|name| exists(name));
     label(root, &made)?;
@@ -129,6 +126,18 @@ pub fn populate(root: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+fn make_by_image(root: &Path, names: &[&str]) -> Result<(), Failure> {
+    let root = format!("--root={}", root.display());
+    let prefixes: Vec<_> = names.iter().map(|name| format!("--prefix=/var/{name}")).collect();
+    let args = ["--create", "--boot", &root].into_iter().chain(prefixes.iter().map(String::as_str)).map(Arg::from);
+    let output = cmd::output(cmd::SYSTEMD_TMPFILES, &args.collect::<Vec<_>>())?;
+    match output.code {
+        // 65: a line of the image is not understood; the others were carried out (systemd-tmpfiles(8)).
+        Some(0 | 65) => Ok(()),
+        _ => Err(Failure::new("making the directories of /var", format!("systemd-tmpfiles: {}", output.stderr.trim()))),
+    }
+}
+
 /// Labels what was made, as no policy is loaded yet that would. An image without SELinux has no policy to label by.
 fn label(root: &Path, made: &[&str]) -> Result<(), Failure> {
     let Ok(config) = fs::read_to_string(root.join("etc/selinux/config")) else { return Ok(()) };
@@ -137,9 +146,10 @@ fn label(root: &Path, made: &[&str]) -> Result<(), Failure> {
         return Ok(());
     }
     let contexts = root.join("etc/selinux").join(policy).join("contexts/files/file_contexts");
-    let mut setfiles = Command::new("setfiles");
-    setfiles.args(["-F", "-r"]).arg(root).arg(contexts).args(made.iter().map(|name| root.join("var").join(name)));
-    run(&mut setfiles, &[0])
+    let paths: Vec<_> = made.iter().map(|name| root.join("var").join(name)).collect();
+    let args = [Arg::from("-F"), Arg::from("-r"), Arg::from(root), Arg::from(&contexts)];
+    let args: Vec<_> = args.into_iter().chain(paths.iter().map(Arg::from)).collect();
+    cmd::run(cmd::SETFILES, &args).map(drop)
 }
 
 fn selinux_type(config: &str) -> Option<&str> {
@@ -148,26 +158,10 @@ fn selinux_type(config: &str) -> Option<&str> {
     (!value.is_empty() && !value.contains('/')).then_some(value)
 }
 
-/// To be replaced by `host::cmd`.
-fn run(command: &mut Command, accepted: &[i32]) -> Result<(), Failure> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let what = || format!("running {name}");
-    let output = command
-        .stdin(Stdio::null())
-        .env("LC_ALL", "C")
-        .output()
-        .map_err(|error| Failure::new(what(), error.to_string()).remedy(format!("add {name} to the initramfs")))?;
-    match output.status.code() {
-        Some(code) if accepted.contains(&code) => Ok(()),
-        _ => {
-            Err(Failure::new(what(), format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::process::Command;
 
     use super::*;
 

@@ -36,6 +36,16 @@ enum Stop {
     Failed(Vec<Failure>),
 }
 
+impl Stop {
+    /// For those who can't ask for a network.
+    fn into_failures(self, what: &str) -> Vec<Failure> {
+        match self {
+            Self::NeedNet(need) => vec![Failure::new(what, format!("there is no network for {need}"))],
+            Self::Failed(failures) => failures,
+        }
+    }
+}
+
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
         Self::Failed(vec![failure])
@@ -76,10 +86,7 @@ pub fn fetcher_in(conditions: Conditions, config: &Config, sources: &Sources) ->
     let mut renderer = Renderer::new(Fetcher::new(conditions, Settings::default()), &mut readings);
     match renderer.follow(config) {
         Ok(()) => Ok(renderer.into_fetcher()),
-        Err(Stop::Failed(failures)) => Err(failures),
-        Err(Stop::NeedNet(what)) => {
-            Err(vec![Failure::new("preparing to fetch", format!("there is no network for {what}"))])
-        }
+        Err(stop) => Err(stop.into_failures("preparing to fetch")),
     }
 }
 
@@ -124,13 +131,7 @@ fn fetch(
     let fetcher = Fetcher::new(conditions, Settings { total, ..Settings::default() });
     let raw = acquire(&fetcher, args, surroundings, platform)?;
     log::info!("the configuration comes from {}", raw.name);
-    let user = if let Some(config) = readings.read(&raw, SourceKind::User, false)? {
-        Renderer::new(fetcher, readings).render(config)?
-    } else {
-        log::info!("{} has no configuration for this machine", raw.name);
-        config::empty()
-    };
-    refuse(config::validate(&user, &readings.sources), readings)?;
+    let user = rendered(&raw, fetcher, readings)?;
     let mut state = State::default();
     state.sources = readings.sources.clone();
     let base = readings.read_base(surroundings, platform.id)?;
@@ -139,6 +140,33 @@ fn fetch(
     refuse(config::unsupported(&full, &readings.sources), readings)?;
     state::write_cache(args, &user, state)?;
     Ok(network::needs(&full))
+}
+
+/// The configuration of a text with all that it refers to, checked.
+fn rendered(raw: &Raw, fetcher: Fetcher, readings: &mut Readings) -> Result<Config, Stop> {
+    let config = if let Some(config) = readings.read(raw, SourceKind::User, false)? {
+        Renderer::new(fetcher, readings).render(config)?
+    } else {
+        log::info!("{} has no configuration for this machine", raw.name);
+        config::empty()
+    };
+    refuse(config::validate(&config, &readings.sources), readings)?;
+    Ok(config)
+}
+
+/// What a machine would make of a configuration that is at hand: read, rendered (what it refers to is fetched) and checked, but
+/// without the distribution's own. For `fledge plan`, away from the machine.
+///
+/// # Errors
+/// Why a machine would refuse it.
+pub fn preview(raw: Raw, readings: &mut Readings) -> Result<Config, Vec<Failure>> {
+    let fetcher = Fetcher::new(Conditions::default(), Settings::default());
+    let config = decompress(raw).map_err(Stop::from).and_then(|raw| {
+        let config = rendered(&raw, fetcher, readings)?;
+        refuse(config::unsupported(&config, &readings.sources), readings)?;
+        Ok(config)
+    });
+    config.map_err(|stop| stop.into_failures("reading the configuration"))
 }
 
 fn refuse(found: Vec<Diagnostic>, readings: &mut Readings) -> Result<(), Stop> {

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The stages of a first boot, one module each.
 
+pub mod disks;
 pub mod fetch;
+pub mod files;
+pub mod kargs;
+pub mod mount;
+mod prepared;
+pub mod umount;
 
 use fledge_core::diag::Failure;
 use fledge_core::report::StageOutcome;
@@ -14,9 +20,14 @@ use crate::run::{Journal, StageArgs};
 /// # Errors
 /// Why it stopped.
 pub fn run(stage: Stage, args: &StageArgs, journal: &mut Journal) -> Result<StageOutcome, Vec<Failure>> {
+    let done = |()| StageOutcome::Done;
     match stage {
         Stage::FetchOffline => fetch::run(true, args, journal),
         Stage::Fetch => fetch::run(false, args, journal),
-        _ => Err(vec![Failure::new(format!("running the stage {stage}"), "it is not built yet")]),
+        Stage::Kargs => kargs::run(args, journal).map(done),
+        Stage::Disks => disks::run(args, journal).map(done),
+        Stage::Mount => mount::run(args, journal).map(done),
+        Stage::Files => files::run(args, journal).map(done),
+        Stage::Umount => umount::run(args, journal).map(done),
     }
 }

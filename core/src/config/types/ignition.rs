@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Resource;
-use crate::config::model::section;
+use crate::config::section::section;
 
 section! {
     /// The configuration about itself.

@@ -4,7 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::config::model::section;
+use crate::config::section::section;
 
 section! {
     /// What the kernel is to be started with, and without.

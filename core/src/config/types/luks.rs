@@ -6,7 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Resource;
-use crate::config::model::{Entry, section};
+use crate::config::model::Entry;
+use crate::config::section::section;
 
 section! {
     /// An encrypted volume to make.

@@ -5,7 +5,8 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::config::model::{Entry, section};
+use crate::config::model::Entry;
+use crate::config::section::section;
 
 section! {
     /// Users and groups.

@@ -7,7 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Luks, Resource};
-use crate::config::model::{Entry, section};
+use crate::config::model::Entry;
+use crate::config::section::section;
 
 section! {
     /// Disks, file systems, and what is on them.

@@ -49,21 +49,22 @@ impl Disk {
             }
         }
         placed.sort_unstable();
-        let mut widest: Option<(i64, usize)> = None;
+        // The end that reaches farthest so far, and whose it is.
+        let mut reached: Option<(i64, usize)> = None;
         for (start, end, index) in placed {
-            match widest {
-                Some((last, other)) if start <= last => {
+            match reached {
+                Some((limit, other)) if start <= limit => {
                     cx.remarks
                         .error(
                             &list.index(index.max(other)),
                             format!("it overlaps {list}.{}: both have the MiB at {start}", index.min(other)),
                         )
                         .remedy("change startMiB or sizeMiB");
-                    if end > last {
-                        widest = Some((end, index));
+                    if end > limit {
+                        reached = Some((end, index));
                     }
                 }
-                _ => widest = Some((end, index)),
+                _ => reached = Some((end, index)),
             }
         }
     }

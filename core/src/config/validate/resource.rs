@@ -5,9 +5,9 @@ use alloc::format;
 
 use super::common::{check_optional_url, said};
 use crate::config::model::{Checking, Rules};
-use crate::config::schema::{HASHES, accepted, listed};
+use crate::config::schema::{HASHES, REFERENCES_ARE_RESOURCES, accepted, listed};
 use crate::config::types::{HttpHeader, Resource, Verification};
-use crate::json::Path;
+use crate::json::{Path, Step};
 use crate::url::scheme;
 use crate::verification::{Expected, ExpectedError};
 
@@ -18,7 +18,8 @@ impl Rules for Resource {
                 .error(&at.key("compression"), format!("{other:?} is no compression that is known here"))
                 .remedy("use \"gzip\", or leave it out");
         }
-        if self.verification.hash.is_some() && self.source.is_none() {
+        let reference = at.first() == Some(Step::Key("ignition")) && cx.version < REFERENCES_ARE_RESOURCES;
+        if self.verification.hash.is_some() && self.source.is_none() && !reference {
             cx.remarks
                 .error(&at.key("verification").key("hash"), "a hash is given, but no source that could have it")
                 .remedy("give a source, or remove the verification");
@@ -78,10 +79,7 @@ impl Rules for Verification {
                 .remedy(format!("set ignition.version to {since} or later, or use {functions}"));
             return;
         }
-        let error = match Expected::parse(text) {
-            Ok(_) => return,
-            Err(error) => error,
-        };
+        let Err(error) = Expected::parse(text) else { return };
         let reason = format!("the hash can't be right: {error}");
         let remark = cx.remarks.error(&at, reason);
         match error {

@@ -8,7 +8,7 @@ use super::common::said;
 use crate::config::model::{Checking, Rules};
 use crate::config::types::{Dropin, Systemd, Unit};
 use crate::json::Path;
-use crate::unit::{Name, NameError, has_install, parse};
+use crate::unit::{Name, NameError, has_install};
 
 impl Rules for Systemd {
     /// An instance that is enabled takes the `[Install]` section of its template.
@@ -22,7 +22,7 @@ impl Rules for Systemd {
             let Some(template) = Name::parse(&unit.name).ok().and_then(|name| name.template()) else { continue };
             let contents = by_name.get(template.as_str()).and_then(|unit| said(unit.contents.as_ref()));
             let Some(contents) = contents else { continue };
-            if parse(contents).is_ok_and(|assignments| !has_install(&assignments)) {
+            if has_install(contents) == Ok(false) {
                 cx.remarks
                     .warning(
                         &list.index(index).key("contents"),
@@ -56,11 +56,11 @@ impl Rules for Unit {
         }
         let Some(contents) = &self.contents else { return };
         let at = at.key("contents");
-        match parse(contents) {
+        match has_install(contents) {
             Err(error) => {
                 cx.remarks.error(&at, format!("this is not a unit file: {error}"));
             }
-            Ok(assignments) if self.enabled == Some(true) && !contents.is_empty() && !has_install(&assignments) => {
+            Ok(false) if self.enabled == Some(true) && !contents.is_empty() => {
                 cx.remarks
                     .warning(&at, format!("{} is enabled, but has no [Install] section: nothing starts it", self.name))
                     .remedy("add [Install] with a WantedBy=");
@@ -72,7 +72,7 @@ impl Rules for Unit {
 
 impl Rules for Dropin {
     fn rules(&self, at: &Path<'_>, cx: &mut Checking<'_>) {
-        if let Some(Err(error)) = self.contents.as_deref().map(parse) {
+        if let Some(Err(error)) = self.contents.as_deref().map(has_install) {
             cx.remarks.error(&at.key("contents"), format!("this is not a unit file: {error}"));
         }
         let name = at.key("name");

@@ -63,11 +63,14 @@ fn a_program_that_is_not_there_is_named() {
 
 /// The initramfs must hold what this table names.
 #[test]
-fn the_dracut_module_installs_every_tool() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dracut/30ignition/module-setup.sh");
-    let Ok(text) = std::fs::read_to_string(&script) else { return };
-    let words: Vec<_> = text.split(|c: char| c.is_whitespace() || "\"'()/".contains(c)).collect();
-    for tool in TOOLS.iter().filter(|tool| !tool.optional) {
-        assert!(words.contains(&tool.name), "{} doesn't install {}", script.display(), tool.name);
+fn the_dracut_modules_install_every_tool() {
+    let modules = ["30ignition", "40fledge-ostree"].map(|module| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dracut").join(module).join("module-setup.sh");
+        std::fs::read_to_string(script).unwrap()
+    });
+    let words: Vec<_> =
+        modules.iter().flat_map(|text| text.split(|c: char| c.is_whitespace() || "\"'()/".contains(c))).collect();
+    for tool in TOOLS.iter().filter(|tool| **tool != IS_LIVE_IMAGE) {
+        assert!(words.contains(&tool.name), "no dracut module installs {}", tool.name);
     }
 }

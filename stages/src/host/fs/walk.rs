@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Says where a path leads inside the target root, and what stands there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -130,5 +130,42 @@ impl Root {
     /// It isn't there, or whatever the operating system says.
     pub fn digest(&self, path: &str, function: Function) -> io::Result<String> {
         hash(self.file(path)?.ok_or(Errno::NOENT)?, function)
+    }
+}
+
+/// How many entries of a tree are looked at: those of `/etc/skel` are a handful.
+const ENTRIES: usize = 4096;
+
+impl Root {
+    /// Everything below a directory, as paths relative to it; nothing if it isn't there.
+    ///
+    /// # Errors
+    /// There is too much, or whatever the operating system says.
+    pub fn tree(&self, path: &str) -> io::Result<BTreeMap<String, NodeKind>> {
+        let mut found = BTreeMap::new();
+        let mut todo = vec![String::new()];
+        while let Some(below) = todo.pop() {
+            let directory = match self.directory_without_links(&format!("{path}/{below}")) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            for entry in rustix::fs::Dir::read_from(&directory)? {
+                let entry = entry?;
+                let Ok(name) = entry.file_name().to_str() else { continue };
+                if matches!(name, "." | "..") {
+                    continue;
+                }
+                let below = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
+                let kind = self.node(&format!("{path}/{below}"), None)?.kind;
+                if kind == NodeKind::Directory {
+                    todo.push(below.clone());
+                }
+                found.insert(below, kind);
+                if found.len() > ENTRIES {
+                    return Err(io::Error::other(format!("there are more than {ENTRIES} files below {path}")));
+                }
+            }
+        }
+        Ok(found)
     }
 }

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Fetches what a plan's files are made of, before any of them is written.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+
+use fledge_core::diag::Failure;
+use fledge_core::plan::{Contents as Planned, Plan, Step};
+
+use crate::fetch::contents::{Job, PARALLEL, fetch_all};
+use crate::fetch::{Error, Fetcher};
+use crate::host::fs::Root;
+use crate::host::temporary::Temporary;
+
+/// Which contents: the number of the step, and 0 for what the file begins with or 1 and up for what is appended.
+pub(super) type Id = (usize, usize);
+
+/// What was fetched and isn't used yet.
+#[derive(Debug, Default)]
+pub(super) struct Contents(BTreeMap<Id, Temporary>);
+
+impl Contents {
+    pub(super) fn take(&mut self, id: Id) -> Option<Temporary> {
+        self.0.remove(&id)
+    }
+}
+
+/// What has to be fetched for a plan. Each goes to the file system that will hold it.
+pub(super) fn jobs(plan: &Plan, root: &Root) -> Result<Vec<Job<Id>>, Failure> {
+    let mut jobs = Vec::new();
+    for (number, planned) in plan.steps.iter().enumerate() {
+        let Step::WriteFile { path, contents, append, .. } = &planned.step else { continue };
+        let parts = contents.iter().map(|contents| (0, contents)).chain((1..).zip(append));
+        for (part, contents) in parts {
+            let Planned::Resource(resource) = contents else { continue };
+            let directory = root
+                .nearest_directory(path)
+                .and_then(|directory| directory.as_fd().try_clone_to_owned())
+                .map_err(|error| Failure::new(planned.step.to_string(), error.to_string()))?;
+            let resource = resource.clone();
+            jobs.push(Job { id: (number, part), resource, place: planned.place.clone(), directory });
+        }
+    }
+    Ok(jobs)
+}
+
+/// Fetches all, side by side.
+pub(super) fn fetch(jobs: Vec<Job<Id>>, fetcher: Option<&Fetcher>) -> Result<Contents, Failure> {
+    let Some(fetcher) = fetcher else {
+        return Err(Failure::new("fetching contents", "this stage has nothing to fetch with"));
+    };
+    let fetched = fetch_all(fetcher, jobs, PARALLEL).map_err(failure)?;
+    Ok(Contents(fetched.into_iter().map(|fetched| (fetched.id, fetched.file)).collect()))
+}
+
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::Failed(failure) => failure,
+        Error::NeedNet(url) => Failure::new(format!("fetching {url}"), "there is no network in this stage"),
+    }
+}

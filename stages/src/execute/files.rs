@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Files, lines of files, and the links that enable units.
+
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+
+use fledge_core::facts::Accounts;
+use fledge_core::plan::{Attributes as Planned, Contents as Source, Owner};
+use fledge_core::verification::Function;
+
+use super::contents::Contents;
+use super::{Done, Machine};
+use crate::host::cmd;
+use crate::host::fs::{self, Attributes};
+use crate::host::temporary::Temporary;
+use crate::observe;
+
+const FILE_MODE: u32 = 0o644;
+
+/// A file to write.
+pub(super) struct File<'p> {
+    pub(super) path: &'p str,
+    pub(super) contents: Option<&'p Source>,
+    pub(super) append: &'p [Source],
+    pub(super) attributes: &'p Planned,
+    pub(super) replace: bool,
+}
+
+impl Machine<'_> {
+    /// Attributes with the ids that names have in the target by now.
+    pub(super) fn attributes(&self, planned: &Planned) -> io::Result<Attributes> {
+        let mut accounts: Option<Accounts> = None;
+        let mut id = |owner: &Owner, find: fn(&Accounts, &str) -> Option<u32>| match owner {
+            Owner::Keep => Ok(None),
+            Owner::Id(id) => Ok(Some(*id)),
+            Owner::Name(name) => {
+                if accounts.is_none() {
+                    accounts = Some(observe::accounts(self.root)?);
+                }
+                let found = accounts.as_ref().and_then(|accounts| find(accounts, name));
+                let missing = || io::Error::other(format!("the target has no user or group {name:?}"));
+                found.map(Some).ok_or_else(missing)
+            }
+        };
+        let uid = id(&planned.user, |accounts, name| accounts.users.get(name).map(|user| user.uid))?;
+        let gid = id(&planned.group, |accounts, name| accounts.groups.get(name).map(|group| group.gid))?;
+        Ok(Attributes { uid, gid, mode: planned.mode })
+    }
+
+    pub(super) fn write_file(&mut self, file: &File<'_>, number: usize, contents: &mut Contents) -> io::Result<bool> {
+        let attributes = self.attributes(file.attributes)?;
+        let (above, name) = self.root.make_parent(file.path)?;
+        let Some(source) = file.contents else { return self.keep_file(file, attributes, number, contents) };
+        let attributes = attributes.or(0, 0, FILE_MODE);
+        let new = match (source, contents.take((number, 0))) {
+            (_, Some(fetched)) => fetched,
+            (Source::Inline(bytes), None) => {
+                let new = above.temporary()?;
+                new.file().write_all(bytes)?;
+                new
+            }
+            (Source::Resource(_), None) => return Err(not_fetched()),
+        };
+        append_all(&new, file.append, number, contents)?;
+        if file.replace {
+            if let Ok(Some(old)) = above.file(name) {
+                if fs::is_same(new.file(), &old, attributes)? {
+                    return Ok(false);
+                }
+            }
+        }
+        above.place(new, name, attributes, file.replace)?;
+        Ok(true)
+    }
+
+    /// Keeps the contents of a file, sets its owner and mode, and appends to it. What is appended to is replaced as a whole, so
+    /// that a file with half of it is never seen.
+    fn keep_file(
+        &mut self,
+        file: &File<'_>,
+        attributes: Attributes,
+        number: usize,
+        contents: &mut Contents,
+    ) -> io::Result<bool> {
+        use std::os::fd::AsFd;
+        let (above, name) = self.root.make_parent(file.path)?;
+        let mut old = above.file(name)?.ok_or_else(|| io::Error::other("the file isn't there any more"))?;
+        if file.append.is_empty() {
+            return fs::set_attributes(old.as_fd(), attributes);
+        }
+        let metadata = old.metadata()?;
+        let new = above.temporary()?;
+        fs::append(&new, &mut old)?;
+        fs::copy_extended_attributes(&new, &old)?;
+        append_all(&new, file.append, number, contents)?;
+        above.place(new, name, attributes.or(metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), true)?;
+        let digest = self.root.digest(file.path, Function::Sha512)?;
+        self.state.appended.insert(file.path.into(), digest);
+        (self.save)(self.state).map_err(io::Error::other)?;
+        Ok(true)
+    }
+
+    /// Adds the lines that a file doesn't have yet.
+    pub(super) fn add_lines(&self, path: &str, lines: &[String]) -> io::Result<bool> {
+        let (above, name) = self.root.make_parent(path)?;
+        let old = above.file(name)?;
+        let text = self.root.text(path)?;
+        let missing: Vec<_> = lines.iter().filter(|line| !text.lines().any(|old| old == line.as_str())).collect();
+        if missing.is_empty() {
+            return Ok(false);
+        }
+        let new = above.temporary()?;
+        let mut attributes = Attributes::default().or(0, 0, FILE_MODE);
+        if let Some(mut old) = old {
+            let metadata = old.metadata()?;
+            attributes = Attributes::default().or(metadata.uid(), metadata.gid(), metadata.mode() & 0o7777);
+            fs::append(&new, &mut old)?;
+            fs::copy_extended_attributes(&new, &old)?;
+        }
+        let mut added = String::new();
+        if !text.is_empty() && !text.ends_with('\n') {
+            added.push('\n');
+        }
+        for line in missing {
+            added.push_str(line);
+            added.push('\n');
+        }
+        new.file().write_all(added.as_bytes())?;
+        above.place(new, name, attributes, true)?;
+        Ok(true)
+    }
+
+    pub(super) fn disable_unit(&self, unit: &str) -> Done {
+        if !observe::is_enabled(self.root, unit)? {
+            return Ok(false);
+        }
+        let args = ["--root".into(), self.root.path().into(), "disable".into(), "--".into(), unit.into()];
+        cmd::run(cmd::SYSTEMCTL, &args).map(|_| true)
+    }
+}
+
+/// Appends what a step appends, in order.
+fn append_all(new: &Temporary, sources: &[Source], number: usize, contents: &mut Contents) -> io::Result<()> {
+    for (part, source) in (1..).zip(sources) {
+        match (source, contents.take((number, part))) {
+            (_, Some(fetched)) => {
+                let mut fetched_file = fetched.file().try_clone()?;
+                fetched_file.rewind()?;
+                fs::append(new, &mut fetched_file)?;
+            }
+            (Source::Inline(bytes), None) => {
+                new.file().seek(io::SeekFrom::End(0))?;
+                new.file().write_all(bytes)?;
+            }
+            (Source::Resource(_), None) => return Err(not_fetched()),
+        }
+    }
+    Ok(())
+}
+
+fn not_fetched() -> io::Error {
+    io::Error::other("its contents were not fetched")
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A case: a folder below `cases/` with a `case.toml` and the files that it names. See `cases/README.md`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// How a case's machine gets to the initramfs, and how far it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// BIOS, GRUB, boot entries, the first-boot stamp; the OSTree deployment.
+    Grub,
+    /// QEMU loads kernel and initramfs; the OSTree deployment.
+    Kernel,
+    /// QEMU loads kernel and initramfs; a small ext4 target without OSTree; the machine stays in the initramfs.
+    Initramfs,
+}
+
+/// Where a boot is expected to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// At the login prompt of the real root.
+    Login,
+    /// In `emergency.target`, without ever having left the initramfs.
+    Emergency,
+    /// In the initramfs, with every stage done (form `initramfs` only).
+    Initramfs,
+}
+
+impl Outcome {
+    /// The place that the checker names in its answer.
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::Login => "real-root",
+            Self::Emergency => "emergency",
+            Self::Initramfs => "initramfs",
+        }
+    }
+}
+
+/// How a case is broken on purpose, to see that it can fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sabotage {
+    /// `fledge` is replaced by a program that does nothing and succeeds.
+    #[default]
+    NoOp,
+    /// The config is replaced by an empty one.
+    EmptyConfig,
+}
+
+/// A case as its `case.toml` has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// The folder's name.
+    #[serde(skip)]
+    pub name: String,
+    /// The folder.
+    #[serde(skip)]
+    pub folder: PathBuf,
+    /// What the case shows, in one sentence.
+    pub summary: String,
+    /// Seconds that it takes on two cores without KVM.
+    pub seconds: u64,
+    /// How the machine boots.
+    pub form: Form,
+    /// Memory in MiB.
+    #[serde(default = "default_memory")]
+    pub memory: u32,
+    /// Bytes of the disk; never less than the image has.
+    #[serde(default)]
+    pub disk: u64,
+    /// Kernel arguments beside the image's own.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+    /// The text of the first-boot stamp.
+    #[serde(default)]
+    pub stamp: String,
+    /// How it is broken on purpose.
+    #[serde(default)]
+    pub sabotage: Sabotage,
+    /// What the host serves.
+    #[serde(default)]
+    pub serve: Vec<Served>,
+    /// Files that an installer left on the boot partition (forms `grub` and `kernel`).
+    #[serde(default)]
+    pub boot_files: Vec<Placed>,
+    /// What the target holds (form `initramfs`), beside the accounts files.
+    #[serde(default)]
+    pub target: Vec<Placed>,
+    /// The boots, one after the other.
+    pub boots: Vec<Boot>,
+}
+
+/// Something that the host serves over HTTP and HTTPS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Served {
+    /// The path, with its leading slash.
+    pub path: String,
+    /// The file in the case's folder; without it the body is empty.
+    pub file: Option<String>,
+    /// Whether the body is packed with gzip.
+    #[serde(default)]
+    pub gzip: bool,
+    /// The status, if not 200.
+    #[serde(default)]
+    pub status: u16,
+    /// Whether the request is taken and never answered.
+    #[serde(default)]
+    pub silent: bool,
+}
+
+/// A file, folder (neither `file`, `text` nor `link`) or link that is there before the machine boots.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placed {
+    /// The path without a leading slash.
+    pub path: String,
+    /// Permission bits in octal.
+    #[serde(default)]
+    pub mode: Option<String>,
+    /// The file in the case's folder.
+    pub file: Option<String>,
+    /// The text.
+    pub text: Option<String>,
+    /// The target of a symbolic link.
+    pub link: Option<String>,
+}
+
+impl Placed {
+    /// The permission bits, or `default`.
+    ///
+    /// # Errors
+    /// If they aren't an octal number.
+    pub fn mode(&self, default: u32) -> Result<u32> {
+        let Some(text) = &self.mode else { return Ok(default) };
+        u32::from_str_radix(text, 8).with_context(|| format!("the mode {text:?} of {} is not octal", self.path))
+    }
+}
+
+/// One boot of a case.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// What this boot is, for messages.
+    #[serde(default)]
+    pub name: String,
+    /// The file that goes to the firmware device as `opt/com.coreos/config`.
+    pub config: Option<String>,
+    /// A file that goes there as it is, whatever stands in it.
+    #[serde(skip)]
+    pub verbatim: Option<PathBuf>,
+    /// Whether it starts from an untouched disk; the first boot always does.
+    #[serde(default)]
+    pub fresh: bool,
+    /// Kernel arguments of this boot alone.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+    /// Where it ends.
+    pub outcome: Outcome,
+    /// What the console has or lacks.
+    #[serde(default)]
+    pub console: Texts,
+    /// All requests that the host got, in order: `http GET /path`. Without it, nobody looks.
+    pub requests: Option<Vec<String>>,
+    /// What the checker looks at.
+    #[serde(default)]
+    pub facts: Vec<Map<String, Value>>,
+}
+
+/// Texts that must and must not be there.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Texts {
+    /// Each must be there.
+    #[serde(default)]
+    pub contains: Vec<String>,
+    /// None may be there.
+    #[serde(default)]
+    pub lacks: Vec<String>,
+}
+
+fn default_memory() -> u32 {
+    1024
+}
+
+/// The folder with the cases of this checkout.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")
+}
+
+/// A file of a case: in its folder, or else of the demo, which the smallest machine runs too.
+pub fn resolve(folder: &Path, name: &str) -> PathBuf {
+    let own = folder.join(name);
+    if own.is_file() { own } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("demo").join(name) }
+}
+
+/// All cases, by name.
+///
+/// # Errors
+/// If a folder has no valid `case.toml`.
+pub fn list() -> Result<Vec<Case>> {
+    let root = folder();
+    let mut names: Vec<String> = fs::read_dir(&root)
+        .with_context(|| format!("can't read {}", root.display()))?
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names.iter().map(|name| load(name)).collect()
+}
+
+/// The case of this name, its placeholders still in it.
+///
+/// # Errors
+/// If there is none, or its `case.toml` is not valid.
+pub fn load(name: &str) -> Result<Case> {
+    let folder = folder().join(name);
+    let path = folder.join("case.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("there is no case {name:?} ({})", path.display()))?;
+    parse(name, &folder, &text)
+}
+
+/// A case from the text of its `case.toml`.
+///
+/// # Errors
+/// If the text is not valid.
+pub fn parse(name: &str, folder: &Path, text: &str) -> Result<Case> {
+    let mut case: Case = toml::from_str(text).with_context(|| format!("case {name}: case.toml"))?;
+    name.clone_into(&mut case.name);
+    folder.clone_into(&mut case.folder);
+    ensure!(!case.boots.is_empty(), "case {name}: there is no [[boots]]");
+    for boot in &case.boots {
+        let fits = match boot.outcome {
+            Outcome::Login => case.form != Form::Initramfs,
+            Outcome::Initramfs => case.form == Form::Initramfs,
+            Outcome::Emergency => true,
+        };
+        ensure!(fits, "case {name}: a machine of form {:?} can't end at {:?}", case.form, boot.outcome);
+        // The place alone says nothing about what the stages did.
+        ensure!(!boot.facts.is_empty() || !boot.console.contains.is_empty(), "case {name}: a boot expects nothing");
+        for fact in &boot.facts {
+            ensure!(fact.get("is").is_some_and(Value::is_object), "case {name}: a fact has no `is` table: {fact:?}");
+            ensure!(fact.len() > 1, "case {name}: a fact looks at nothing: {fact:?}");
+        }
+    }
+    Ok(case)
+}
+
+/// A fact's look, as the checker wants it, and what is expected of the answer.
+pub fn split(fact: &Map<String, Value>) -> (Value, Map<String, Value>) {
+    let mut look = fact.clone();
+    let expected = look.remove("is").and_then(|value| value.as_object().cloned()).unwrap_or_default();
+    (Value::Object(look), expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_folder_holds_a_valid_case_and_its_files() {
+        let cases = list().unwrap();
+        assert!(!cases.is_empty());
+        for case in &cases {
+            assert!(case.summary.ends_with('.'), "{}: the summary is no sentence", case.name);
+            assert!(case.seconds > 0, "{}: expected seconds", case.name);
+            let named = case.serve.iter().filter_map(|served| served.file.as_ref());
+            let named = named.chain(case.boots.iter().filter_map(|boot| boot.config.as_ref()));
+            let named =
+                named.chain(case.boot_files.iter().chain(&case.target).filter_map(|placed| placed.file.as_ref()));
+            for file in named {
+                assert!(resolve(&case.folder, file).is_file(), "{}: there is no file {file}", case.name);
+            }
+            for placed in case.boot_files.iter().chain(&case.target) {
+                placed.mode(0).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn no_file_stands_in_a_case_folder_unused() {
+        for case in list().unwrap() {
+            let texts: Vec<String> = fs::read_dir(&case.folder)
+                .unwrap()
+                .map(|entry| String::from_utf8_lossy(&fs::read(entry.unwrap().path()).unwrap()).into_owned())
+                .collect();
+            for entry in fs::read_dir(&case.folder).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                let used = name == "case.toml" || texts.iter().any(|text| text.contains(&name));
+                assert!(used, "{}: nothing uses {name}", case.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_case_that_expects_nothing_is_refused() {
+        let text = "summary = \"x.\"\nseconds = 1\nform = \"kernel\"\n[[boots]]\noutcome = \"login\"\n";
+        assert!(parse("x", Path::new("/"), text).unwrap_err().to_string().contains("expects nothing"));
+        let text = text.replace("login", "initramfs") + "facts = [{ path = \"/x\", is = { kind = \"file\" } }]\n";
+        assert!(parse("x", Path::new("/"), &text).unwrap_err().to_string().contains("can't end"));
+        let text = text.replace("kernel", "initramfs");
+        assert_eq!(parse("x", Path::new("/"), &text).unwrap().boots.len(), 1);
+        assert!(parse("x", Path::new("/"), &text.replace("seconds", "second")).is_err());
+    }
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the test image is made of. A change here changes the keys of the layers that it concerns.
+
+/// The release that the system, QEMU and the tools come from.
+pub(super) const SUITE: &str = "trixie";
+/// The release that GRUB comes from: the first with `blscfg` (in the module `blsuki`).
+pub(super) const GRUB_SUITE: &str = "forky";
+/// Raised when the way a layer is made changes without a change of its ingredients.
+pub(super) const REVISION: &str = "1";
+
+/// QEMU and what makes disk images.
+pub(super) const TOOLS_PACKAGES: &[&str] = &[
+    "dosfstools",
+    "e2fsprogs",
+    "fdisk",
+    "ipxe-qemu",
+    "libarchive13t64",
+    "mtools",
+    "ostree",
+    "perl-base",
+    "qemu-system-x86",
+    "qemu-utils",
+    "seabios",
+    "xfsprogs",
+];
+
+/// What GRUB's image is put together from.
+pub(super) const GRUB_PACKAGES: &[&str] = &["grub-common", "grub-pc-bin"];
+
+/// The system.
+pub(super) const ROOTFS_PACKAGES: &[&str] = &[
+    "btrfs-progs",
+    "ca-certificates",
+    "coreutils",
+    "cryptsetup-bin",
+    "curl",
+    "dbus",
+    "dnsmasq-base",
+    "dosfstools",
+    "dracut",
+    "dracut-network",
+    "e2fsprogs",
+    "fdisk",
+    "gdisk",
+    "iproute2",
+    "kmod",
+    "less",
+    "linux-image-cloud-amd64",
+    "login",
+    "mdadm",
+    "openssh-server",
+    "ostree",
+    "ostree-boot",
+    "passwd",
+    "procps",
+    "sudo",
+    "systemd",
+    "systemd-cryptsetup",
+    "systemd-resolved",
+    "systemd-sysv",
+    "udev",
+    "util-linux",
+    "xfsprogs",
+    "zstd",
+];
+
+/// Left out of every root.
+pub(super) const EXCLUDED: &[&str] =
+    &["/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*"];
+
+/// dracut modules beside ours.
+pub(super) const DRACUT_MODULES: &[&str] = &[
+    "base",
+    "crypt",
+    "dm",
+    "dracut-systemd",
+    "fs-lib",
+    "kernel-modules",
+    "mdraid",
+    "ostree",
+    "rootfs-block",
+    "shutdown",
+    "systemd",
+    "systemd-cryptsetup",
+    "systemd-initrd",
+    "systemd-journald",
+    "systemd-modules-load",
+    "systemd-networkd",
+    "systemd-sysctl",
+    "systemd-tmpfiles",
+    "systemd-udevd",
+    "udev-rules",
+    "url-lib",
+];
+
+/// Kernel modules of the initramfs beside what dracut finds by itself.
+pub(super) const DRIVERS: &[&str] = &[
+    "ahci",
+    "btrfs",
+    "dm-crypt",
+    "dm-mod",
+    "loop",
+    "nls_ascii",
+    "nls_cp437",
+    "overlay",
+    "qemu_fw_cfg",
+    "raid0",
+    "raid1",
+    "sd_mod",
+    "sr_mod",
+    "vfat",
+    "virtio-rng",
+    "virtio_blk",
+    "virtio_console",
+    "virtio_net",
+    "virtio_scsi",
+    "xfs",
+];
+
+/// GRUB's modules in its core image.
+pub(super) const GRUB_MODULES: &[&str] = &[
+    "biosdisk",
+    "blsuki",
+    "configfile",
+    "echo",
+    "ext2",
+    "fat",
+    "gzio",
+    "halt",
+    "linux",
+    "loadenv",
+    "minicmd",
+    "normal",
+    "part_gpt",
+    "probe",
+    "reboot",
+    "regexp",
+    "search",
+    "search_fs_uuid",
+    "search_label",
+    "serial",
+    "sleep",
+    "terminal",
+    "test",
+    "xfs",
+];
+
+/// Groups that NestOS has and Debian lacks.
+pub(super) const GROUPS: &[(&str, u32)] = &[("dnsmasq", 984), ("docker", 983), ("wheel", 982)];
+
+/// The stateroot's name.
+pub(super) const STATEROOT: &str = "nestos";
+/// The branch that the system is committed to.
+pub(super) const BRANCH: &str = "fledge/x86_64/nestos/test";
+
+/// Kernel arguments of the boot entry. `$ignition_firstboot` is GRUB's to expand. The two after it keep QEMU without
+/// KVM from hanging under load, and a crash from waiting; audit messages are left out because each is slow to print.
+pub(super) const KERNEL_ARGUMENTS: &[&str] = &[
+    "root=LABEL=root",
+    "rw",
+    "console=ttyS0",
+    "ignition.platform.id=qemu",
+    "$ignition_firstboot",
+    "no_timer_check",
+    "panic=-1",
+    "audit=0",
+];
+
+/// Files of the system that are written as they are: path, contents.
+pub(super) const FILES: &[(&str, &str)] = &[
+    ("usr/lib/os-release", include_str!("../../image/os-release")),
+    ("usr/lib/ignition/base.d/00-nest.ign", include_str!("../../image/00-nest.ign")),
+    ("usr/lib/tmpfiles.d/nestos-var.conf", include_str!("../../image/nestos-var.conf")),
+    ("usr/lib/ostree/prepare-root.conf", include_str!("../../image/prepare-root.conf")),
+    ("usr/lib/systemd/system/boot.mount", include_str!("../../image/boot.mount")),
+    ("usr/lib/systemd/system-preset/99-default-disable.preset", "disable *\n"),
+    ("etc/systemd/network/20-wired.network", include_str!("../../image/20-wired.network")),
+    ("etc/ssh/sshd_config.d/40-disable-passwords.conf", "PasswordAuthentication no\n"),
+];
+
+/// Links of the system: path, target.
+pub(super) const LINKS: &[(&str, &str)] = &[
+    ("etc/localtime", "/usr/share/zoneinfo/UTC"),
+    // It would mount the EFI system partition on /boot.
+    ("etc/systemd/system-generators/systemd-gpt-auto-generator", "/dev/null"),
+    ("etc/systemd/system/ldconfig.service", "/dev/null"),
+    // It would ask for a time zone and a password on the console.
+    ("etc/systemd/system/systemd-firstboot.service", "/dev/null"),
+    ("etc/systemd/system/systemd-hwdb-update.service", "/dev/null"),
+    ("etc/systemd/system/systemd-journal-catalog-update.service", "/dev/null"),
+    (
+        "etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
+        "/usr/lib/systemd/system/systemd-networkd.service",
+    ),
+    (
+        "etc/systemd/system/sockets.target.wants/systemd-networkd.socket",
+        "/usr/lib/systemd/system/systemd-networkd.socket",
+    ),
+    (
+        "etc/systemd/system/network-online.target.wants/systemd-networkd-wait-online.service",
+        "/usr/lib/systemd/system/systemd-networkd-wait-online.service",
+    ),
+    ("usr/lib/systemd/system/local-fs.target.wants/boot.mount", "../boot.mount"),
+];
+
+/// What Debian enables and a container host doesn't need: links below `etc/systemd/system`.
+pub(super) const DISABLED: &[&str] = &[
+    "multi-user.target.wants/e2scrub_reap.service",
+    "multi-user.target.wants/grub-common.service",
+    "sysinit.target.wants/blk-availability.service",
+    "sysinit.target.wants/lvm2-lvmpolld.socket",
+    "sysinit.target.wants/lvm2-monitor.service",
+    "timers.target.wants",
+    "mdmonitor.service.wants",
+];
+
+/// Top-level folders that live in `/var` or `/run`: path, target.
+pub(super) const TOP_LINKS: &[(&str, &str)] = &[
+    ("home", "var/home"),
+    ("media", "run/media"),
+    ("mnt", "var/mnt"),
+    ("opt", "var/opt"),
+    ("ostree", "sysroot/ostree"),
+    ("root", "var/roothome"),
+    ("srv", "var/srv"),
+    ("usr/local", "../var/usrlocal"),
+];
+
+/// GRUB's configuration on the boot partition; `@SNIPPET@` is the distribution's `05_ignition.cfg`.
+pub(super) const GRUB_CFG: &str = include_str!("../../image/grub.cfg");
+/// GRUB's configuration in its core image.
+pub(super) const GRUB_EARLY_CFG: &str = include_str!("../../image/grub-early.cfg");
+/// The part of `grub.cfg` that tells a first boot, where the tree under test brings none of its own.
+pub(super) const GRUB_SNIPPET: &str = include_str!("../../image/05_ignition.cfg");

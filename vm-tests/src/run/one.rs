@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One case from its folder to its differences.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::case::{self, Boot, Case, Form, Outcome, Placed, Sabotage};
+use crate::facts;
+use crate::host;
+use crate::image::{BootPartition, Item};
+use crate::qemu::{self, Console, Disk, Event, Machine, Vm};
+use crate::serve::{Resource, Server};
+use crate::session::Session;
+use crate::template::{Values, gzip};
+
+/// The firmware device's name for the config, as upstream's platform `qemu` has it.
+const CONFIG: &str = "opt/com.coreos/config";
+/// The firmware device's name for what the checker looks at.
+const PROBE: &str = "opt/org.fledge.test/probe";
+const EMPTY_CONFIG: &[u8] = b"{\"ignition\":{\"version\":\"3.0.0\"}}";
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
+/// What the console says when the initramfs is left.
+const SWITCH_ROOT: [&str; 2] = ["Switching root", "initrd-switch-root.service"];
+
+/// Who looks on while a case runs.
+pub(crate) trait Observer {
+    /// The case as it will be run, and the values of this run. It may still be changed.
+    fn prepared(&mut self, _case: &mut Case, _values: &Values<'_>) -> Result<()> {
+        Ok(())
+    }
+    /// A boot begins.
+    fn boot_begins(&mut self, _name: &str) {}
+    /// The machine runs; called now and then.
+    fn running(&mut self, _vm: &Vm) {}
+    /// Whether the console belongs to the user, who ends the machine.
+    fn is_interactive(&self) -> bool {
+        false
+    }
+    /// The checker answered.
+    fn answered(&mut self, _facts: &[Value]) {}
+}
+
+/// Nobody.
+pub(super) struct Silent;
+
+impl Observer for Silent {}
+
+/// Runs all boots of a case; returns what differed.
+pub(crate) fn run(session: &Session, case: &Case, observer: &mut dyn Observer) -> Result<Vec<String>> {
+    let server = Server::start()?;
+    let values = Values::new(&case.folder, session.image.tools(), &server)?;
+    let text = fs::read_to_string(case.folder.join("case.toml"))?;
+    let mut case = case::parse(&case.name, &case.folder, &values.expand(&text)?)?;
+    observer.prepared(&mut case, &values)?;
+    publish(&case, &values, &server)?;
+    let work = session.folder(&case.name)?;
+    let mut differences = Vec::new();
+    for (index, boot) in case.boots.iter().enumerate() {
+        let name = if boot.name.is_empty() { format!("boot {}", index + 1) } else { boot.name.clone() };
+        let disk_is_needed = case.boots.get(index + 1).is_some_and(|next| !next.fresh);
+        let first = index == 0 || boot.fresh;
+        let run = Run { session, case: &case, boot, first, disk_is_needed, values: &values, work: &work };
+        observer.boot_begins(&name);
+        let found = run.boot(&server, observer).with_context(|| name.clone())?;
+        if !found.is_empty() {
+            let logs = session.keep_logs(&case.name, &work);
+            differences.extend(found.into_iter().map(|difference| format!("{name}: {difference}")));
+            differences.push(format!("the console is in {}", logs.join("console.log").display()));
+            break;
+        }
+    }
+    drop(fs::remove_dir_all(&work));
+    Ok(differences)
+}
+
+/// Puts on the server what the case serves.
+pub(crate) fn publish(case: &Case, values: &Values<'_>, server: &Server) -> Result<()> {
+    for served in &case.serve {
+        let body = served.file.as_ref().map_or(Ok(Vec::new()), |file| values.file(file))?;
+        let body = if served.gzip { gzip(&body)? } else { body };
+        let resource = Resource { body, status: served.status, silent: served.silent, headers: Vec::new() };
+        server.publish(&served.path, resource);
+    }
+    Ok(())
+}
+
+struct Run<'a> {
+    session: &'a Session,
+    case: &'a Case,
+    boot: &'a Boot,
+    /// Whether it starts from an untouched disk.
+    first: bool,
+    /// Whether the next boot goes on with this one's disk.
+    disk_is_needed: bool,
+    values: &'a Values<'a>,
+    work: &'a Path,
+}
+
+impl Run<'_> {
+    fn boot(&self, server: &Server, observer: &mut dyn Observer) -> Result<Vec<String>> {
+        let disk = self.disk()?;
+        let machine = self.machine(disk, if observer.is_interactive() { Console::Terminal } else { Console::File })?;
+        server.take_requests();
+        let mut vm = machine.start(self.session.image.tools(), self.work)?;
+        let deadline = Instant::now() + Duration::from_secs(60 + 4 * self.case.seconds);
+        let report = match vm.wait_watching(deadline, &mut |vm| observer.running(vm))? {
+            Event::Report(line) => line,
+            Event::Ended(status) => return Ok(vec![lost(&vm, &format!("the machine ended ({status})"))]),
+            Event::TimedOut => return Ok(vec![lost(&vm, "the time is up")]),
+        };
+        fs::write(self.work.join("answer.json"), &report)?;
+        let answer: Value = serde_json::from_str(&report).context("the checker's answer is not JSON")?;
+        observer.running(&vm);
+        observer.answered(answer.get("facts").and_then(Value::as_array).map_or(&[], Vec::as_slice));
+        if observer.is_interactive() {
+            vm.tell("stay")?;
+            vm.wait_end(Instant::now() + A_DAY)?;
+            return Ok(self.compare(&answer));
+        }
+        let mut differences = self.compare(&answer);
+        if differences.is_empty() && self.boot.outcome == Outcome::Login {
+            // The checker answers when multi-user.target is reached; the prompt comes a moment later.
+            if let Err(error) = vm.wait_for_console("login:", Instant::now() + Duration::from_secs(60)) {
+                differences.push(error.to_string());
+            }
+        }
+        differences.extend(self.compare_console(&vm.console()));
+        if let Some(expected) = &self.boot.requests {
+            let seen = server.take_requests();
+            if seen != *expected {
+                differences.push(format!("requests to the host were {seen:?}, expected {expected:?}"));
+            }
+        }
+        // What later boots read must be on the disk, as after an orderly shutdown.
+        vm.tell(if self.disk_is_needed { "shutdown" } else { "off" })?;
+        vm.wait_end(Instant::now() + Duration::from_secs(90))?;
+        Ok(differences)
+    }
+
+    fn empty_config(&self) -> bool {
+        self.session.options.sabotage && self.case.sabotage == Sabotage::EmptyConfig
+    }
+
+    fn initramfs(&self) -> Result<PathBuf> {
+        let no_op = self.session.options.sabotage && self.case.sabotage == Sabotage::NoOp;
+        self.session.initramfs(self.case.form == Form::Initramfs, no_op)
+    }
+
+    fn disk(&self) -> Result<PathBuf> {
+        let disk = self.work.join("disk.img");
+        if !self.first {
+            return Ok(disk);
+        }
+        drop(fs::remove_file(&disk));
+        let image = &self.session.image;
+        if self.case.form == Form::Initramfs {
+            let mut items = accounts();
+            for placed in &self.case.target {
+                items.push(self.item(placed)?);
+            }
+            image.extra_disk(&disk, "root", 256 << 20, &items, self.work)?;
+        } else {
+            let mut files = Vec::new();
+            for placed in &self.case.boot_files {
+                files.push((placed.path.clone(), placed.mode(0o600)?, self.contents(placed)?));
+            }
+            let partition = BootPartition {
+                initramfs: (self.case.form == Form::Grub).then(|| self.initramfs()).transpose()?,
+                arguments: self.arguments().cloned().collect(),
+                stamp: Some(self.case.stamp.clone()),
+                files,
+            };
+            image.boot_disk(&disk, self.case.disk, &partition, self.work)?;
+        }
+        Ok(disk)
+    }
+
+    fn arguments(&self) -> impl Iterator<Item = &String> {
+        self.case.arguments.iter().chain(&self.boot.arguments)
+    }
+
+    fn contents(&self, placed: &Placed) -> Result<Vec<u8>> {
+        match (&placed.file, &placed.text) {
+            (Some(file), _) => self.values.file(file),
+            (None, text) => Ok(text.clone().unwrap_or_default().into_bytes()),
+        }
+    }
+
+    fn item(&self, placed: &Placed) -> Result<Item> {
+        let path = placed.path.clone();
+        Ok(if let Some(target) = &placed.link {
+            Item::Link(path, target.clone())
+        } else if placed.file.is_some() || placed.text.is_some() {
+            Item::File(path, placed.mode(0o644)?, self.contents(placed)?)
+        } else {
+            Item::Folder(path, placed.mode(0o755)?)
+        })
+    }
+
+    fn machine(&self, disk: PathBuf, console: Console) -> Result<Machine> {
+        let looks: Vec<Value> = self.boot.facts.iter().map(|fact| case::split(fact).0).collect();
+        let probe = self.work.join("probe.json");
+        fs::write(&probe, serde_json::to_vec(&json!({ "nonce": self.values.nonce(), "looks": looks }))?)?;
+        let mut fw_cfg = vec![(PROBE.to_owned(), probe)];
+        if let Some(path) = config_file(self.boot, self.values, self.work, self.empty_config())? {
+            fw_cfg.push((CONFIG.to_owned(), path));
+        }
+        let image = &self.session.image;
+        let boot = if self.case.form == Form::Grub {
+            qemu::Boot::Disk
+        } else {
+            let mut words: Vec<String> = image.options(self.first).split_whitespace().map(str::to_owned).collect();
+            words.extend(self.arguments().cloned());
+            if self.case.form == Form::Initramfs {
+                words.retain(|word| !word.starts_with("ostree="));
+            }
+            qemu::Boot::Kernel { kernel: image.kernel(), initramfs: self.initramfs()?, arguments: words.join(" ") }
+        };
+        let format = if self.case.form == Form::Initramfs { "raw" } else { "qcow2" };
+        Ok(Machine {
+            memory: self.case.memory,
+            processors: 1,
+            disks: vec![Disk { path: disk, format, serial: "fledge-boot".to_owned() }],
+            boot,
+            fw_cfg,
+            network: true,
+            console,
+            accel: self.session.accel,
+        })
+    }
+
+    fn compare(&self, answer: &Value) -> Vec<String> {
+        let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default();
+        if text("nonce") != self.values.nonce() {
+            return vec!["the answer comes from another run: the nonce differs".to_owned()];
+        }
+        let place = self.boot.outcome.place();
+        if text("place") != place {
+            return vec![format!("the machine ended in {:?}, expected {place:?}", text("place"))];
+        }
+        let facts = answer.get("facts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        if facts.len() != self.boot.facts.len() {
+            return vec![format!("{} facts came back, expected {}", facts.len(), self.boot.facts.len())];
+        }
+        let pairs = self.boot.facts.iter().zip(facts);
+        pairs
+            .flat_map(|(wanted, fact)| {
+                let (look, expected) = case::split(wanted);
+                facts::differences(&look.to_string(), &expected, fact)
+            })
+            .collect()
+    }
+
+    fn compare_console(&self, console: &str) -> Vec<String> {
+        let mut differences = Vec::new();
+        let expected = &self.boot.console;
+        for text in expected.contains.iter().filter(|text| !console.contains(text.as_str())) {
+            differences.push(format!("the console lacks {text:?}"));
+        }
+        for text in expected.lacks.iter().filter(|text| console.contains(text.as_str())) {
+            differences.push(format!("the console has {text:?}"));
+        }
+        if self.boot.outcome != Outcome::Login {
+            for text in SWITCH_ROOT.iter().filter(|text| console.contains(**text)) {
+                differences.push(format!("the initramfs was left: the console has {text:?}"));
+            }
+        }
+        differences
+    }
+}
+
+/// Writes the config of a boot, if it has one, and returns the file.
+fn config_file(boot: &Boot, values: &Values<'_>, work: &Path, empty: bool) -> Result<Option<PathBuf>> {
+    let bytes = match (&boot.verbatim, &boot.config) {
+        (Some(path), _) => fs::read(path).with_context(|| format!("can't read {}", path.display()))?,
+        (None, Some(name)) => values.file(name)?,
+        (None, None) => return Ok(None),
+    };
+    let path = work.join("config.ign");
+    fs::write(&path, if empty { EMPTY_CONFIG.to_vec() } else { bytes })?;
+    Ok(Some(path))
+}
+
+fn lost(vm: &Vm, why: &str) -> String {
+    format!("no word from inside the guest: {why}. The console's end:\n{}", host::tail(&vm.console(), 25))
+}
+
+/// The accounts files of a small target, as Debian has them.
+fn accounts() -> Vec<Item> {
+    let file = |path: &str, mode, text: &str| Item::File(path.to_owned(), mode, text.as_bytes().to_vec());
+    let groups = [("root", 0), ("adm", 4), ("sudo", 27), ("systemd-journal", 999), ("wheel", 982), ("docker", 983)];
+    let group = groups.map(|(name, id)| format!("{name}:x:{id}:\n")).concat();
+    let hidden = groups.map(|(name, _)| format!("{name}:*::\n")).concat();
+    let folders = ["etc", "home", "root", "usr", "usr/bin", "usr/lib", "var", "opt", "tmp"];
+    let mut items: Vec<Item> = folders.iter().map(|path| Item::Folder((*path).to_owned(), 0o755)).collect();
+    items.extend([
+        file("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/bash\n"),
+        file("etc/shadow", 0o640, "root:*:20000:0:99999:7:::\n"),
+        file("etc/group", 0o644, &group),
+        file("etc/gshadow", 0o640, &hidden),
+        file("usr/lib/os-release", 0o644, "ID=fledge-test-target\n"),
+    ]);
+    items
+}
