@@ -215,7 +215,7 @@ fn memory_child() {
     println!("before {before_fetching} peak {}", peak());
 }
 
-/// Peak resident memory of this process, in KiB (proc_pid_status(5)).
+/// Peak resident memory of this process, in KiB (proc(5)).
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

@@ -327,10 +327,7 @@ fn names_are_looked_up_as_the_files_say_at_the_time() {
     std::fs::write(&hosts, "127.0.0.1 config.example\n").unwrap();
     assert_eq!(thread.join().unwrap().unwrap(), "hello");
     let text = why(get(&session(total(300)), "http://config.example/"));
-    assert!(
-        text.starts_with("name not found: no name server is known yet (/nonexistent names none); gave up"),
-        "{text}"
-    );
+    assert!(text.starts_with("name not found: no name server is known yet (/nonexistent names none); "), "{text}");
 }
 
 #[test]
