@@ -28,6 +28,9 @@ pub(crate) const MAX_REDIRECTS: usize = 10;
 /// For what comes and half of it for what goes, twice for TLS; times as many as are fetched at once. Headers have to fit in.
 const BUFFER: usize = 32 << 10;
 
+/// An attempt that has less time is hardly worth it.
+const ENOUGH: Duration = Duration::from_secs(1);
+
 /// The version of Ignition whose behaviour servers may count on: some choose by it which form of a config they send.
 pub const IGNITION_VERSION: &str = "2.26.0";
 
@@ -165,13 +168,18 @@ impl Session {
         let end = [self.client.settings.total.map(|total| start + total), self.client.end].into_iter().flatten().min();
         let mut backoff = Backoff::new(self.client.pace.first_wait, self.client.pace.longest_wait);
         let mut attempts = 0;
+        let mut previous = None;
         let result = loop {
             attempts += 1;
             log::debug!("GET {shown}: attempt {attempts}");
             let cause = match self.attempt(target, &headers, end, consume) {
                 Attempt::Done(done) => break Ok(done),
                 Attempt::Unusable(failure) => break Err(failure),
-                Attempt::Failed(cause) => cause,
+                Attempt::Failed(cause) => match previous.take() {
+                    // This attempt was cut short; the one before says what is wrong.
+                    Some(earlier) if cause.is_timeout() && end.is_some_and(|end| Instant::now() >= end) => earlier,
+                    _ => cause,
+                },
             };
             let next = next_attempt(backoff.step(u16::from_ne_bytes(super::random())), end);
             let use_in_it = match cause.retry() {
@@ -185,6 +193,7 @@ impl Session {
                 break Err(failed(&shown, last_words(&cause, attempts, start, use_in_it), cause.remedy()));
             }
             self.narrator.failed(attempts == 1, &shown, start, attempts, &cause);
+            previous = Some(cause);
             sleep_until(next, &self.cancel);
         };
         if attempts > 1 {
@@ -276,11 +285,17 @@ impl Session {
         let request = request.with_agent(agent).configure().timeout_global(left).build();
         request.run().map_err(|error| {
             let pace = &self.client.pace;
-            if matches!(error, ureq::Error::Timeout(ureq::Timeout::Global | ureq::Timeout::PerCall)) {
+            let cause = if matches!(error, ureq::Error::Timeout(ureq::Timeout::Global | ureq::Timeout::PerCall)) {
                 // The whole ran out; what it was waiting for by now are headers.
-                return Cause::HeaderTimeout(start.elapsed());
+                Cause::HeaderTimeout(left.unwrap_or_default())
+            } else {
+                Cause::of(&error, pace.connect, self.client.settings.headers.unwrap_or(pace.stall), pace.stall)
+            };
+            match (cause, left) {
+                (Cause::ConnectTimeout(_) | Cause::HeaderTimeout(_), Some(left)) if left < ENOUGH / 10 => Cause::NoTime,
+                (Cause::ConnectTimeout(limit), Some(left)) => Cause::ConnectTimeout(limit.min(left)),
+                (cause, _) => cause,
             }
-            Cause::of(&error, pace.connect, self.client.settings.headers.unwrap_or(pace.stall), pace.stall)
         })
     }
 
@@ -334,7 +349,6 @@ fn uri(url: &Url) -> Result<http::Uri, String> {
 
 /// When to try again after that wait: not so late that there is no time left for it.
 fn next_attempt(wait: Duration, end: Option<Instant>) -> Instant {
-    const ENOUGH: Duration = Duration::from_secs(1);
     let now = Instant::now();
     let next = now + wait;
     match end.and_then(|end| end.checked_sub(ENOUGH)) {
