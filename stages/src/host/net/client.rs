@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One GET, with all it takes to bring it to an end: attempts, redirects, time limits.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Connector, NextTimeout};
 use ureq::{Agent, Body, RequestExt, http};
 
+use super::body::Watched;
 use super::cause::{Cause, Retry};
 use super::resolver::{NameError, resolve};
 use super::tcp::{TcpConnector, deadline};
@@ -221,15 +222,7 @@ impl Session {
             status => return Attempt::Failed(Cause::Status(status)),
         }
         let body = response.into_body();
-        let mut body = Watched {
-            length: body.content_length(),
-            inner: body.into_reader(),
-            shown: target.redacted(),
-            received: 0,
-            start: Instant::now(),
-            next_line: Instant::now() + Duration::from_secs(10),
-            error: None,
-        };
+        let mut body = Watched::new(body, target.redacted());
         let result = consume(&mut body);
         match (result, body.error) {
             (Ok(done), None) => Attempt::Done(done),
@@ -391,44 +384,6 @@ fn headers(configured: &[(String, String)], target: &Url) -> Result<HeaderMap, S
         }
     }
     Ok(map)
-}
-
-/// A body that remembers whether it was the network that failed, and tells how a long one comes along.
-struct Watched {
-    inner: ureq::BodyReader<'static>,
-    length: Option<u64>,
-    shown: String,
-    received: u64,
-    start: Instant,
-    next_line: Instant,
-    error: Option<io::Error>,
-}
-
-impl Read for Watched {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.inner.read(buffer) {
-            Ok(amount) => {
-                self.received += amount as u64;
-                if Instant::now() >= self.next_line {
-                    self.next_line = Instant::now() + Duration::from_secs(30);
-                    let of = self.length.map_or(String::new(), |length| format!(" of {:.1}", mebibytes(length)));
-                    let seconds = self.start.elapsed().as_secs();
-                    log::info!("{}: {:.1}{of} MiB after {seconds} s", self.shown, mebibytes(self.received));
-                }
-                Ok(amount)
-            }
-            Err(error) => {
-                let kind = error.kind();
-                self.error = Some(error);
-                Err(kind.into())
-            }
-        }
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "it is for reading")]
-fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }
 
 /// Gives ureq our resolver.
