@@ -146,7 +146,8 @@ impl<'a> Values<'a> {
             return Ok(hash.clone());
         }
         let password = HEXLOWER.encode(&random(4)?);
-        let salt = HEXLOWER.encode(&random(11)?);
+        // 128 bits in 22 characters of crypt's alphabet: of the last only two bits count, the others must be 0.
+        let salt = format!("{}.", HEXLOWER.encode(&random(11)?).get(..21).unwrap_or_default());
         let mut perl = self.tools.command("perl")?;
         perl.args(["-e", "$_ = <STDIN>; chomp; print crypt($_, $ARGV[0])", &format!("$y$j9T${salt}")]);
         let hash = String::from_utf8(host::feed(&mut perl, format!("{password}\n").as_bytes())?)?;

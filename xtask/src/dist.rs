@@ -24,6 +24,9 @@ use crate::sh::{cargo, step, succeeds};
 const MAX_BYTES: u64 = 3_300_000;
 const MAX_XZ_BYTES: u64 = 1_400_000;
 
+/// A static program, whose relocations are packed: 110 kB less, understood by its own startup code (glibc 2.36 and later).
+const RUSTFLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
+
 /// An entry of the tree.
 #[derive(Debug, Eq, PartialEq)]
 enum Entry {
@@ -56,7 +59,7 @@ fn build(repo: &Path) -> Result<PathBuf> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     step(&format!("building the static fledge for {target}"));
     let mut command = cargo(&["build", "--release", "--package", "fledge", "--target", &target]);
-    command.current_dir(repo).env("RUSTFLAGS", "-C target-feature=+crt-static").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command.current_dir(repo).env("RUSTFLAGS", RUSTFLAGS).env_remove("CARGO_ENCODED_RUSTFLAGS");
     ensure!(succeeds(&mut command)?, "the binary does not build");
     let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repo.join("target"), PathBuf::from);
     Ok(folder.join(target).join("release/fledge"))

@@ -89,6 +89,16 @@ impl Fetcher {
     }
 }
 
+/// Decompresses gzip data (RFC 1952), to at most `limit` bytes.
+///
+/// # Errors
+/// Why it can't be done, as a clause.
+pub fn gunzip(data: &[u8], limit: u64) -> Result<Vec<u8>, String> {
+    let mut pipeline = Pipeline::new(Vec::new(), true, None, limit);
+    let finished = pipeline.take(data).and_then(|()| pipeline.finish());
+    finished.map(|(_, out)| out).map_err(|why| why.to_string())
+}
+
 /// The settings that a configuration's `timeouts` ask for.
 pub fn settings(timeouts: &Timeouts, authorities: Vec<CertificateDer<'static>>) -> Settings {
     // As in Go: 0 is no limit.

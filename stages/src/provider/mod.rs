@@ -12,11 +12,11 @@ mod file;
 mod qemu;
 pub mod system;
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use fledge_core::diag::{Failure, Place};
 
+use crate::fetch;
 use crate::host::module;
 
 /// No configuration is longer. It bounds the memory that a wrong URL or device can cost.
@@ -167,15 +167,10 @@ pub fn decompress(raw: Raw) -> Result<Raw, Failure> {
     if !raw.text.starts_with(&[0x1f, 0x8b]) {
         return Ok(raw);
     }
-    let failed = |why: String| Failure::new(format!("decompressing the configuration {}", raw.name), why);
-    let mut text = Vec::new();
-    flate2::read::MultiGzDecoder::new(raw.text.as_slice())
-        .take(LIMIT + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| failed(format!("the gzip data is damaged: {error}")))?;
-    if text.len() as u64 > LIMIT {
-        return Err(failed(format!("it is over {} MiB long", LIMIT >> 20)));
-    }
+    let text = fetch::gunzip(&raw.text, LIMIT).map_err(|why| {
+        Failure::new(format!("decompressing the configuration {}", raw.name), why)
+            .remedy("compress it again, or give it as it is")
+    })?;
     Ok(Raw { text, ..raw })
 }
 
@@ -198,7 +193,7 @@ mod tests {
     #[test]
     fn compressed_configurations_are_read() {
         let raw = |text: &[u8]| Raw { name: "test".into(), text: text.to_vec() };
-        let packed = crate::fetch::gzip_for_tests(b"{}");
+        let packed = fetch::gzip_for_tests(b"{}");
         assert_eq!(decompress(raw(&packed)).unwrap().text, b"{}");
         assert_eq!(decompress(raw(b"{}")).unwrap().text, b"{}");
         assert_eq!(decompress(raw(b"")).unwrap().text, b"");

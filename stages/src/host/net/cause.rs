@@ -34,6 +34,8 @@ pub enum Cause {
     Stalled(Duration),
     /// The time for the whole ran out while the body came.
     OutOfTime,
+    /// There was next to no time left for this attempt.
+    NoTime,
     /// The connection ended before there was a response.
     Closed,
     /// The connection ended before the body did.
@@ -96,6 +98,7 @@ impl Cause {
             | Self::ConnectTimeout(_)
             | Self::HeaderTimeout(_)
             | Self::OutOfTime
+            | Self::NoTime
             | Self::Closed
             | Self::Status(429 | 500..)
             | Self::Certificate(Certificate::NotYetValid)
@@ -112,6 +115,11 @@ impl Cause {
         }
     }
 
+    /// Whether time ran out before there was any answer.
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self, Self::ConnectTimeout(_) | Self::HeaderTimeout(_) | Self::NoTime | Self::Name { .. })
+    }
+
     /// What a person can do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -124,9 +132,11 @@ impl Cause {
                 "check the machine's address and gateway (ip= on the kernel command line), and firewalls in between"
             }
             Self::HeaderTimeout(_) => {
-                "check the server's load; ignition.timeouts.httpResponseHeaders gives it more seconds to answer"
+                "check that the server answers; more time is given by ignition.timeouts.httpResponseHeaders, to a first config by --fetch-timeout"
             }
-            Self::OutOfTime => "allow more time (ignition.timeouts.httpTotal, --fetch-timeout, fledge.fetch.timeout=)",
+            Self::OutOfTime | Self::NoTime => {
+                "allow more time (ignition.timeouts.httpTotal, --fetch-timeout, fledge.fetch.timeout=)"
+            }
             Self::Stalled(_) | Self::Closed | Self::Truncated => "check the server's log and the network in between",
             Self::Status(404 | 410) => "check the URL, and that the file is there",
             Self::Status(401 | 403) => "check the permissions on the server, or the credentials in httpHeaders",
@@ -234,6 +244,7 @@ impl fmt::Display for Cause {
                 write!(f, "timed out: the server sent no response headers within {} s", seconds(time))
             }
             Self::Stalled(time) => write!(f, "timed out: the server sent nothing for {} s", seconds(time)),
+            Self::NoTime => f.write_str("timed out: there was no time left to ask"),
             Self::OutOfTime => f.write_str("timed out: the response was still coming"),
             Self::Closed => f.write_str("the server closed the connection without a response"),
             Self::Truncated => f.write_str("truncated: the connection ended before the response was complete"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One GET, with all it takes to bring it to an end: attempts, redirects, time limits.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Connector, NextTimeout};
 use ureq::{Agent, Body, RequestExt, http};
 
+use super::body::Watched;
 use super::cause::{Cause, Retry};
 use super::resolver::{NameError, resolve};
 use super::tcp::{TcpConnector, deadline};
@@ -27,6 +28,9 @@ pub(crate) const MAX_REDIRECTS: usize = 10;
 
 /// For what comes and half of it for what goes, twice for TLS; times as many as are fetched at once. Headers have to fit in.
 const BUFFER: usize = 32 << 10;
+
+/// An attempt that has less time is hardly worth it.
+const ENOUGH: Duration = Duration::from_secs(1);
 
 /// The version of Ignition whose behaviour servers may count on: some choose by it which form of a config they send.
 pub const IGNITION_VERSION: &str = "2.26.0";
@@ -165,13 +169,18 @@ impl Session {
         let end = [self.client.settings.total.map(|total| start + total), self.client.end].into_iter().flatten().min();
         let mut backoff = Backoff::new(self.client.pace.first_wait, self.client.pace.longest_wait);
         let mut attempts = 0;
+        let mut previous = None;
         let result = loop {
             attempts += 1;
             log::debug!("GET {shown}: attempt {attempts}");
             let cause = match self.attempt(target, &headers, end, consume) {
                 Attempt::Done(done) => break Ok(done),
                 Attempt::Unusable(failure) => break Err(failure),
-                Attempt::Failed(cause) => cause,
+                Attempt::Failed(cause) => match previous.take() {
+                    // This attempt was cut short; the one before says what is wrong.
+                    Some(earlier) if cause.is_timeout() && end.is_some_and(|end| Instant::now() >= end) => earlier,
+                    _ => cause,
+                },
             };
             let next = next_attempt(backoff.step(u16::from_ne_bytes(super::random())), end);
             let use_in_it = match cause.retry() {
@@ -185,6 +194,7 @@ impl Session {
                 break Err(failed(&shown, last_words(&cause, attempts, start, use_in_it), cause.remedy()));
             }
             self.narrator.failed(attempts == 1, &shown, start, attempts, &cause);
+            previous = Some(cause);
             sleep_until(next, &self.cancel);
         };
         if attempts > 1 {
@@ -212,15 +222,7 @@ impl Session {
             status => return Attempt::Failed(Cause::Status(status)),
         }
         let body = response.into_body();
-        let mut body = Watched {
-            length: body.content_length(),
-            inner: body.into_reader(),
-            shown: target.redacted(),
-            received: 0,
-            start: Instant::now(),
-            next_line: Instant::now() + Duration::from_secs(10),
-            error: None,
-        };
+        let mut body = Watched::new(body, target.redacted());
         let result = consume(&mut body);
         match (result, body.error) {
             (Ok(done), None) => Attempt::Done(done),
@@ -276,11 +278,17 @@ impl Session {
         let request = request.with_agent(agent).configure().timeout_global(left).build();
         request.run().map_err(|error| {
             let pace = &self.client.pace;
-            if matches!(error, ureq::Error::Timeout(ureq::Timeout::Global | ureq::Timeout::PerCall)) {
+            let cause = if matches!(error, ureq::Error::Timeout(ureq::Timeout::Global | ureq::Timeout::PerCall)) {
                 // The whole ran out; what it was waiting for by now are headers.
-                return Cause::HeaderTimeout(start.elapsed());
+                Cause::HeaderTimeout(left.unwrap_or_default())
+            } else {
+                Cause::of(&error, pace.connect, self.client.settings.headers.unwrap_or(pace.stall), pace.stall)
+            };
+            match (cause, left) {
+                (Cause::ConnectTimeout(_) | Cause::HeaderTimeout(_), Some(left)) if left < ENOUGH / 10 => Cause::NoTime,
+                (Cause::ConnectTimeout(limit), Some(left)) => Cause::ConnectTimeout(limit.min(left)),
+                (cause, _) => cause,
             }
-            Cause::of(&error, pace.connect, self.client.settings.headers.unwrap_or(pace.stall), pace.stall)
         })
     }
 
@@ -334,7 +342,6 @@ fn uri(url: &Url) -> Result<http::Uri, String> {
 
 /// When to try again after that wait: not so late that there is no time left for it.
 fn next_attempt(wait: Duration, end: Option<Instant>) -> Instant {
-    const ENOUGH: Duration = Duration::from_secs(1);
     let now = Instant::now();
     let next = now + wait;
     match end.and_then(|end| end.checked_sub(ENOUGH)) {
@@ -377,44 +384,6 @@ fn headers(configured: &[(String, String)], target: &Url) -> Result<HeaderMap, S
         }
     }
     Ok(map)
-}
-
-/// A body that remembers whether it was the network that failed, and tells how a long one comes along.
-struct Watched {
-    inner: ureq::BodyReader<'static>,
-    length: Option<u64>,
-    shown: String,
-    received: u64,
-    start: Instant,
-    next_line: Instant,
-    error: Option<io::Error>,
-}
-
-impl Read for Watched {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.inner.read(buffer) {
-            Ok(amount) => {
-                self.received += amount as u64;
-                if Instant::now() >= self.next_line {
-                    self.next_line = Instant::now() + Duration::from_secs(30);
-                    let of = self.length.map_or(String::new(), |length| format!(" of {:.1}", mebibytes(length)));
-                    let seconds = self.start.elapsed().as_secs();
-                    log::info!("{}: {:.1}{of} MiB after {seconds} s", self.shown, mebibytes(self.received));
-                }
-                Ok(amount)
-            }
-            Err(error) => {
-                let kind = error.kind();
-                self.error = Some(error);
-                Err(kind.into())
-            }
-        }
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "it is for reading")]
-fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }
 
 /// Gives ureq our resolver.

@@ -8,10 +8,12 @@
 //! | [`client`] | attempts, redirects, time limits, headers |
 //! | [`cause`] | what can go wrong, in words, and whether trying again can help |
 //! | `waiting` | backoff, and the few lines that the console gets while it waits |
+//! | `body` | what a response brings, watched |
 //! | `resolver`, `dns` | names to addresses without the C library |
 //! | `tcp`, `tls` | connections that can be given up at any moment |
 //! | [`roots`] | certificate authorities |
 
+mod body;
 pub mod cause;
 pub mod client;
 mod dns;
