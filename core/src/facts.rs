@@ -33,8 +33,9 @@ pub struct Facts {
     pub mounted: Vec<String>,
     /// The directories that the mount stage made to have something to mount on.
     pub made_directories: Vec<String>,
-    /// Files that an earlier run finished by appending to them: what it left, as `sha512-` and the hash.
-    pub appended: BTreeMap<String, String>,
+    /// Files that an earlier run in this boot made from what had to be fetched, or appended to: what it left, as `sha512-` and
+    /// the hash. So running again neither doubles nor refuses them.
+    pub finished: BTreeMap<String, String>,
 }
 
 /// A block device that the configuration names.

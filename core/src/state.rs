@@ -34,9 +34,10 @@ pub struct State {
     pub directories: Vec<String>,
     /// Where the mount stage mounted something, in that order, as paths seen from the target root.
     pub mounted: Vec<String>,
-    /// Files of the target root that the files stage has appended to, and the hash of what it left: `sha512-` and hexadecimal
-    /// digits. So the stage doesn't append again when it is run again.
-    pub appended: BTreeMap<String, String>,
+    /// Files of the target root whose contents the configuration alone doesn't tell, once the files stage has made them or
+    /// appended to them, with the hash of what it left: `sha512-` and hexadecimal digits. So running the stage again neither
+    /// doubles nor refuses them.
+    pub finished: BTreeMap<String, String>,
 }
 
 /// Why the text of a state file can't be used.

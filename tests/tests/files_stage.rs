@@ -132,7 +132,8 @@ fn a_hostile_home_keeps_its_keys_out_of_the_rest() {
 fn files_config() -> String {
     format!(
         r#"{{"ignition": {{"version": "3.6.0"}}, "passwd": {{"users": [{{"name": "nest", "uid": 1500}}]}}, "storage": {{
- "directories": [{{"path": "/opt/deep/er", "mode": 1472, "user": {{"name": "nest"}}}}, {{"path": "/var", "mode": 448}}],
+ "directories": [{{"path": "/opt/deep/er", "mode": 1472, "user": {{"name": "nest"}}}}, {{"path": "/var", "mode": 448}},
+                 {{"path": "/etc/was-a-file", "overwrite": true}}, {{"path": "/etc/was-full", "overwrite": true}}],
  "files": [
   {{"path": "/etc/motd", "contents": {{"source": "data:,hello%0A"}}}},
   {{"path": "/opt/deep/er/tool", "contents": {{"source": "{tool}", "compression": "gzip",
@@ -140,6 +141,9 @@ fn files_config() -> String {
     "mode": 2541, "user": {{"name": "dnsmasq"}}, "group": {{"name": "nest"}}}},
   {{"path": "/etc/hosts", "append": [{{"source": "data:,one%0A"}}, {{"source": "{two}", "compression": "gzip"}}], "mode": 384}},
   {{"path": "/etc/kept", "mode": 292}},
+  {{"path": "/etc/was-a-file/below", "contents": {{"source": "data:,below"}}}},
+  {{"path": "/etc/was-full/below", "contents": {{"source": "data:,below"}}}},
+  {{"path": "/etc/compressed", "contents": {{"source": "{tool}", "compression": "gzip"}}, "append": [{{"source": "data:,%21"}}]}},
   {{"path": "/etc/replaced", "overwrite": true, "contents": {{"source": "data:,new"}}}},
   {{"path": "/etc/was-a-directory", "overwrite": true, "contents": {{"source": "data:,file"}}}},
   {{"path": "/etc/was-a-link", "overwrite": true, "contents": {{"source": "data:,file"}}}},
@@ -158,6 +162,9 @@ fn files_machine() -> Machine {
     machine.put("etc/kept", 0o755, "kept");
     machine.put("etc/replaced", 0o600, "old");
     machine.put("etc/was-a-directory/with/something", 0o644, "x");
+    machine.put("etc/was-a-file", 0o600, "x");
+    machine.put("etc/was-full/of/something", 0o600, "x");
+    machine.put("etc/was-full/below", 0o600, "x");
     machine.put("etc/precious", 0o600, "precious");
     symlink("precious", machine.root().join("etc/was-a-link")).unwrap();
     symlink("/var/elsewhere", machine.root().join("linked")).unwrap();
@@ -184,6 +191,10 @@ fn files_directories_and_links_as_asked() {
     assert_eq!(text(&machine, "etc/precious"), "precious");
     assert_eq!(text(&machine, "var/elsewhere/inside/file"), "through");
     assert_eq!(text(&machine, "etc/empty"), "");
+    assert_eq!(text(&machine, "etc/was-a-file/below"), "below");
+    assert_eq!(text(&machine, "etc/was-full/below"), "below");
+    assert!(!machine.root().join("etc/was-full/of").exists());
+    assert_eq!(text(&machine, "etc/compressed"), "hello!");
     let link = machine.root().join("etc/localtime");
     assert_eq!(fs::read_link(&link).unwrap(), Path::new("../usr/share/zoneinfo/UTC"));
     assert_eq!(meta(&machine, "etc/localtime").0, 7);
@@ -207,7 +218,12 @@ fn files_directories_and_links_as_asked() {
     assert_eq!(result["previousReport"]["userConfigProvided"], true);
     after.insert("/etc/.ignition-result.json".into(), before["/etc/.ignition-result.json"].clone());
     assert_eq!(after, before);
-    for already in ["keep the contents of /etc/hosts", "replace /etc/replaced", "make the directory /opt/deep/er"] {
+    for already in [
+        "keep the contents of /etc/hosts",
+        "keep the contents of /etc/compressed",
+        "replace /etc/replaced",
+        "make the directory /opt/deep/er",
+    ] {
         assert!(output.contains(&format!("already so: {already}")), "{already}:\n{output}");
     }
 }

@@ -31,7 +31,7 @@ use alloc::vec::Vec;
 
 pub use ask::Questions;
 pub use check::check;
-pub use contents::known_digest;
+pub use contents::{is_told, known_digest};
 pub use disks::disks;
 pub use files::{Settings, files};
 pub use mount::mount;

@@ -12,7 +12,7 @@ use super::contents::known_digest;
 use super::files::{Planner, owner, standing_in_the_way};
 use super::world::{Made, Standing, World};
 use super::{Attributes, Contents, Owner, Step};
-use crate::config::{Config, Directory, File, Link, NodeGroup, NodeUser, Resource};
+use crate::config::{Config, Directory, File, Link, NodeGroup, NodeUser};
 use crate::diag::{Failure, Place};
 use crate::path;
 
@@ -220,14 +220,13 @@ fn plan_file(
         }
         Standing::OldFile(_, _, digest) if contents.is_none() => {
             // What an earlier run of this boot appended isn't appended again.
-            let done = digest.is_some() && world.facts().appended.get(resolved).map(String::as_str) == digest;
-            let append = if done { Vec::new() } else { append };
+            let append = if is_finished(resolved, digest, world) { Vec::new() } else { append };
             Step::WriteFile { path, contents: None, append, attributes, replace }
         }
         Standing::NewFile if contents.is_none() => {
             Step::WriteFile { path, contents: None, append, attributes, replace }
         }
-        Standing::OldFile(_, _, Some(digest)) if is_so(&file.contents, &file.append, digest) => {
+        Standing::OldFile(_, _, digest) if is_so(file, digest) || is_finished(resolved, digest, world) => {
             let attributes = explicit(attributes);
             Step::WriteFile { path, contents: None, append: Vec::new(), attributes, replace }
         }
@@ -239,8 +238,14 @@ fn plan_file(
     Ok((!kept).then_some(Made::File))
 }
 
-fn is_so(contents: &Resource, append: &[Resource], digest: &str) -> bool {
-    known_digest(contents, append).is_some_and(|known| known == digest)
+/// Whether a file has the contents that the configuration asks for.
+fn is_so(file: &File, digest: Option<&str>) -> bool {
+    digest.is_some() && known_digest(&file.contents, &file.append).as_deref() == digest
+}
+
+/// Whether a file is as an earlier run of this boot left it.
+fn is_finished(resolved: &str, digest: Option<&str>, world: &World<'_>) -> bool {
+    digest.is_some() && world.facts().finished.get(resolved).map(String::as_str) == digest
 }
 
 /// Mode and owner that a new file would have, for one that is kept because it is the same.

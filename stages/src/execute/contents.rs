@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use fledge_core::diag::Failure;
+use fledge_core::path;
 use fledge_core::plan::{Contents as Planned, Plan, Step};
 
 use crate::fetch::contents::{Job, PARALLEL, fetch_all};
@@ -28,11 +29,21 @@ impl Contents {
 /// What has to be fetched for a plan. Each goes to the file system that will hold it.
 pub(super) fn jobs(plan: &Plan, root: &Root) -> Result<Vec<Job<Id>>, Failure> {
     let mut jobs = Vec::new();
+    let removed: Vec<&str> = plan
+        .steps
+        .iter()
+        .filter_map(|planned| match &planned.step {
+            Step::Remove { path } => Some(path.as_str()),
+            _ => None,
+        })
+        .collect();
     for (number, planned) in plan.steps.iter().enumerate() {
         let Step::WriteFile { path, contents, append, .. } = &planned.step else { continue };
         let parts = contents.iter().map(|contents| (0, contents)).chain((1..).zip(append));
         for (part, contents) in parts {
             let Planned::Resource(resource) = contents else { continue };
+            // Not into a directory that goes before the file comes.
+            let path = removed.iter().find(|removed| path::is_within(path, removed)).copied().unwrap_or(path);
             let directory = root
                 .nearest_directory(path)
                 .and_then(|directory| directory.as_fd().try_clone_to_owned())

@@ -5,7 +5,7 @@ use std::io::{self, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 
 use fledge_core::facts::Accounts;
-use fledge_core::plan::{Attributes as Planned, Contents as Source, Owner};
+use fledge_core::plan::{Attributes as Planned, Contents as Source, Owner, is_told};
 use fledge_core::verification::Function;
 
 use super::contents::Contents;
@@ -70,6 +70,9 @@ impl Machine<'_> {
             }
         }
         above.place(new, name, attributes, file.replace)?;
+        if !file.replace && !is_told(source, file.append) {
+            self.remember(file.path)?;
+        }
         Ok(true)
     }
 
@@ -94,10 +97,15 @@ impl Machine<'_> {
         fs::copy_extended_attributes(&new, &old)?;
         append_all(&new, file.append, number, contents)?;
         above.place(new, name, attributes.or(metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), true)?;
-        let digest = self.root.digest(file.path, Function::Sha512)?;
-        self.state.appended.insert(file.path.into(), digest);
-        (self.save)(self.state).map_err(io::Error::other)?;
+        self.remember(file.path)?;
         Ok(true)
+    }
+
+    /// Leaves word of what a file holds now, for a run that comes after this one.
+    fn remember(&mut self, path: &str) -> io::Result<()> {
+        let digest = self.root.digest(path, Function::Sha512)?;
+        self.state.finished.insert(path.into(), digest);
+        (self.save)(self.state).map_err(io::Error::other)
     }
 
     /// Adds the lines that a file doesn't have yet.

@@ -125,7 +125,9 @@ impl Root {
     pub fn nearest_directory(&self, path: &str) -> io::Result<Directory> {
         for above in path::ancestors(path) {
             match self.directory(above) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Nothing, or something that has to go first.
+                Err(error)
+                    if matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {}
                 other => return other,
             }
         }

@@ -76,7 +76,7 @@ impl<'r> Observer<'r> {
         let facts = Facts {
             mounted: state.mounted.clone(),
             made_directories: state.directories.clone(),
-            appended: state.appended.clone(),
+            finished: state.finished.clone(),
             ..Facts::default()
         };
         Self { root, facts, failures: Vec::new() }

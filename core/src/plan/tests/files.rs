@@ -96,12 +96,17 @@ fn appending_keeps_what_is_there_and_happens_once() {
         text.contains("keep the contents of /a, append data:... (9 bytes), append data:... (9 bytes), mode 0600"),
         "{text}"
     );
-    facts.appended.insert("/a".into(), "sha512-11".into());
+    facts.finished.insert("/a".into(), "sha512-11".into());
     let text = plan(json, &facts);
     assert!(text.contains("keep the contents of /a, mode 0600"), "{text}");
     // Somebody changed it since.
-    facts.appended.insert("/a".into(), "sha512-22".into());
+    facts.finished.insert("/a".into(), "sha512-22".into());
     assert!(plan(json, &facts).contains("append data"));
+    // What was fetched by an earlier run isn't in the way of this one.
+    let fetched = r#"{"storage": {"files": [{"path": "/a", "contents": {"source": "https://example.com/"}}]}}"#;
+    assert!(plan(fetched, &facts).contains("a file stands at /a"));
+    facts.finished.insert("/a".into(), "sha512-11".into());
+    assert!(plan(fetched, &facts).contains("keep the contents of /a, mode 0644, user 0, group 0"));
     let text = plan(json, &super::facts(&[]));
     assert!(text.contains("write /a from 0 bytes, append data"), "{text}");
 }
