@@ -51,7 +51,7 @@ impl Entry for HttpHeader {
 section! {
     /// What contents have to be.
     pub part Verification {
-        /// `sha512-` or `sha256-` and the hash of the contents as fetched (before decompression), in hexadecimal.
+        /// `sha512-` or `sha256-` and the hash of the contents after decompression, in hexadecimal.
         hash: Option<String> = "hash", V3_0;
     }
 }
