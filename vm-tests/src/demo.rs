@@ -31,17 +31,17 @@ pub struct DemoOptions {
 /// Accounts of the demo's config that have a password made for the run.
 const LOGIN: &str = "ops";
 
-/// Console texts, and what they mean for the user.
-const MILESTONES: &[(&str, &str)] = &[
-    ("Linux version", "GRUB has loaded the kernel and the initramfs"),
-    ("Finished ignition-fetch-offline.service", "fetch-offline has looked for a config without the network"),
-    ("Finished fledge-network.service", "the config needs the network: it is started"),
-    ("Finished ignition-fetch.service", "fetch has got the config over the network"),
-    ("Finished ignition-mount.service", "the deployment's file systems are mounted"),
-    ("Finished ignition-files.service", "users, files, links and units are written"),
-    ("initrd-switch-root.service", "the initramfs hands over to the real root"),
-    ("Reached target multi-user.target", "the system is up"),
-    ("login:", "the login prompt is there"),
+/// Parts of a console line (systemd shortens long names in their middle), and what the line means for the user.
+const MILESTONES: &[(&[&str], &str)] = &[
+    (&["Linux version"], "GRUB has loaded the kernel and the initramfs"),
+    (&["Finished", "Stage fetch-offline."], "fetch-offline has looked for a config without the network"),
+    (&["Finished", "Network for the First Boot."], "the config needs the network: it is started"),
+    (&["Finished", "Stage fetch."], "fetch has got the config over the network"),
+    (&["Finished", "Stages mount and umount."], "the deployment's file systems are mounted"),
+    (&["Finished", "Stage files."], "users, files, links and units are written"),
+    (&["initrd-switch-root.service"], "the initramfs hands over to the real root"),
+    (&["Reached target", "multi-user.target"], "the system is up"),
+    (&["login:"], "the login prompt is there"),
 ];
 
 /// Runs the demo, and returns whether all was as expected. The closing line is the caller's.
@@ -117,7 +117,8 @@ impl Observer for Guide<'_> {
         let console = vm.console();
         // In order; one that this boot doesn't pass is left out when a later one is there.
         while let Some(rest) = MILESTONES.get(self.passed..) {
-            let Some(next) = rest.iter().position(|(text, _)| console.contains(text)) else { break };
+            let there = |parts: &[&str]| console.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+            let Some(next) = rest.iter().position(|(parts, _)| there(parts)) else { break };
             if let Some((_, meaning)) = rest.get(next) {
                 say(format_args!("  {meaning}"));
             }

@@ -128,6 +128,7 @@ impl Run<'_> {
                 differences.push(error.to_string());
             }
         }
+        observer.running(&vm);
         differences.extend(self.compare_console(&vm.console()));
         if let Some(expected) = &self.boot.requests {
             let seen = server.take_requests();
