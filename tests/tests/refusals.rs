@@ -19,7 +19,7 @@ fn refused(machine: &Machine, config: &str, stage: &str, within: Duration, words
     assert_eq!(machine.tree(), before, "the target root is not what it was");
 }
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(15);
 
 #[test]
 fn truncated_json() {
@@ -62,7 +62,7 @@ fn a_config_url_that_never_answers() {
     let machine = Machine::new().flag("--fetch-timeout=5s");
     machine.put("cmdline", 0o644, &format!("ignition.config.url={}", server.url("/config.ign")));
     let words = [&*server.url("/config.ign"), "5 s", "ignition.config.url"];
-    refused(&machine, "", "fetch", Duration::from_secs(9), &words);
+    refused(&machine, "", "fetch", Duration::from_secs(20), &words);
 }
 
 #[test]
