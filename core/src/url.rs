@@ -41,7 +41,7 @@ pub enum UrlError {
 }
 
 /// A URL in parts. A fragment is dropped, as no server ever sees it.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct Url {
     scheme: String,
     user: Option<String>,
@@ -217,16 +217,16 @@ impl Url {
 
     /// The first value of a query's name, with its escapes resolved. `?name` has the empty value.
     pub fn query_value(&self, name: &str) -> Option<String> {
-        self.query_pairs().find_map(|(key, value)| {
+        self.query_parts().find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decode = |text: &str| unescape(&text.replace('+', " ")).map(|bytes| lossy(&bytes));
             let key = decode(key).ok()?;
             (key == name).then(|| decode(value).ok()).flatten()
         })
     }
 
-    fn query_pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        let pairs = self.query.as_deref().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+    fn query_parts(&self) -> impl Iterator<Item = &str> {
+        self.query.as_deref().unwrap_or_default().split('&').filter(|part| !part.is_empty())
     }
 
     /// What stands in the request line of HTTP: path and query, with everything escaped that may not stand there.
@@ -297,7 +297,10 @@ impl Url {
         }
         let mut text = self.without_query(false);
         if self.query.is_some() {
-            let names: Vec<_> = self.query_pairs().map(|(key, _)| format!("{key}=...")).collect();
+            // What has no name is all value.
+            let shown =
+                |pair: &str| pair.split_once('=').map_or_else(|| "...".into(), |(name, _)| format!("{name}=..."));
+            let names: Vec<_> = self.query_parts().map(shown).collect();
             text.push('?');
             text.push_str(&names.join("&"));
         }
@@ -340,6 +343,12 @@ impl fmt::Display for Url {
             Some(query) => write!(f, "?{query}"),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redacted())
     }
 }
 

@@ -10,6 +10,7 @@ use alloc::string::String;
 
 use super::model::{Checking, KeyMap, KeyedList};
 use crate::json::Path;
+use crate::url::{redact, scheme};
 
 /// Remembers which keys the entries of one object's lists have, to find those that stand twice.
 #[derive(Default)]
@@ -32,7 +33,13 @@ impl Keys {
         let keys = if exclusive { &mut self.exclusive } else { &mut own };
         list.each_key(&mut |index, key| match keys.get(key) {
             Some((other, first)) => {
-                let what = if key.is_empty() { String::new() } else { format!(" of {key:?}") };
+                // Where resources are entries, their URL is the key; and an SSH key may be a private one by mistake.
+                let what = match (key, scheme(key)) {
+                    ("", _) => String::new(),
+                    (key, Some(_)) => format!(" of {}", redact(key)),
+                    (key, None) if key.starts_with('/') || !key.contains(char::is_whitespace) => format!(" of {key:?}"),
+                    _ => String::new(),
+                };
                 let reason = format!("this is a second entry{what}; the first is {at}.{other}.{first}");
                 let list = at.key(name);
                 cx.remarks.error(&list.index(index), reason).remedy("keep one of them");
@@ -99,7 +106,7 @@ macro_rules! section {
         )*
     }) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, Default, Eq, PartialEq, serde::Serialize)]
+        #[derive(Clone, Default, Eq, PartialEq, serde::Serialize)]
         pub struct $name {
             $(
                 $(#[$field_meta])*
@@ -107,6 +114,13 @@ macro_rules! section {
                 pub $field: $type,
             )*
             $($extra)*
+        }
+
+        impl core::fmt::Debug for $name {
+            /// No more than the name: configurations hold secrets.
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(concat!(stringify!($name), " { .. }"))
+            }
         }
 
         impl $crate::config::model::Value for $name {

@@ -38,17 +38,18 @@ impl<'t> Node<'t> {
         serde_json::from_str(text)
     }
 
-    /// What it is, for messages: "a string", "the number 3".
-    pub fn describe(&self) -> String {
+    /// What it is, for messages. Not what it says: that may be a password which somebody wrote as a number.
+    pub fn describe(&self) -> &'static str {
         match self {
-            Self::Null => "null".into(),
-            Self::Bool(value) => alloc::format!("{value}"),
-            Self::Integer(value) => alloc::format!("the number {value}"),
-            Self::Large(value) => alloc::format!("the number {value}"),
-            Self::Fraction => "a number with a fraction or exponent, or out of all bounds".into(),
-            Self::Text(_) => "a string".into(),
-            Self::List(_) => "a list".into(),
-            Self::Object(_) => "an object".into(),
+            Self::Null => "null",
+            Self::Bool(true) => "true",
+            Self::Bool(false) => "false",
+            Self::Integer(_) => "a number",
+            Self::Large(_) => "a number that is too large",
+            Self::Fraction => "a number with a fraction or exponent, or out of all bounds",
+            Self::Text(_) => "a string",
+            Self::List(_) => "a list",
+            Self::Object(_) => "an object",
         }
     }
 }
