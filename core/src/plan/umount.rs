@@ -11,22 +11,23 @@ use crate::facts::Facts;
 use crate::origin::Sources;
 use crate::stage::Stage;
 
-/// Plans the umount stage. What the mount stage left word of is unmounted; so is what the configuration names and is mounted,
-/// should that word be lost.
+/// Plans the umount stage. What the mount stage left word of is unmounted if it is still there; so is what the configuration
+/// names, should that word be lost.
 ///
 /// # Errors
 /// None: whatever can't be unmounted shows when it is tried.
 pub fn umount(config: &Config, facts: &Facts, sources: &Sources) -> Result<Plan, Vec<Failure>> {
     let wanted = mount::mount_points(config);
-    let mut paths: Vec<&String> = facts.mounted.iter().collect();
-    for (_, mount_point) in &wanted {
-        if facts.mounts.contains(mount_point) && !paths.contains(&mount_point) {
-            paths.push(mount_point);
+    let ours =
+        |path: &String| facts.mounted.contains(path) || wanted.iter().any(|(_, mount_point)| mount_point == path);
+    let mut paths: Vec<&String> = Vec::new();
+    // In the order in which they were mounted; of several at one place only what is on top may be ours.
+    for path in facts.mounts.iter().rev().filter(|path| ours(path)) {
+        if !paths.contains(&path) {
+            paths.push(path);
         }
     }
-    // In the order in which things are mounted, as far as that is known.
-    paths.sort_by_key(|path| facts.mounts.iter().position(|mount| mount == *path));
-    let steps = paths.into_iter().rev().map(|path| {
+    let steps = paths.into_iter().map(|path| {
         let place = wanted
             .iter()
             .find(|(_, mount_point)| mount_point == path)

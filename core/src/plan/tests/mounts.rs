@@ -122,6 +122,23 @@ umount
 }
 
 #[test]
+fn what_somebody_else_unmounted_is_left_alone() {
+    for (mounts, expected) in [
+        (&["/var"][..], "umount\n   1 unmount /var"),
+        (&["/var/log"], "umount\n   1 unmount /var/log"),
+        (&[], "umount\nnothing to do"),
+        (&["/var", "/var"], "umount\n   1 unmount /var"),
+    ] {
+        let facts = Facts {
+            mounts: mounts.iter().map(|path| (*path).into()).collect(),
+            mounted: ["/var", "/var/log"].map(Into::into).into(),
+            ..Facts::default()
+        };
+        assert_plan(&with(r#"{"storage": {}}"#, &facts, umount), expected);
+    }
+}
+
+#[test]
 fn two_file_systems_at_one_path_are_refused() {
     let json = r#"{"storage": {"filesystems": [
         {"device": "/dev/vdb", "format": "xfs", "path": "/a"}, {"device": "/dev/vdc", "format": "xfs", "path": "/a"}]}}"#;
