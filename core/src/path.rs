@@ -20,6 +20,24 @@ pub fn clean(path: &str) -> String {
     join(&names)
 }
 
+/// A symbolic link's target in its shortest form, as Go's `filepath.Clean` has it; a relative one may begin with `..`.
+pub fn clean_link(target: &str) -> String {
+    if target.starts_with('/') {
+        return clean(target);
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for name in target.split('/') {
+        match name {
+            "" | "." => {}
+            ".." if names.last().is_some_and(|last| *last != "..") => {
+                names.pop();
+            }
+            name => names.push(name),
+        }
+    }
+    if names.is_empty() { ".".into() } else { names.join("/") }
+}
+
 /// A clean path from its names.
 pub fn join(names: &[&str]) -> String {
     let mut path = String::from("/");
@@ -83,6 +101,24 @@ mod tests {
             ("/a/...", "/a/..."),
         ] {
             assert_eq!(clean(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn cleans_links_as_go_does() {
+        for (target, expected) in [
+            ("/a/../b/", "/b"),
+            ("a/../b", "b"),
+            ("../x/./y/", "../x/y"),
+            ("../../a/..", "../.."),
+            ("a/..", "."),
+            ("a/../..", ".."),
+            ("../../a", "../../a"),
+            ("", "."),
+            ("//", "/"),
+            ("/a/../../b", "/b"),
+        ] {
+            assert_eq!(clean_link(target), expected, "{target}");
         }
     }
 

@@ -266,7 +266,7 @@ fn plan_link(
     match world.at(resolved) {
         _ if replace => {}
         Standing::Nothing => {}
-        Standing::Symlink(old) if clean_target(old) == clean_target(target) => {}
+        Standing::Symlink(old) if path::clean_link(old) == path::clean_link(target) => {}
         Standing::Symlink(old) => {
             return Err(Failure::new("", format!("a link to {old} stands there and overwrite is not set"))
                 .remedy("set overwrite to true, or choose another path"));
@@ -321,22 +321,4 @@ fn target(link: &Link) -> Result<&str, Failure> {
         .as_deref()
         .filter(|target| !target.is_empty())
         .ok_or_else(|| Failure::new("", "it has no target").remedy("add a target"))
-}
-
-/// A link's target in its shortest form, as Go's `filepath.Clean` has it; a relative one may begin with `..`.
-fn clean_target(target: &str) -> String {
-    if target.starts_with('/') {
-        return path::clean(target);
-    }
-    let mut names: Vec<&str> = Vec::new();
-    for name in target.split('/') {
-        match name {
-            "" | "." => {}
-            ".." if names.last().is_some_and(|last| *last != "..") => {
-                names.pop();
-            }
-            name => names.push(name),
-        }
-    }
-    if names.is_empty() { ".".into() } else { names.join("/") }
 }

@@ -188,7 +188,7 @@ impl Root {
         let (above, name) = self.make_parent(path)?;
         let owner = Attributes { mode: None, ..owner };
         if readlinkat(&above, name, Vec::new())
-            .is_ok_and(|old| clean_link(&old.to_string_lossy()) == clean_link(target))
+            .is_ok_and(|old| path::clean_link(&old.to_string_lossy()) == path::clean_link(target))
         {
             let stat = statat(&above, name, AtFlags::SYMLINK_NOFOLLOW)?;
             if owner.are_those_of(&stat) {
@@ -336,14 +336,6 @@ fn make_directory(above: BorrowedFd<'_>, name: &str, attributes: Attributes) -> 
     let fd = openat(above, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
     set_attributes(fd.as_fd(), attributes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     Ok(fd)
-}
-
-/// A link's target without what changes nothing: doubled and trailing slashes, `.`.
-fn clean_link(target: &str) -> String {
-    if target.starts_with('/') {
-        return path::clean(target);
-    }
-    target.split('/').filter(|name| !matches!(*name, "" | ".")).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]
