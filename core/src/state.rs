@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha512};
 
 use crate::config::{self, Config};
-use crate::origin::{Origin, SourceKind, Sources};
+use crate::origin::{Origin, Sources};
 
 /// The version of the file's form that this build writes and reads. Both happen in one boot, by one build.
 pub const VERSION: u32 = 1;
@@ -82,11 +82,6 @@ impl State {
     pub fn recall(&self, config: &mut Config, cache: &[u8]) -> bool {
         self.cache == fingerprint(cache) && config::restore_origins(config, &self.origins)
     }
-
-    /// Whether the operator gave any configuration.
-    pub fn has_user_config(&self) -> bool {
-        self.sources.0.iter().any(|source| source.kind == SourceKind::User)
-    }
 }
 
 fn fingerprint(text: &[u8]) -> String {
@@ -99,7 +94,7 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::origin::Source;
+    use crate::origin::{Source, SourceKind};
 
     const TEXT: &[u8] = br#"{"ignition": {"version": "3.4.0", "config": {"merge": [{"source": "data:,"}]}},
  "storage": {"files": [{"path": "/a"}, {"path": "/b", "append": [{"source": "data:,x"}]}]}}"#;
@@ -115,7 +110,7 @@ mod tests {
         state.remember(&config, &cache);
 
         let state = State::parse(&state.to_text().unwrap()).unwrap();
-        assert!(state.has_user_config());
+        assert_eq!(state.sources.0.len(), 1);
         let mut again = config::read_cache(&cache, "cache").unwrap();
         assert!(state.recall(&mut again, &cache));
         let [_, b] = &again.storage.files[..] else { panic!("{again:?}") };

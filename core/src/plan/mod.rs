@@ -79,11 +79,9 @@ fn apply(plan: &Plan, facts: &mut Facts) {
         if let Step::Mount { path, .. } = &planned.step {
             facts.mounts.push(path.clone());
             facts.mounted.push(path.clone());
-            let missing = crate::path::ancestors(path).chain([path.as_str()]).filter(|path| {
-                *path != "/"
-                    && facts.nodes.get(*path).is_none_or(|node| node.kind == crate::facts::NodeKind::Missing)
-                    && facts.nodes.contains_key(*path)
-            });
+            let missing = crate::path::ancestors(path)
+                .chain([path.as_str()])
+                .filter(|path| facts.nodes.get(*path).is_some_and(|node| node.kind == crate::facts::NodeKind::Missing));
             facts.made_directories.extend(missing.map(String::from).collect::<Vec<_>>());
         }
     }
