@@ -101,7 +101,7 @@ pub fn name_fault(name: &str) -> Option<&'static str> {
 
 /// Why a value can't stand in a field of `passwd` or `group`, if it can't.
 pub fn field_fault(value: &str) -> Option<&'static str> {
-    value.contains([':', '\n']).then_some("it contains a colon or a line break")
+    value.contains([':', '\n', '\0']).then_some("it contains a colon, a line break or a NUL")
 }
 
 #[cfg(test)]

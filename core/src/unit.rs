@@ -143,15 +143,15 @@ impl<'t> Reader<'t> {
 
     fn section(&mut self) -> Result<&'t str, UnitError> {
         self.check_line()?;
-        let line = self.line(self.at);
+        let start = self.at;
         let (name, closed) = self.until(b']');
         if !closed {
-            return Err(UnitError::Section(line));
+            return Err(UnitError::Section(self.line(start)));
         }
         self.check_line()?;
-        let line = self.line(self.at);
+        let start = self.at;
         let (garbage, _) = self.until(b'\n');
-        if garbage.trim().is_empty() { Ok(name) } else { Err(UnitError::AfterSection(line)) }
+        if garbage.trim().is_empty() { Ok(name) } else { Err(UnitError::AfterSection(self.line(start))) }
     }
 
     fn comment(&mut self) -> Result<(), UnitError> {
@@ -225,6 +225,9 @@ pub enum NameError {
     /// It holds a slash, which no file name has.
     #[error("it contains a slash")]
     Slash,
+    /// It holds a control character: written into a preset, a line break would begin a line of its own.
+    #[error("it contains a control character")]
+    Control,
     /// It holds a character that no unit name has.
     #[error("it contains a character other than letters, digits and :-_.\\@")]
     Character,
@@ -259,6 +262,9 @@ impl<'t> Name<'t> {
         }
         if name.contains('/') {
             return Err(NameError::Slash);
+        }
+        if name.chars().any(char::is_control) {
+            return Err(NameError::Control);
         }
         let (prefix, instance) = match stem.split_once('@') {
             Some((prefix, instance)) => (prefix, Some(instance)),
@@ -385,6 +391,8 @@ mod tests {
             ("a/b.service", NameError::Slash),
             ("../b.service", NameError::Slash),
             ("a b.service", NameError::Character),
+            ("a\nenable b.service", NameError::Control),
+            ("a\0.service", NameError::Control),
             ("\u{e9}.service", NameError::Character),
         ] {
             assert_eq!(Name::parse(name), Err(error), "{name:?}");

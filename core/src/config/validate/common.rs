@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What several sections have in common.
 
-use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use crate::config::model::Checking;
 use crate::config::schema::{SCHEMES, accepted, listed};
 use crate::dataurl::DataUrl;
 use crate::json::Path;
+use crate::path;
 use crate::url::{Url, scheme};
 
 /// The text of an optional field, if it says anything.
@@ -34,37 +33,16 @@ pub(super) fn check_path(path: &str, at: &Path<'_>, cx: &mut Checking<'_>) {
         cx.remarks.error(at, "the path is missing").remedy("give an absolute path");
     } else if !path.starts_with('/') {
         cx.remarks.error(at, format!("the path {path:?} is relative")).remedy("begin it with a slash");
+    } else if path.contains('\0') {
+        cx.remarks.error(at, "the path contains a NUL, which no path can").remedy("leave it out");
     } else {
-        let clean = clean(path);
+        let clean = path::clean(path);
         if clean != path {
             cx.remarks
                 .error(at, format!("the path {path:?} is not in its simplest form"))
                 .remedy(format!("write {clean:?}"));
         }
     }
-}
-
-/// A path without empty and dotted parts, as Go's `path.Clean` makes it.
-pub(super) fn clean(path: &str) -> Cow<'_, str> {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => {
-                parts.pop();
-            }
-            ".." if rooted => {}
-            part => parts.push(part),
-        }
-    }
-    let joined = parts.join("/");
-    let clean = match (rooted, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => ".".into(),
-        (false, false) => joined,
-    };
-    if clean == path { Cow::Borrowed(path) } else { Cow::Owned(clean) }
 }
 
 /// What is wrong with the URL of a resource. The reason never repeats the URL: it may hold secrets.

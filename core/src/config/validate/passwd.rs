@@ -4,7 +4,9 @@
 use alloc::format;
 use alloc::string::String;
 
+use super::common::said;
 use super::storage::check_id;
+use crate::accounts::{field_fault, name_fault};
 use crate::config::model::{Checking, Rules};
 use crate::config::types::{Passwd, PasswdGroup, PasswdUser};
 use crate::json::Path;
@@ -17,7 +19,19 @@ impl Rules for PasswdUser {
     fn rules(&self, at: &Path<'_>, cx: &mut Checking<'_>) {
         check_name("user", &self.name, at, cx);
         check_id(self.uid, &at.key("uid"), cx);
-        check_hash(self.password_hash.as_ref(), at, cx);
+        for (field, value) in [
+            ("gecos", &self.gecos),
+            ("homeDir", &self.home_dir),
+            ("passwordHash", &self.password_hash),
+            ("shell", &self.shell),
+        ] {
+            check_field(field, value.as_ref(), at, cx);
+        }
+        for (field, value) in [("homeDir", &self.home_dir), ("shell", &self.shell)] {
+            if said(value.as_ref()).is_some_and(|path| !path.starts_with('/')) {
+                cx.remarks.error(&at.key(field), "the path is relative").remedy("begin it with a slash");
+            }
+        }
         let keys = at.key("sshAuthorizedKeys");
         for (index, key) in self.ssh_authorized_keys.iter().enumerate() {
             let trimmed = key.trim();
@@ -41,27 +55,22 @@ impl Rules for PasswdGroup {
     fn rules(&self, at: &Path<'_>, cx: &mut Checking<'_>) {
         check_name("group", &self.name, at, cx);
         check_id(self.gid, &at.key("gid"), cx);
-        check_hash(self.password_hash.as_ref(), at, cx);
+        check_field("passwordHash", self.password_hash.as_ref(), at, cx);
     }
 }
 
 /// What `useradd` and `groupadd` would refuse on the machine is refused here.
 fn check_name(what: &str, name: &str, at: &Path<'_>, cx: &mut Checking<'_>) {
-    let at = at.key("name");
-    if name.is_empty() {
-        cx.remarks.error(&at, format!("the {what} has no name")).remedy("name it, or remove the entry");
-    } else if name.contains([':', '/', '\n', ',']) || name.chars().any(char::is_whitespace) || name.starts_with('-') {
+    if let Some(fault) = name_fault(name) {
         cx.remarks
-            .error(&at, format!("{name:?} can't be the name of a {what}"))
+            .error(&at.key("name"), format!("{name:?} can't be the name of a {what}: {fault}"))
             .remedy("begin it with a letter or underscore, and go on with letters, digits, underscores and hyphens");
     }
 }
 
-/// A colon or a line's end would break the line of the file that it is written to.
-fn check_hash(hash: Option<&String>, at: &Path<'_>, cx: &mut Checking<'_>) {
-    if hash.is_some_and(|hash| hash.contains([':', '\n'])) {
-        cx.remarks
-            .error(&at.key("passwordHash"), "the hash contains a colon or a line's end, which no hash does")
-            .remedy("give one field, as mkpasswd prints it");
+/// What would break the line of the file that it is written to. The value isn't repeated: it may be a secret.
+fn check_field(name: &str, value: Option<&String>, at: &Path<'_>, cx: &mut Checking<'_>) {
+    if let Some(fault) = value.and_then(|value| field_fault(value)) {
+        cx.remarks.error(&at.key(name), format!("this can't stand in a line of passwd or group: {fault}"));
     }
 }

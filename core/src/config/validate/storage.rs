@@ -4,11 +4,12 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::common::{check_path, clean, index_of, said};
+use super::common::{check_path, index_of, said};
 use crate::config::model::{Checking, Rules};
 use crate::config::schema::{FORMATS, LINK_TARGET_REQUIRED, SPECIAL_MODE_BITS, accepted, listed};
 use crate::config::types::{Directory, File, Filesystem, Link, NodeGroup, NodeUser, Raid, Storage};
 use crate::json::Path;
+use crate::path;
 
 impl Rules for Storage {
     fn rules(&self, at: &Path<'_>, cx: &mut Checking<'_>) {
@@ -53,11 +54,7 @@ impl Storage {
         let directories = index_of(&mut self.directories.iter().map(|directory| directory.path.as_str()));
         for (index, link) in self.links.iter().enumerate().filter(|(_, link)| link.hard == Some(true)) {
             let Some(target) = said(link.target.as_ref()) else { continue };
-            let target = if target.starts_with('/') {
-                clean(target).into_owned()
-            } else {
-                clean(&format!("{}/{target}", link.path)).into_owned()
-            };
+            let target = if target.starts_with('/') { path::clean(target) } else { path::below(&link.path, target) };
             if directories.contains_key(target.as_str()) {
                 cx.remarks
                     .error(&at.key("links").index(index), format!("the hard link's target {target} is a directory"))
@@ -110,6 +107,9 @@ impl Rules for Link {
         check_path(&self.path, &at.key("path"), cx);
         if said(self.target.as_ref()).is_none() && cx.version >= LINK_TARGET_REQUIRED {
             cx.remarks.error(&at.key("target"), "the link's target is missing").remedy("say what it points to");
+        }
+        if said(self.target.as_ref()).is_some_and(|target| target.contains('\0')) {
+            cx.remarks.error(&at.key("target"), "the link's target contains a NUL, which no path can");
         }
         if self.hard != Some(true) {
             return;

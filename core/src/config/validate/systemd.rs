@@ -81,6 +81,8 @@ impl Rules for Dropin {
             cx.remarks
                 .error(&name, format!("a drop-in's name ends in .conf; {:?} doesn't", self.name))
                 .remedy("name it as in 10-NAME.conf");
+        } else if self.name.chars().any(char::is_control) {
+            cx.remarks.error(&name, format!("the drop-in's name {:?} contains a control character", self.name));
         } else if self.name.contains('/') {
             cx.remarks
                 .error(&name, format!("the drop-in's name {:?} contains a slash", self.name))
