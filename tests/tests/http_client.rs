@@ -188,6 +188,19 @@ fn half_a_body(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
 }
 
 #[test]
+fn the_longest_time_that_a_configuration_can_allow_is_no_harm() {
+    let server = Server::http(|exchange| exchange.reply(200, &[], b"late"));
+    let longest = Some(Duration::from_secs(u64::MAX >> 1));
+    for settings in [
+        Settings { total: longest, ..Settings::default() },
+        Settings { headers: longest, ..Settings::default() },
+        Settings { total: Some(Duration::MAX), headers: Some(Duration::MAX), ..Settings::default() },
+    ] {
+        assert_eq!(get(&session(settings), &server.url("/x")).unwrap(), "late");
+    }
+}
+
+#[test]
 fn a_body_that_stalls_is_asked_for_again_a_few_times() {
     let server = Server::http(|exchange| {
         if exchange.seen.path == "/good" && exchange.seen.earlier > 0 {

@@ -32,9 +32,10 @@ const BUFFER: usize = 32 << 10;
 /// An attempt that has less time is hardly worth it.
 const ENOUGH: Duration = Duration::from_secs(1);
 
-/// The version of Ignition whose behaviour servers may count on: some choose by it which form of a config they send.
-pub const IGNITION_VERSION: &str = "2.26.0";
+/// Longer limits are this long: clocks don't count as far as configurations can.
+const FOREVER: Duration = Duration::from_secs(365 * 86400);
 
+/// The version of Ignition whose behaviour servers may count on: some choose by it which form of a config they send.
 const USER_AGENT: &str = "Ignition/2.26.0";
 const ACCEPT: &str = "application/vnd.coreos.ignition+json;version=3.6.0, */*;q=0.1";
 
@@ -94,7 +95,10 @@ pub struct Client {
 
 impl Client {
     /// A client. `end` is when the operator's patience with everything ends.
-    pub fn new(settings: Settings, pace: Pace, files: NetFiles, end: Option<Instant>) -> Self {
+    pub fn new(mut settings: Settings, pace: Pace, files: NetFiles, end: Option<Instant>) -> Self {
+        for limit in [&mut settings.headers, &mut settings.total].into_iter().flatten() {
+            *limit = FOREVER.min(*limit);
+        }
         Self { settings, pace, files, end, tls: OnceLock::new() }
     }
 
