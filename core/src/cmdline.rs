@@ -6,11 +6,19 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// A parsed kernel command line.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct Cmdline {
     args: Vec<(String, Option<String>)>,
+}
+
+impl fmt::Debug for Cmdline {
+    /// Keys only: values may be URLs with secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(key, _)| key)).finish()
+    }
 }
 
 impl Cmdline {
@@ -98,6 +106,7 @@ mod tests {
         assert_eq!(cmdline.value("a"), Some("2"));
         assert!(cmdline.has("a"));
         assert_eq!(cmdline.value("b"), None);
+        assert_eq!(alloc::format!("{cmdline:?}"), r#"["a", "a", "a"]"#);
     }
 
     #[test]

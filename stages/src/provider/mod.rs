@@ -12,6 +12,7 @@ mod file;
 mod qemu;
 pub mod system;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use fledge_core::diag::{Failure, Place};
@@ -23,12 +24,19 @@ use crate::host::module;
 pub const LIMIT: u64 = 64 << 20;
 
 /// A configuration as it was found.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Raw {
     /// How a person would name it, without secrets.
     pub name: String,
     /// Its text. A platform that holds nothing for this machine gives none.
     pub text: Vec<u8>,
+}
+
+impl fmt::Debug for Raw {
+    /// Without the text, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} bytes)", self.name, self.text.len())
+    }
 }
 
 /// A platform.

@@ -120,8 +120,8 @@ impl Client {
     }
 }
 
-/// One request.
-#[derive(Clone, Copy, Debug)]
+/// One request. It has no `Debug`: its headers may be secrets.
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// An http or https URL.
     pub url: &'a Url,
