@@ -50,7 +50,9 @@ impl Machine<'_> {
     pub(super) fn write_file(&mut self, file: &File<'_>, number: usize, contents: &mut Contents) -> io::Result<bool> {
         let attributes = self.attributes(file.attributes)?;
         let (above, name) = self.root.make_parent(file.path)?;
-        let Some(source) = file.contents else { return self.keep_file(file, attributes, number, contents) };
+        let Some(source) = file.contents else {
+            return self.keep_file(file, (&above, name), attributes, number, contents);
+        };
         let attributes = attributes.or(0, 0, FILE_MODE);
         let new = match (source, contents.take((number, 0))) {
             (_, Some(fetched)) => fetched,
@@ -81,12 +83,12 @@ impl Machine<'_> {
     fn keep_file(
         &mut self,
         file: &File<'_>,
+        (above, name): (&fs::Directory, &str),
         attributes: Attributes,
         number: usize,
         contents: &mut Contents,
     ) -> io::Result<bool> {
         use std::os::fd::AsFd;
-        let (above, name) = self.root.make_parent(file.path)?;
         let mut old = above.file(name)?.ok_or_else(|| io::Error::other("the file isn't there any more"))?;
         if file.append.is_empty() {
             return fs::set_attributes(old.as_fd(), attributes);

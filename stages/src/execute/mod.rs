@@ -20,6 +20,7 @@ use crate::host::mount::{self, Unmounted};
 use crate::host::{clock, device};
 use crate::run::Journal;
 use contents::Contents;
+
 /// What steps work on.
 pub struct Machine<'m> {
     /// The target root.
@@ -144,11 +145,6 @@ impl Machine<'_> {
 
     fn unmount(&mut self, step: &Step, path: &str) -> Done {
         let unmounted = mount::unmount(self.root, path).map_err(|error| failed(step, &error))?;
-        if let Unmounted::Detached(points) = &unmounted {
-            for point in points {
-                log::warn!("{} is still in use: it is detached now and goes when it is let go of", point.display());
-            }
-        }
         self.state.mounted.retain(|mounted| mounted != path);
         (self.save)(self.state)?;
         Ok(unmounted != Unmounted::NotMounted)

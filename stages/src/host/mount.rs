@@ -164,6 +164,7 @@ pub fn unmount(root: &Root, path: &str) -> io::Result<Unmounted> {
         match unmount_patiently(point) {
             Err(Errno::BUSY) => {
                 sys_unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
+                log::warn!("{} is still in use: it is detached now and goes when it is let go of", point.display());
                 detached.push(point.clone());
             }
             result => result?,

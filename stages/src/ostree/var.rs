@@ -13,9 +13,11 @@ use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
+use rustix::mount::{MountFlags, mount_bind, mount_remount};
 
 use crate::host::cmd::{self, Arg};
+use crate::host::fs::Root;
+use crate::host::mount;
 
 /// What users, units and links of an image expect below `/var` (rpm-ostree's tmpfiles.d, Fedora CoreOS's
 /// `ignition-ostree-populate-var`).
@@ -30,7 +32,7 @@ const PLAIN: [&str; 2] = ["lib", "log"];
 /// The command line names no deployment below `root`, or the mount fails.
 pub fn bind(root: &Path, cmdline: &Cmdline) -> Result<(), Failure> {
     let var = of_deployment(root, cmdline)?;
-    let target = root.join("var");
+    let target = own_var(root)?;
     let what = || format!("binding {} to {}", var.display(), target.display());
     if same(&var, &target).map_err(|error| Failure::new(what(), error.to_string()))? {
         log::info!("{} is bound already", target.display());
@@ -53,12 +55,19 @@ pub fn bind(root: &Path, cmdline: &Cmdline) -> Result<(), Failure> {
 /// # Errors
 /// It is in use.
 pub fn release(root: &Path) -> Result<(), Failure> {
-    let target = root.join("var");
-    match unmount(&target, UnmountFlags::NOFOLLOW) {
-        // Nothing is mounted there.
-        Ok(()) | Err(Errno::INVAL) => Ok(()),
-        Err(error) => Err(Failure::new(format!("unmounting {}", target.display()), error.to_string())),
+    let released = Root::open(root).and_then(|root| mount::unmount(&root, "/var"));
+    let what = || format!("unmounting {}", root.join("var").display());
+    released.map(drop).map_err(|error| Failure::new(what(), error.to_string()))
+}
+
+/// `/var` of the deployment, where others are to write: a link there could lead out of the target root.
+fn own_var(root: &Path) -> Result<PathBuf, Failure> {
+    let var = root.join("var");
+    if fs::symlink_metadata(&var).is_ok_and(|metadata| metadata.is_dir()) {
+        return Ok(var);
     }
+    Err(Failure::new("finding the deployment's /var", format!("{} is no directory", var.display()))
+        .remedy("the deployment is damaged: boot another entry, or install again"))
 }
 
 /// The stateroot's `/var`, by the `ostree=` argument: it names a link to the deployment `deploy/STATEROOT/deploy/CHECKSUM.N`.
@@ -99,7 +108,7 @@ fn same(one: &Path, other: &Path) -> io::Result<bool> {
 /// # Errors
 /// One of them can't be made.
 pub fn populate(root: &Path) -> Result<(), Failure> {
-    let var = root.join("var");
+    let var = own_var(root)?;
     let exists = |name: &str| fs::symlink_metadata(var.join(name)).is_ok();
     let missing: Vec<_> = DIRECTORIES.into_iter().filter(|name| !exists(name)).collect();
     if missing.is_empty() {
@@ -201,6 +210,18 @@ mod tests {
             assert!(failure.why.contains(why), "{cmdline}: {failure}");
             assert!(failure.remedy.is_some());
         }
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let (root, cmdline) = deployed();
+        let outside = tempfile::tempdir().unwrap();
+        fs::remove_dir(root.path().join("var")).unwrap();
+        symlink(outside.path(), root.path().join("var")).unwrap();
+        for result in [populate(root.path()), bind(root.path(), &cmdline)] {
+            assert!(result.unwrap_err().why.contains("is no directory"));
+        }
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 
     #[test]
