@@ -7,12 +7,18 @@ use std::process::ExitCode;
 
 use fledge_stages::{firstboot, report};
 
-use crate::out;
+use crate::{input, out};
 
-/// Runs it on `/boot`; it takes no argument.
+/// Runs it on `/boot`, if this was a first boot; it takes no argument.
 pub(crate) fn run(args: &[OsString]) -> ExitCode {
     if !args.is_empty() {
         return out::usage("usage: fledge firstboot-complete");
+    }
+    // The unit's condition can't see that ignition.firstboot=0 turned it off: then nothing was provisioned.
+    match input::cmdline() {
+        Ok(cmdline) if cmdline.flag("ignition.firstboot") => {}
+        Ok(_) => return out::line("the kernel command line asks for no first boot: there is nothing to finish"),
+        Err(failure) => return out::failed(&[failure]),
     }
     match firstboot::complete(Path::new("/boot"), &report::path(), Path::new(report::KEPT)) {
         Ok(()) => ExitCode::SUCCESS,

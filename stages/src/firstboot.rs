@@ -24,6 +24,7 @@ pub fn complete(boot: &Path, report: &Path, kept: &Path) -> Result<(), Vec<Failu
         make_writable(boot),
         remove(&boot.join("ignition")),
         remove(&boot.join("ignition.firstboot")),
+        settle(boot),
     ];
     let failures: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     if failures.is_empty() { Ok(()) } else { Err(failures) }
@@ -56,6 +57,13 @@ fn remove(path: &Path) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// What was removed must stay so if the power fails now.
+fn settle(boot: &Path) -> Result<(), Failure> {
+    fs::File::open(boot)
+        .and_then(|boot| boot.sync_all())
+        .map_err(|error| Failure::new(format!("writing {} to its disk", boot.display()), error.to_string()))
 }
 
 fn keep_report(report: &Path, kept: &Path) -> Result<(), Failure> {
