@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
 use fledge_core::generator::{installer_arguments, installer_refusal};
 use fledge_stages::generator::{self, Roots};
@@ -14,7 +13,7 @@ use fledge_stages::logger::{self, Sink};
 use fledge_stages::ostree::{user_config, var};
 use fledge_stages::{console, report};
 
-use crate::out;
+use crate::{input, out};
 
 /// Where the stages find the target root.
 const SYSROOT: &str = "/sysroot";
@@ -40,7 +39,7 @@ pub(crate) fn user_config(args: &[OsString]) -> ExitCode {
 }
 
 fn copy_user_config() -> Result<(), Failure> {
-    user_config::copy(&cmdline()?, generator::is_live_image()?, &user_config::Places::default()).map(drop)
+    user_config::copy(&input::cmdline()?, generator::is_live_image()?, &user_config::Places::default()).map(drop)
 }
 
 /// `ostree-var mount|populate|umount`.
@@ -48,7 +47,7 @@ pub(crate) fn ostree_var(args: &[OsString]) -> ExitCode {
     let root = Path::new(SYSROOT);
     logger::init(Sink::Journal);
     let result = match args.iter().map(|arg| arg.to_str()).collect::<Vec<_>>().as_slice() {
-        [Some("mount")] => cmdline().and_then(|cmdline| var::bind(root, &cmdline)),
+        [Some("mount")] => input::cmdline().and_then(|cmdline| var::bind(root, &cmdline)),
         [Some("populate")] => var::populate(root),
         [Some("umount")] => var::release(root),
         _ => return out::usage("usage: fledge ostree-var mount|populate|umount"),
@@ -58,7 +57,7 @@ pub(crate) fn ostree_var(args: &[OsString]) -> ExitCode {
 
 /// `installer-refused`: says why and fails.
 pub(crate) fn installer_refused(_: &[OsString]) -> ExitCode {
-    ended(cmdline().and_then(|cmdline| Err(installer_refusal(&cmdline))))
+    ended(input::cmdline().and_then(|cmdline| Err(installer_refusal(&cmdline))))
 }
 
 /// `failure [--firstboot-complete]`: tells people why the boot stopped, or what went wrong after it.
@@ -79,7 +78,7 @@ pub(crate) fn failure(args: &[OsString]) -> ExitCode {
 
 fn boot_stopped() -> std::io::Result<()> {
     let reason = console::reason();
-    let cmdline = cmdline().unwrap_or_default();
+    let cmdline = input::cmdline().unwrap_or_default();
     let first_boot = cmdline.flag("ignition.firstboot") && installer_arguments(&cmdline).next().is_none();
     // A later boot that ends in an emergency is none of ours, and its reason is for others to tell.
     if reason.is_none() && !first_boot {
@@ -101,11 +100,4 @@ fn ended(result: Result<(), Failure>) -> ExitCode {
         out::complain(format!("the reason could not be left for the console: {error}"));
     }
     out::failed(&failures)
-}
-
-fn cmdline() -> Result<Cmdline, Failure> {
-    let path = "/proc/cmdline";
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Failure::new(format!("reading {path}"), error.to_string()))?;
-    Ok(Cmdline::parse(&text))
 }

@@ -2,19 +2,18 @@
 //! The applet `ignition`: upstream's flags, exit codes and environment.
 
 use std::ffi::OsString;
-use std::fs;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use fledge_core::cmdline::Cmdline;
+use fledge_core::diag::Failure;
 use fledge_core::stage::Stage;
 use fledge_stages::logger::{self, Sink};
-use fledge_stages::report::PROGRAM;
+use fledge_stages::report::{self, PROGRAM};
 use fledge_stages::run::{self, StageArgs};
 
 use crate::applets::exit;
 use crate::goflags::{self, Kind};
-use crate::out;
+use crate::{input, out};
 
 const FLAGS: &[(&str, Kind)] = &[
     ("config-cache", Kind::Value),
@@ -64,7 +63,10 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
         return out::line(PROGRAM);
     }
     if settings.args.platform.is_empty() {
-        return out::usage("'--platform' must be provided");
+        // The unit hands on what the kernel command line says.
+        let failure = Failure::new("finding the platform", "'--platform' must be provided")
+            .remedy("set ignition.platform.id= on the kernel command line, for instance to metal");
+        return stopped(exit::USAGE, failure);
     }
     let Some(name) = settings.stage else {
         return out::usage("'--stage' must be provided");
@@ -73,16 +75,22 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
         return out::usage(&format!("{name:?} is not a valid stage\n{USAGE}"));
     };
     logger::init(if settings.log_to_stdout { Sink::Stdout } else { Sink::Journal });
-    match cmdline() {
+    match input::cmdline() {
         Ok(cmdline) => match run::run(stage, &StageArgs { cmdline, ..settings.args }) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::from(exit::FAILED),
         },
-        Err(problem) => {
-            out::complain(problem);
-            ExitCode::from(exit::SETUP)
-        }
+        Err(failure) => stopped(exit::SETUP, failure),
     }
+}
+
+/// Says why no stage ran, to the console too.
+fn stopped(code: u8, failure: Failure) -> ExitCode {
+    let failures = [failure];
+    // Somebody who tries it by hand may have no right to.
+    let _ = report::leave("This machine does not boot on.", &failures);
+    out::failed(&failures);
+    ExitCode::from(code)
 }
 
 fn settings(args: &[OsString]) -> Result<Settings, String> {
@@ -125,13 +133,4 @@ fn settings(args: &[OsString]) -> Result<Settings, String> {
         }
     }
     Ok(settings)
-}
-
-/// The kernel command line, from `IGNITION_KERNEL_CMDLINE_PATH` or `/proc/cmdline`.
-fn cmdline() -> Result<Cmdline, String> {
-    let path = std::env::var_os("IGNITION_KERNEL_CMDLINE_PATH").map_or_else(|| "/proc/cmdline".into(), PathBuf::from);
-    match fs::read(&path) {
-        Ok(text) => Ok(Cmdline::parse(&String::from_utf8_lossy(&text))),
-        Err(error) => Err(format!("reading the kernel command line from {}: {error}", path.display())),
-    }
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Files that the user names on the command line; `-` is standard input.
+//! What applets read: the kernel command line, and files that the user names (`-` is standard input).
 
 use std::fs;
 use std::io::{self, Read};
+use std::path::PathBuf;
 
+use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
 
 /// Reads the whole file.
@@ -16,4 +18,15 @@ pub(crate) fn read(file: &str) -> Result<Vec<u8>, Failure> {
 /// How messages name the file.
 pub(crate) fn name(file: &str) -> String {
     if file == "-" { "standard input".to_owned() } else { file.to_owned() }
+}
+
+/// The kernel command line, from `IGNITION_KERNEL_CMDLINE_PATH` or `/proc/cmdline`.
+pub(crate) fn cmdline() -> Result<Cmdline, Failure> {
+    let path = std::env::var_os("IGNITION_KERNEL_CMDLINE_PATH").map_or_else(|| "/proc/cmdline".into(), PathBuf::from);
+    match fs::read(&path) {
+        Ok(text) => Ok(Cmdline::parse(&String::from_utf8_lossy(&text))),
+        Err(error) => {
+            Err(Failure::new(format!("reading the kernel command line from {}", path.display()), error.to_string()))
+        }
+    }
 }

@@ -9,7 +9,7 @@ use fledge_core::config::{self, Refusal};
 use crate::goflags::{self, Kind};
 use crate::{input, out};
 
-/// `ignition-validate`, upstream's program: it exits with 1 on a command line that it can't understand.
+/// As upstream's program: 2 for a flag that it doesn't know, 1 unless there is just one file.
 pub(crate) fn run(args: &[OsString]) -> ExitCode {
     const USAGE: &str = "usage: ignition-validate [-version] CONFIG\nReads CONFIG (- for standard input) and says what is wrong with it.";
     let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();

@@ -40,7 +40,7 @@ impl Roots {
 /// # Errors
 /// The command line can't be read, or the output can't be written.
 pub fn run(roots: &Roots, live: Result<bool, Failure>) -> io::Result<Tree> {
-    let cmdline = Cmdline::parse(&fs::read_to_string(roots.join("proc/cmdline"))?);
+    let cmdline = Cmdline::parse(&String::from_utf8_lossy(&fs::read(roots.join("proc/cmdline"))?));
     // The log is for people only.
     let log = |message: &str| drop(log_to_kernel(&roots.join("dev/kmsg"), message));
     // Without an answer it is a machine with a disk: if it isn't, the boot stops at that disk rather than go on unprovisioned.

@@ -126,3 +126,34 @@ fn a_user_that_cannot_be_made() {
   {"name": "ops", "uid": 990}]}}"#;
     refused(&Machine::new(), config, "files", SOON, &["config.ign:3:3", "$.passwd.users.1", "990", "dnsmasq"]);
 }
+
+/// Runs the program with this kernel command line; gives its exit code, what it said, and the reason that it left.
+fn run(cmdline: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("cmdline"), cmdline).unwrap();
+    let output = std::process::Command::new(fledge_tests::fledge())
+        .args(args)
+        .env("IGNITION_KERNEL_CMDLINE_PATH", folder.path().join("cmdline"))
+        .env("FLEDGE_RUNTIME_DIR", folder.path())
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let reason = std::fs::read_to_string(folder.path().join("failure")).unwrap_or_default();
+    (output.status.code(), said, reason)
+}
+
+#[test]
+fn a_boot_without_a_platform_says_so_on_the_console() {
+    let (code, said, reason) = run("ignition.firstboot", &["ignition", "--stage=fetch-offline", "--platform="]);
+    assert_eq!(code, Some(2), "{said}");
+    for text in [said, reason] {
+        assert!(text.contains("'--platform' must be provided") && text.contains("ignition.platform.id="), "{text}");
+    }
+}
+
+#[test]
+fn a_first_boot_that_was_turned_off_is_not_marked_as_done() {
+    let (code, said, reason) = run("ignition.firstboot ignition.firstboot=0", &["firstboot-complete"]);
+    assert_eq!((code, reason.as_str()), (Some(0), ""), "{said}");
+    assert!(said.contains("nothing to finish"), "{said}");
+}
