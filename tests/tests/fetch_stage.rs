@@ -353,6 +353,23 @@ fn authorities_are_trusted_once_known_and_kept_in_the_cache() {
 }
 
 #[test]
+fn an_authority_is_held_against_every_hash_that_a_config_gives_for_it() {
+    let identity = Identity::new(Kind::Good, &["127.0.0.1"]).unwrap();
+    let pem = identity.authority().to_owned();
+    let authority = Server::http(move |exchange| exchange.reply(200, &[], pem.as_bytes()));
+    let security = |rest: &str| {
+        let source = authority.url("/ca");
+        format!(r#", "security": {{"tls": {{"certificateAuthorities": [{{"source": "{source}"{rest}}}]}}}}"#)
+    };
+    let wrong = format!(r#", "verification": {{"hash": "{}"}}"#, sha512("another"));
+    let child = config("/child", &security(&wrong));
+    let server = Server::http(move |exchange| exchange.reply(200, &[], child.as_bytes()));
+    let parent = config("/parent", &format!("{}{}", security(""), merging(&[server.url("/")])));
+    let text = Bench::new(&parent).refused();
+    assert!(text.contains("is expected") && text.contains("certificateAuthorities.0"), "{text}");
+}
+
+#[test]
 fn a_server_that_never_answers_costs_no_more_than_the_flag_allows() {
     let server = Server::http(|_| {
         std::thread::sleep(Duration::from_secs(60));

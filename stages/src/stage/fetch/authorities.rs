@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The certificate authorities that configurations name: fetched once, trusted from then on, and kept with the cache.
 
-use std::collections::BTreeMap;
-
 use data_encoding::BASE64;
 use fledge_core::config::Resource;
 use fledge_core::diag::{Failure, Place};
@@ -15,10 +13,10 @@ use crate::host::net::roots::parse_bundle;
 /// No bundle is longer: those of distributions are a quarter of a MiB.
 const LIMIT: u64 = 4 << 20;
 
-/// Bundles by their source.
+/// Bundles by what asked for them: one that asks for the same source with another hash is a question of its own.
 #[derive(Debug, Default)]
 pub(super) struct Authorities {
-    known: BTreeMap<String, Vec<u8>>,
+    known: Vec<(Resource, Vec<u8>)>,
 }
 
 impl Authorities {
@@ -43,24 +41,24 @@ impl Authorities {
     }
 
     fn bundle(&mut self, fetcher: &Fetcher, resource: &Resource) -> Result<&[u8], Stop> {
-        let source = resource.source.clone().unwrap_or_default();
-        let bundle = match self.known.entry(source) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                let bundle = fetcher.to_buffer(resource, LIMIT).map_err(|error| match error {
-                    Error::NeedNet(what) => Stop::NeedNet(format!("the certificate authority {what}")),
-                    Error::Failed(failure) => failure.into(),
-                })?;
-                entry.insert(bundle)
-            }
-        };
-        Ok(bundle)
+        if self.known(resource).is_none() {
+            let bundle = fetcher.to_buffer(resource, LIMIT).map_err(|error| match error {
+                Error::NeedNet(what) => Stop::NeedNet(format!("the certificate authority {what}")),
+                Error::Failed(failure) => failure.into(),
+            })?;
+            self.known.push((resource.clone(), bundle));
+        }
+        Ok(self.known(resource).unwrap_or_default())
+    }
+
+    fn known(&self, resource: &Resource) -> Option<&[u8]> {
+        self.known.iter().find(|(known, _)| known == resource).map(|(_, bundle)| bundle.as_slice())
     }
 
     /// Puts the bundles themselves in place of what leads to them: later stages may have no way to fetch them.
     pub(super) fn embed(&self, resources: &mut [Resource]) {
         for resource in resources {
-            let Some(bundle) = resource.source.as_ref().and_then(|source| self.known.get(source)) else { continue };
+            let Some(bundle) = self.known(resource) else { continue };
             resource.source = Some(format!("data:text/plain;charset=utf-8;base64,{}", BASE64.encode(bundle)));
             resource.http_headers.clear();
             resource.compression = None;
