@@ -282,11 +282,6 @@ impl<'t> Name<'t> {
         Ok(Self { prefix, instance, suffix })
     }
 
-    /// Whether instances are made from it.
-    pub fn is_template(&self) -> bool {
-        self.instance == Some("")
-    }
-
     /// The template that an instance is made from.
     pub fn template(&self) -> Option<String> {
         self.instance.filter(|instance| !instance.is_empty())?;
@@ -366,9 +361,8 @@ mod tests {
         let name = Name::parse("getty@tty1.service").unwrap();
         assert_eq!((name.prefix, name.instance, name.suffix), ("getty", Some("tty1"), "service"));
         assert_eq!(name.template().as_deref(), Some("getty@.service"));
-        assert!(!name.is_template());
         let template = Name::parse("getty@.service").unwrap();
-        assert!(template.is_template());
+        assert_eq!(template.instance, Some(""));
         assert_eq!(template.template(), None);
         let plain = Name::parse("var-lib-my\\x2dapp.mount").unwrap();
         assert_eq!((plain.prefix, plain.instance, plain.template()), ("var-lib-my\\x2dapp", None, None));

@@ -205,11 +205,6 @@ impl Url {
         &self.path
     }
 
-    /// The path with its escapes resolved.
-    pub fn path_decoded(&self) -> Vec<u8> {
-        unescape(&self.path).map_or_else(|_| self.path.as_bytes().into(), Cow::into_owned)
-    }
-
     /// The query as written, without its question mark.
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()

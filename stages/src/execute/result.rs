@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Done, Machine, failed};
+use crate::host::clock;
 use crate::host::fs::Attributes;
-use crate::host::{clock, cmd};
-use crate::report;
+use crate::{generator, report};
 
 const MODE: u32 = 0o600;
 
@@ -70,16 +70,10 @@ fn previous_report(text: &str) -> Value {
     })
 }
 
-/// Whether this is a live system, which is provisioned anew on every boot.
+/// Whether this is a live system, which is provisioned anew on every boot. The file is written all the same if nobody can tell.
 fn is_live() -> bool {
-    match cmd::find(cmd::IS_LIVE_IMAGE) {
-        None => false,
-        Some(_) => match cmd::output(cmd::IS_LIVE_IMAGE, &[]) {
-            Ok(output) => output.code == Some(0),
-            Err(failure) => {
-                log::warn!("{failure}");
-                false
-            }
-        },
-    }
+    generator::is_live_image().unwrap_or_else(|failure| {
+        log::warn!("{failure}");
+        false
+    })
 }
