@@ -3,6 +3,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::facts::{Facts, NodeKind};
 use crate::path;
@@ -132,7 +133,9 @@ impl<'f> World<'f> {
 
     /// Says what a step makes at a resolved path; missing directories above it come with it.
     pub(super) fn make(&mut self, resolved: &str, made: Made) {
-        for above in path::ancestors(resolved) {
+        // From the root, so that each finds the one above it made.
+        let above: Vec<_> = path::ancestors(resolved).collect();
+        for above in above.into_iter().rev() {
             if above != "/" && self.at(above) == Standing::Nothing {
                 self.made.insert(above.into(), Made::Directory);
             }

@@ -27,6 +27,10 @@ pub(super) fn index_of<'k>(keys: &mut dyn Iterator<Item = &'k str>) -> BTreeMap<
     map
 }
 
+/// Longest path, and longest name in it, in bytes (`include/uapi/linux/limits.h`, without the zero at the end).
+const PATH_MAX: usize = 4095;
+const NAME_MAX: usize = 255;
+
 /// A path in the target: absolute and simplified, as Go's `path.Clean` has it.
 pub(super) fn check_path(path: &str, at: &Path<'_>, cx: &mut Checking<'_>) {
     if path.is_empty() {
@@ -35,6 +39,13 @@ pub(super) fn check_path(path: &str, at: &Path<'_>, cx: &mut Checking<'_>) {
         cx.remarks.error(at, format!("the path {path:?} is relative")).remedy("begin it with a slash");
     } else if path.contains('\0') {
         cx.remarks.error(at, "the path contains a NUL, which no path can").remedy("leave it out");
+    } else if path.len() > PATH_MAX || path::names(path).any(|name| name.len() > NAME_MAX) {
+        cx.remarks
+            .error(
+                at,
+                format!("the path is longer than Linux allows: {PATH_MAX} bytes, {NAME_MAX} for each name in it"),
+            )
+            .remedy("shorten it");
     } else {
         let clean = path::clean(path);
         if clean != path {

@@ -64,6 +64,19 @@ fn paths_are_absolute_and_simple() {
 }
 
 #[test]
+fn paths_that_linux_has_no_room_for() {
+    for (path, fits) in [
+        (format!("/{}", "n".repeat(255)), true),
+        (format!("/{}", "n".repeat(256)), false),
+        ("/nn".repeat(1365), true),
+        ("/nn".repeat(1366), false),
+    ] {
+        let expected = if fits { Vec::new() } else { Vec::from([(Error, "$.storage.files.0.path".into())]) };
+        assert_eq!(said(Version::LATEST, &format!(r#""storage": {{"files": [{{"path": "{path}"}}]}}"#)), expected);
+    }
+}
+
+#[test]
 fn owners_and_modes() {
     table(
         |inner| format!("\"storage\": {{\"directories\": [{{\"path\": \"/a\", {inner}}}]}}"),
