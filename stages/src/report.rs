@@ -50,7 +50,7 @@ pub fn so_far() -> Report {
     }
 }
 
-/// Writes the report, readable for all: it holds no secret.
+/// Writes the report. It holds no secret.
 ///
 /// # Errors
 /// Whatever the operating system says.

@@ -10,7 +10,7 @@ use fledge_core::origin::Sources;
 use fledge_core::report::{StageOutcome, StageReport, StepReport};
 use fledge_core::stage::Stage;
 
-use crate::host::clock;
+use crate::host::{clock, limit};
 use crate::{report, stage};
 
 /// What the command line of `ignition` settles.
@@ -50,6 +50,7 @@ pub struct Journal {
 pub fn run(stage: Stage, args: &StageArgs) -> Result<(), Vec<Failure>> {
     log::info!("{}", report::PROGRAM);
     log::info!("Stage: {stage}");
+    limit::raise_open_files();
     let start = clock::millis();
     let mut journal = Journal::default();
     let result = stage::run(stage, args, &mut journal);

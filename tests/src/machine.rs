@@ -16,6 +16,7 @@ use crate::tree::{self, Tree};
 pub struct Machine {
     folder: TempDir,
     flags: Vec<String>,
+    open_files: Option<u32>,
 }
 
 /// How a first boot went.
@@ -53,7 +54,7 @@ impl Machine {
         // Built now, so that no boot's time counts it.
         fledge();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let machine = Self { folder, flags: Vec::new() };
+        let machine = Self { folder, flags: Vec::new(), open_files: None };
         machine.put(
             "etc/passwd",
             0o644,
@@ -78,6 +79,13 @@ impl Machine {
     #[must_use]
     pub fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// Starts every stage with this soft limit of open files, as systemd does with 1024.
+    #[must_use]
+    pub fn open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
         self
     }
 
@@ -149,7 +157,14 @@ impl Machine {
     fn command(&self, stage: &str) -> Command {
         let run = |name: &str| format!("{}", self.run_file(name).display());
         let absent = Path::new("/nonexistent");
-        let mut command = Command::new(fledge());
+        let mut command = match self.open_files {
+            None => Command::new(fledge()),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -Sn {limit} && exec \"$0\" \"$@\"")]).arg(fledge());
+                shell
+            }
+        };
         command
             .arg("ignition")
             .args(["--platform=file", "--log-to-stdout"])

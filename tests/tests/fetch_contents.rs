@@ -99,9 +99,10 @@ fn many_files_come_side_by_side_but_not_all_at_once() {
     }
     assert_eq!(fetched.len(), 60);
     assert_eq!(*counts.0.lock().unwrap(), (0, PARALLEL));
+    let handle = File::open(&directory).unwrap();
     for one in fetched {
         let name = format!("file {}", one.id);
-        one.file.publish(&name).unwrap();
+        one.file.publish(handle.as_fd(), &name).unwrap();
     }
     assert_eq!(std::fs::read_to_string(directory.path().join("file 7")).unwrap(), "this is /7");
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 60);

@@ -308,3 +308,13 @@ fn a_tool_that_fails_says_why_and_nothing_secret() {
     }
     assert!(!boot.output.contains("$y$secret"), "{}", boot.output);
 }
+
+#[test]
+fn more_files_than_a_service_may_have_open_at_first() {
+    let file = |index: usize| format!(r#"{{"path": "/etc/many/{index}", "contents": {{"source": "data:,{index}"}}}}"#);
+    let files: Vec<_> = (0..300).map(file).collect();
+    let config = format!(r#"{{"ignition": {{"version": "3.4.0"}}, "storage": {{"files": [{}]}}}}"#, files.join(","));
+    let machine = Machine::new().open_files(128);
+    booted(&machine, &config);
+    assert_eq!(text(&machine, "etc/many/299"), "299");
+}

@@ -17,10 +17,10 @@ use super::net::random;
 /// A file without a lasting name, readable and writable by its owner alone.
 #[derive(Debug)]
 pub struct Temporary {
-    directory: OwnedFd,
     file: File,
-    /// The random name that it has for now, if it needs one.
-    name: Option<String>,
+    /// The random name that it has for now, if it needs one, and the directory of that. Else it costs one descriptor: there may
+    /// be thousands.
+    name: Option<(OwnedFd, String)>,
 }
 
 impl Temporary {
@@ -31,7 +31,7 @@ impl Temporary {
     pub fn new(directory: BorrowedFd<'_>) -> io::Result<Self> {
         let mode = Mode::RUSR | Mode::WUSR;
         match openat(directory, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
-            Ok(file) => Ok(Self { directory: directory.try_clone_to_owned()?, file: file.into(), name: None }),
+            Ok(file) => Ok(Self { file: file.into(), name: None }),
             // What file systems and old kernels say that don't know the flag (open(2)).
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => Self::named(directory),
             Err(error) => Err(error.into()),
@@ -44,11 +44,7 @@ impl Temporary {
             let name = random_name();
             match openat(directory, name.as_str(), flags, Mode::RUSR | Mode::WUSR) {
                 Ok(file) => {
-                    return Ok(Self {
-                        directory: directory.try_clone_to_owned()?,
-                        file: file.into(),
-                        name: Some(name),
-                    });
+                    return Ok(Self { file: file.into(), name: Some((directory.try_clone_to_owned()?, name)) });
                 }
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -61,13 +57,12 @@ impl Temporary {
         &self.file
     }
 
-    /// Gives it its name in its directory, in place of a file that has that name, at once.
+    /// Gives it its name in a directory, in place of a file that has that name, at once.
     ///
     /// # Errors
     /// Whatever the operating system says; the temporary file is gone then.
-    pub fn publish(self, name: &str) -> io::Result<()> {
-        let directory = self.directory.try_clone()?;
-        self.place(directory.as_fd(), name, true)
+    pub fn publish(self, directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+        self.place_with(directory, name, true, &|_| Ok(()))
     }
 
     /// Gives it its name in any directory, at once. If that is on another file system, the contents are copied there first;
@@ -95,28 +90,23 @@ impl Temporary {
         }
     }
 
-    /// [`Self::place_with`] for a file that needs nothing else.
-    fn place(self, directory: BorrowedFd<'_>, name: &str, replace: bool) -> io::Result<()> {
-        self.place_with(directory, name, replace, &|_| Ok(()))
-    }
-
     fn name_in(&mut self, directory: BorrowedFd<'_>, name: &str, replace: bool) -> Result<(), Errno> {
-        let own = match &self.name {
-            Some(own) => own.clone(),
-            None => match self.link(directory, name) {
+        if self.name.is_none() {
+            match self.link(directory, name) {
                 Err(Errno::EXIST) if replace => {
+                    let above = directory.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
                     let other = random_name();
                     self.link(directory, &other)?;
-                    self.directory = directory.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
-                    self.name = Some(other.clone());
-                    other
+                    self.name = Some((above, other));
                 }
                 result => return result,
-            },
-        };
-        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        renameat_with(&self.directory, own, directory, name, flags)?;
-        self.name = None;
+            }
+        }
+        if let Some((above, own)) = &self.name {
+            let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+            renameat_with(above, own.as_str(), directory, name, flags)?;
+            self.name = None;
+        }
         Ok(())
     }
 
@@ -134,9 +124,9 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if let Some(name) = &self.name {
+        if let Some((above, name)) = &self.name {
             // There is nobody left to tell.
-            let _ = unlinkat(&self.directory, name.as_str(), AtFlags::empty());
+            let _ = unlinkat(above, name.as_str(), AtFlags::empty());
         }
     }
 }
@@ -166,13 +156,13 @@ mod tests {
             for text in ["one", "two"] {
                 let temporary = make(handle.as_fd()).unwrap();
                 temporary.file().write_all(text.as_bytes()).unwrap();
-                temporary.publish("motd").unwrap();
+                temporary.publish(handle.as_fd(), "motd").unwrap();
                 assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
                 assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
                 assert_eq!(names(&directory), ["motd"]);
             }
             drop(make(handle.as_fd()).unwrap());
-            assert!(make(handle.as_fd()).unwrap().publish("no/such/directory").is_err());
+            assert!(make(handle.as_fd()).unwrap().publish(handle.as_fd(), "no/such/directory").is_err());
             assert_eq!(names(&directory), ["motd"]);
             std::fs::remove_file(&path).unwrap();
         }
