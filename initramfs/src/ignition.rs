@@ -10,6 +10,7 @@ use fledge_core::stage::Stage;
 use fledge_stages::logger::{self, Sink};
 use fledge_stages::report::{self, PROGRAM};
 use fledge_stages::run::{self, StageArgs};
+use fledge_stages::{provider, state};
 
 use crate::applets::exit;
 use crate::goflags::{self, Kind};
@@ -75,12 +76,20 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
         return out::usage(&format!("{name:?} is not a valid stage\n{USAGE}"));
     };
     logger::init(if settings.log_to_stdout { Sink::Stdout } else { Sink::Journal });
-    match input::cmdline() {
-        Ok(cmdline) => match run::run(stage, &StageArgs { cmdline, ..settings.args }) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(exit::FAILED),
-        },
-        Err(failure) => stopped(exit::SETUP, failure),
+    let cmdline = match input::cmdline() {
+        Ok(cmdline) => cmdline,
+        Err(failure) => return stopped(exit::SETUP, failure),
+    };
+    let args = StageArgs { cmdline, ..settings.args };
+    if let Err(failure) = provider::platform(&args.platform) {
+        return stopped(exit::USAGE, failure);
+    }
+    if let Err(failure) = state::read(&args) {
+        return stopped(exit::SETUP, failure);
+    }
+    match run::run(stage, &args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(exit::FAILED),
     }
 }
 

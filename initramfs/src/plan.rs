@@ -59,7 +59,11 @@ fn plans(file: &str, facts_file: Option<&str>) -> Result<String, Vec<Failure>> {
     };
     let (config, readings) = read_config(file)?;
     let plans = plan::all(&config, &facts, &readings.sources, Settings::default())?;
-    Ok(plans.iter().map(ToString::to_string).collect())
+    let machine = match facts_file {
+        Some(file) => format!("for the machine that {} describes\n", input::name(file)),
+        None => "for a blank machine: nothing is known of its devices, files and accounts\n".to_owned(),
+    };
+    Ok([machine].into_iter().chain(plans.iter().map(ToString::to_string)).collect())
 }
 
 fn read_facts(file: &str) -> Result<Facts, Failure> {

@@ -70,6 +70,9 @@ fn keep_report(report: &Path, kept: &Path) -> Result<(), Failure> {
     let failure =
         |error: io::Error| Failure::new(format!("keeping the report as {}", kept.display()), error.to_string());
     let text = fs::read(report).map_err(failure)?;
+    if let Some(folder) = kept.parent() {
+        atomic::make_directory(folder, 0o755).map_err(failure)?;
+    }
     atomic::write(kept, 0o644, &text).map_err(failure)
 }
 

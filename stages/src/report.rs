@@ -41,23 +41,31 @@ pub fn read(path: &Path) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// The report so far: that of earlier stages of this boot, or a new one.
-pub fn so_far() -> Report {
-    let boot_id = boot_id().unwrap_or_default();
-    match read(&path()) {
-        Ok(report) if report.boot_id == boot_id => report,
-        _ => Report::new(PROGRAM, boot_id),
-    }
-}
-
-/// Writes the report. It holds no secret.
+/// Adds to the report so far: that of earlier stages of this boot, or a new one. Instances that run at once wait for each
+/// other. It holds no secret, and all may read it.
 ///
 /// # Errors
 /// Whatever the operating system says.
-pub fn write(report: &Report) -> io::Result<()> {
-    let mut text = serde_json::to_vec(report)?;
+pub fn add(change: impl FnOnce(&mut Report)) -> io::Result<()> {
+    let _turn = turn()?;
+    let boot_id = boot_id().unwrap_or_default();
+    let mut report = match read(&path()) {
+        Ok(report) if report.boot_id == boot_id => report,
+        _ => Report::new(PROGRAM, boot_id),
+    };
+    change(&mut report);
+    let mut text = serde_json::to_vec(&report)?;
     text.push(b'\n');
     atomic::write(&path(), 0o644, &text)
+}
+
+/// Makes the folder, open to all, and holds it until the result is dropped.
+fn turn() -> io::Result<fs::File> {
+    let folder = runtime_dir();
+    atomic::make_directory(&folder, 0o755)?;
+    let folder = fs::File::open(folder)?;
+    rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
+    Ok(folder)
 }
 
 /// Leaves the reason of a stage's failure for whoever shows it on the console.
@@ -75,6 +83,7 @@ pub fn leave_reason(stage: &str, failures: &[Failure]) -> io::Result<()> {
 /// Whatever the operating system says.
 pub fn leave(headline: &str, failures: &[Failure]) -> io::Result<()> {
     use std::fmt::Write as _;
+    let _turn = turn()?;
     let path = runtime_dir().join("failure");
     let mut text = fs::read_to_string(&path).map_or_else(|_| String::new(), |earlier| earlier + "\n");
     // Writing to a String can't fail.

@@ -58,19 +58,20 @@ pub fn run(stage: Stage, args: &StageArgs) -> Result<(), Vec<Failure>> {
         Ok(outcome) => outcome.clone(),
         Err(failures) => StageOutcome::Failed(failures.clone()),
     };
-    let mut report = report::so_far();
-    if let Some(sources) = journal.sources {
-        report.sources = sources;
-    }
-    report.stages.push(StageReport {
-        stage,
-        start_ms: start,
-        took_ms: clock::millis().saturating_sub(start),
-        outcome,
-        remarks: journal.remarks,
-        steps: journal.steps,
+    let added = report::add(|report| {
+        if let Some(sources) = journal.sources {
+            report.sources = sources;
+        }
+        report.stages.push(StageReport {
+            stage,
+            start_ms: start,
+            took_ms: clock::millis().saturating_sub(start),
+            outcome,
+            remarks: journal.remarks,
+            steps: journal.steps,
+        });
     });
-    if let Err(error) = report::write(&report) {
+    if let Err(error) = added {
         log::warn!("the report could not be written to {}: {error}", report::path().display());
     }
     match result {

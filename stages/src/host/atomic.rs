@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Writes a file by a temporary one beside it and a rename, making missing directories above it with mode 0700.
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Whatever the operating system says; nothing is left behind then.
 pub fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    make_directory(directory)?;
+    make_directory(directory, 0o700)?;
     let (temporary, mut file) = create_beside(path)?;
     let written = file
         .set_permissions(fs::Permissions::from_mode(mode))
@@ -26,9 +26,12 @@ pub fn write(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+/// Makes a directory and the missing ones above it; what is there stays as it is.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path)
 }
 
 /// Several instances may run at once, so the name is one that no other takes.
