@@ -14,6 +14,7 @@ mod dracut_modules;
 mod fetch_contents;
 mod fetch_stage;
 mod files_stage;
+mod firstboot;
 mod http_client;
 mod mounting;
 mod refusals;
