@@ -25,7 +25,7 @@ pub enum Accel {
 }
 
 const MARKER: &str = "fledge-vm-checker: this machine works";
-const PROBE_SECONDS: u64 = 8;
+const PROBE_SECONDS: u64 = 5;
 
 impl Accel {
     pub(super) fn arguments(self) -> [&'static str; 4] {
