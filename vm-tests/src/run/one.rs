@@ -23,7 +23,7 @@ const CONFIG: &str = "opt/com.coreos/config";
 const PROBE: &str = "opt/org.fledge.test/probe";
 const EMPTY_CONFIG: &[u8] = b"{\"ignition\":{\"version\":\"3.0.0\"}}";
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
-/// What the console says when the initramfs is left.
+/// What the console says when the initramfs is left: systemd's log, or its status.
 const SWITCH_ROOT: [&str; 2] = ["Switching root", "initrd-switch-root.service"];
 
 /// Who looks on while a case runs.
@@ -265,11 +265,7 @@ impl Run<'_> {
         for text in expected.lacks.iter().filter(|text| console.contains(text.as_str())) {
             differences.push(format!("the console has {text:?}"));
         }
-        if self.boot.outcome != Outcome::Login {
-            for text in SWITCH_ROOT.iter().filter(|text| console.contains(**text)) {
-                differences.push(format!("the initramfs was left: the console has {text:?}"));
-            }
-        }
+        differences.extend(switch_root(console, self.boot.outcome));
         differences
     }
 }
@@ -284,6 +280,19 @@ fn config_file(boot: &Boot, values: &Values<'_>, work: &Path, empty: bool) -> Re
     let path = work.join("config.ign");
     fs::write(&path, if empty { EMPTY_CONFIG.to_vec() } else { bytes })?;
     Ok(Some(path))
+}
+
+/// A boot that must not leave the initramfs says none of the texts; one that must says one, or their absence would mean
+/// nothing.
+fn switch_root(console: &str, outcome: Outcome) -> Vec<String> {
+    let said: Vec<&str> = SWITCH_ROOT.into_iter().filter(|text| console.contains(text)).collect();
+    match outcome {
+        Outcome::Login if said.is_empty() => {
+            vec![format!("the console never told of leaving the initramfs: {SWITCH_ROOT:?}")]
+        }
+        Outcome::Login => Vec::new(),
+        _ => said.iter().map(|text| format!("the initramfs was left: the console has {text:?}")).collect(),
+    }
 }
 
 fn lost(vm: &Vm, why: &str) -> String {
@@ -306,4 +315,20 @@ fn accounts() -> Vec<Item> {
         file("usr/lib/os-release", 0o644, "ID=fledge-test-target\n"),
     ]);
     items
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_console_tells_of_switch_root_exactly_where_it_must() {
+        let left = "[  OK  ] Starting initrd-switch-root.service - Switch Root...";
+        assert_eq!(switch_root(left, Outcome::Login).len(), 0);
+        assert_eq!(switch_root("quiet", Outcome::Login).len(), 1);
+        for outcome in [Outcome::Emergency, Outcome::Initramfs] {
+            assert_eq!(switch_root(left, outcome).len(), 1);
+            assert_eq!(switch_root("quiet", outcome).len(), 0);
+        }
+    }
 }
