@@ -50,7 +50,7 @@ pub enum Sabotage {
     /// `fledge` is replaced by a program that does nothing and succeeds.
     #[default]
     NoOp,
-    /// The config is replaced by an empty one.
+    /// Each config of the case (its files `*.ign`, on the firmware device, served, or placed) is replaced by an empty one.
     EmptyConfig,
 }
 

@@ -179,6 +179,8 @@ mod tests {
         assert_eq!((sabotaged.passed(), sabotaged.failed()), (1, 1));
         assert!(plain.to_string().ends_with("VM cases: 1 passed, 2 failed, 3 s"));
         assert!(sabotaged.to_string().contains("it can't fail"));
+        let broken = Summary { results, seconds: 3.0, sabotage: true };
+        assert_eq!((broken.passed(), broken.failed()), (1, 2), "a machine that died is not red");
         assert!(plain.to_string().contains("6 expected, 3 measured\nthe whole run: 3 s of a budget of 480 s\n"));
         let slow = Summary { seconds: 480.5, ..plain };
         assert!(slow.to_string().contains("a budget of 480 s, which is over\n"));
