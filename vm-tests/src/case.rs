@@ -50,7 +50,7 @@ pub enum Sabotage {
     /// `fledge` is replaced by a program that does nothing and succeeds.
     #[default]
     NoOp,
-    /// The config is replaced by an empty one.
+    /// Each config of the case (its files `*.ign`, on the firmware device, served, or placed) is replaced by an empty one.
     EmptyConfig,
 }
 
@@ -248,11 +248,24 @@ pub fn parse(name: &str, folder: &Path, text: &str) -> Result<Case> {
         // The place alone says nothing about what the stages did.
         ensure!(!boot.facts.is_empty() || !boot.console.contains.is_empty(), "case {name}: a boot expects nothing");
         for fact in &boot.facts {
-            ensure!(fact.get("is").is_some_and(Value::is_object), "case {name}: a fact has no `is` table: {fact:?}");
+            let expected = fact.get("is").and_then(Value::as_object);
+            let expected = expected.with_context(|| format!("case {name}: a fact has no `is` table: {fact:?}"))?;
+            ensure!(!expected.is_empty(), "case {name}: a fact expects nothing: {fact:?}");
+            for (member, wanted) in expected {
+                ensure!(!is_vacuous(wanted), "case {name}: {member} is compared with nothing: {fact:?}");
+            }
             ensure!(fact.len() > 1, "case {name}: a fact looks at nothing: {fact:?}");
         }
     }
     Ok(case)
+}
+
+/// Whether an expected value holds whatever is seen: no condition at all, or one with an empty list of parts.
+fn is_vacuous(wanted: &Value) -> bool {
+    wanted.as_object().is_some_and(|conditions| {
+        let empty = |name: &str| conditions.get(name).and_then(Value::as_array).is_some_and(Vec::is_empty);
+        conditions.is_empty() || empty("contains") || empty("lacks")
+    })
 }
 
 /// A fact's look, as the checker wants it, and what is expected of the answer.
@@ -310,5 +323,11 @@ mod tests {
         let text = text.replace("kernel", "initramfs");
         assert_eq!(parse("x", Path::new("/"), &text).unwrap().boots.len(), 1);
         assert!(parse("x", Path::new("/"), &text.replace("seconds", "second")).is_err());
+        for nothing in
+            ["is = {}", "is = { kind = {} }", "is = { text = { contains = [] } }", "as = { kind = \"file\" }"]
+        {
+            let text = text.replace("is = { kind = \"file\" }", nothing);
+            assert!(parse("x", Path::new("/"), &text).is_err(), "{nothing}");
+        }
     }
 }

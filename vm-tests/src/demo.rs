@@ -144,6 +144,7 @@ fn second_boot(first: &Boot) -> Boot {
     let absent = json!({ "kind": "absent" });
     let facts = [
         json!({ "cmdline": true, "is": { "words": { "lacks": "ignition.firstboot" } } }),
+        json!({ "journal": "Reached target initrd.target", "is": { "initramfs": { "at_least": 1 } } }),
         json!({ "journal": "First Boot Stage", "is": { "initramfs": 0 } }),
         json!({ "path": "/run/ignition.json", "is": absent }),
         json!({ "path": "/run/fledge/report.json", "is": absent }),

@@ -228,6 +228,8 @@ impl Keys {
             .with("arguments", recipe::KERNEL_ARGUMENTS.join(" "))
             .with("grub.cfg", recipe::GRUB_CFG)
             .with("snippet", recipe::GRUB_SNIPPET)
+            .with("stateroot", recipe::STATEROOT)
+            .with("branch", recipe::BRANCH)
             .with("groups", format!("{:?}", recipe::GROUPS))
             .with("disabled", recipe::DISABLED.join(" "))
             .with("top links", format!("{:?}", recipe::TOP_LINKS))

@@ -15,6 +15,9 @@ use crate::session::Session;
 
 pub(crate) mod one;
 
+/// Seconds from the first case's begin to the last one's end that a run of all cases may take on two cores.
+const BUDGET: f64 = 480.0;
+
 /// What came of one case.
 #[derive(Clone, Debug)]
 pub struct CaseResult {
@@ -22,6 +25,8 @@ pub struct CaseResult {
     pub name: String,
     /// How long it took.
     pub seconds: f64,
+    /// How long its `case.toml` says that it takes.
+    pub expected: u64,
     /// What differed from what the case expects; nothing: it passed.
     pub differences: Vec<String>,
     /// The harness itself failed: neither passed nor failed, and counted as failed.
@@ -82,6 +87,11 @@ impl fmt::Display for Summary {
         for result in self.slowest().iter().take(10) {
             writeln!(out, "  {:6.1} s  {}", result.seconds, result.name)?;
         }
+        let expected: u64 = self.results.iter().map(|result| result.expected).sum();
+        let summed: f64 = self.results.iter().map(|result| result.seconds).sum();
+        let over = if self.seconds > BUDGET { ", which is over" } else { "" };
+        writeln!(out, "\nthe cases' own seconds: {expected} expected, {summed:.0} measured")?;
+        writeln!(out, "the whole run: {:.0} s of a budget of {BUDGET:.0} s{over}", self.seconds)?;
         let kind = if self.sabotage { " (broken on purpose: passed means it went red)" } else { "" };
         write!(out, "VM cases{kind}: {} passed, {} failed, {:.0} s", self.passed(), self.failed(), self.seconds)
     }
@@ -136,7 +146,7 @@ fn run_one(session: &Session, case: &Case) -> CaseResult {
         Ok(differences) => (differences, None),
         Err(error) => (Vec::new(), Some(format!("{error:#}"))),
     };
-    CaseResult { name: case.name.clone(), seconds, differences, broken }
+    CaseResult { name: case.name.clone(), seconds, expected: case.seconds, differences, broken }
 }
 
 fn tell(result: &CaseResult, done: usize, total: usize, sabotage: bool) {
@@ -158,6 +168,7 @@ mod tests {
         let result = |name: &str, differences: &[&str], broken: Option<&str>| CaseResult {
             name: name.to_owned(),
             seconds: 1.0,
+            expected: 2,
             differences: differences.iter().map(ToString::to_string).collect(),
             broken: broken.map(str::to_owned),
         };
@@ -168,5 +179,10 @@ mod tests {
         assert_eq!((sabotaged.passed(), sabotaged.failed()), (1, 1));
         assert!(plain.to_string().ends_with("VM cases: 1 passed, 2 failed, 3 s"));
         assert!(sabotaged.to_string().contains("it can't fail"));
+        let broken = Summary { results, seconds: 3.0, sabotage: true };
+        assert_eq!((broken.passed(), broken.failed()), (1, 2), "a machine that died is not red");
+        assert!(plain.to_string().contains("6 expected, 3 measured\nthe whole run: 3 s of a budget of 480 s\n"));
+        let slow = Summary { seconds: 480.5, ..plain };
+        assert!(slow.to_string().contains("a budget of 480 s, which is over\n"));
     }
 }

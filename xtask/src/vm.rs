@@ -20,26 +20,43 @@ pub(crate) const AS_ROOT: &str = "image-as-root";
 /// Two machines of one processor each fill the two cores that everything here is measured on.
 const JOBS: usize = 2;
 
-const USAGE: &str = "usage: ./dev vm [--sabotage] CASE... | ./dev vm [--sabotage] --all | ./dev vm --list";
+const USAGE: &str = "usage: ./dev vm CASE... | ./dev vm --all | ./dev vm --sabotage [CASE...] | ./dev vm --list";
+
+/// What `./dev vm` is asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    List,
+    /// These cases, or all if none is named.
+    Run {
+        names: Vec<String>,
+        sabotage: bool,
+    },
+}
 
 /// Runs the named cases.
 pub(crate) fn run(repo: &Path, args: &[String]) -> Result<bool> {
+    let Request::Run { names, sabotage } = parse(args)? else { return list() };
+    let summary = run::run(&open(repo, sabotage)?, &names)?;
+    println!("{summary}");
+    Ok(summary.failed() == 0)
+}
+
+fn parse(args: &[String]) -> Result<Request> {
     let (mut names, mut all, mut sabotage) = (Vec::new(), false, false);
     for arg in args {
         match arg.as_str() {
-            "--list" => return list(),
+            "--list" => return Ok(Request::List),
             "--all" => all = true,
             "--sabotage" => sabotage = true,
             name if !name.starts_with('-') => names.push(name.to_owned()),
             other => bail!("there is no option {other}\n{USAGE}"),
         }
     }
-    if names.is_empty() != all {
+    let fits = if names.is_empty() { all || sabotage } else { !all };
+    if !fits {
         bail!("{USAGE}");
     }
-    let summary = run::run(&open(repo, sabotage)?, &names)?;
-    println!("{summary}");
-    Ok(summary.failed() == 0)
+    Ok(Request::Run { names, sabotage })
 }
 
 fn list() -> Result<bool> {
@@ -96,4 +113,26 @@ fn open(repo: &Path, sabotage: bool) -> Result<Session> {
         jobs: JOBS,
         sabotage,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Request> {
+        parse(&words.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn sabotage_alone_means_every_case() {
+        let all = |sabotage| Request::Run { names: Vec::new(), sabotage };
+        assert_eq!(parsed(&["--sabotage"]).unwrap(), all(true));
+        assert_eq!(parsed(&["--sabotage", "--all"]).unwrap(), all(true));
+        assert_eq!(parsed(&["--all"]).unwrap(), all(false));
+        let one = Request::Run { names: vec!["one".to_owned()], sabotage: true };
+        assert_eq!(parsed(&["--sabotage", "one"]).unwrap(), one);
+        assert!(parsed(&[]).is_err());
+        assert!(parsed(&["--all", "one"]).is_err());
+        assert!(parsed(&["--al"]).is_err());
+    }
 }

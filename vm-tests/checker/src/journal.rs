@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 /// What systemd logs when it leaves the initramfs.
@@ -14,7 +14,19 @@ pub(crate) fn search(pattern: &str) -> Result<Value> {
         .args(["--boot", "--no-pager", "--quiet", "--output=short-monotonic"])
         .output()
         .context("can't run journalctl")?;
-    Ok(count(&String::from_utf8_lossy(&output.stdout), pattern))
+    ensure!(
+        output.status.success(),
+        "journalctl failed ({}): {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    of_text(&String::from_utf8_lossy(&output.stdout), pattern)
+}
+
+/// An absent journal holds nothing, which must not pass for the absence of one line.
+fn of_text(text: &str, pattern: &str) -> Result<Value> {
+    ensure!(!text.trim().is_empty(), "this boot's journal is empty");
+    Ok(count(text, pattern))
 }
 
 fn count(text: &str, pattern: &str) -> Value {
@@ -40,7 +52,12 @@ mod tests {
     #[test]
     fn lines_are_told_apart_by_the_switch() {
         let text = "[1] systemd[1]: Started x.\n[2] systemd[1]: Switching root.\n[3] systemd[1]: Started x.\n";
-        let fact = count(text, "Started x");
+        let fact = of_text(text, "Started x").unwrap();
         assert_eq!((fact["initramfs"].as_u64(), fact["real_root"].as_u64()), (Some(1), Some(1)));
+    }
+
+    #[test]
+    fn an_empty_journal_is_an_error() {
+        assert!(of_text("\n", "x").unwrap_err().to_string().contains("empty"));
     }
 }

@@ -31,6 +31,7 @@ const UNIT_PROPERTIES: &str =
 /// | `{"group": N}` | `gid`, `members`; or `absent` |
 /// | `{"unit": N}` | properties of `systemctl show` |
 /// | `{"mount": P}` | `source`, `kind`, `options`, `super_options`; or `absent` |
+/// | `{"written": SERIAL}` | `sectors` of 512 bytes that this boot wrote to the disk with this serial number, partitions included |
 /// | `{"cmdline": true}` | `words` |
 /// | `{"network": true}` | `up`: names of links with a carrier, without `lo` |
 /// | `{"journal": TEXT}` | `initramfs`, `real_root`: how many lines hold the text; `lines`: the first of them |
@@ -56,6 +57,9 @@ pub(crate) fn look(wanted: &Value) -> Result<Value> {
         unit(name)
     } else if let Some(path) = text("mount") {
         mount(path)
+    } else if let Some(serial) = text("written") {
+        load_disks();
+        written(Path::new("/sys/block"), serial)
     } else if let Some(pattern) = text("journal") {
         journal::search(pattern)
     } else if let Some(path) = text("json") {
@@ -191,6 +195,27 @@ fn mount(path: &str) -> Result<Value> {
     Ok(found.next_back().unwrap_or_else(|| json!({ "absent": true })))
 }
 
+/// What the kernel counted as written to a disk (Linux, `Documentation/block/stat.rst`: the seventh field).
+fn written(disks: &Path, serial: &str) -> Result<Value> {
+    for entry in fs::read_dir(disks).with_context(|| format!("can't list {}", disks.display()))?.flatten() {
+        let disk = entry.path();
+        if fs::read_to_string(disk.join("serial")).is_ok_and(|text| text.trim() == serial) {
+            let text = fs::read_to_string(disk.join("stat"))?;
+            let field = text.split_whitespace().nth(6).context("the disk's stat has no seventh field")?;
+            return Ok(json!({ "sectors": field.parse::<u64>()? }));
+        }
+    }
+    bail!("there is no disk with the serial number {serial}")
+}
+
+/// A boot that stops early may not have loaded the disks' driver, which is as good as none written; with the driver the
+/// look still finds out whether that disk is there.
+fn load_disks() {
+    if !Path::new("/sys/bus/virtio/drivers/virtio_blk").exists() {
+        drop(Command::new("modprobe").arg("virtio_blk").status());
+    }
+}
+
 fn network() -> Result<Value> {
     let mut up = Vec::new();
     for entry in fs::read_dir("/sys/class/net")?.flatten() {
@@ -223,4 +248,25 @@ fn output(command: &mut Command) -> Result<String> {
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sectors_are_those_of_the_disk_with_the_serial_number() {
+        let disks = std::env::temp_dir().join(format!("fledge-vm-checker-{}", std::process::id()));
+        for (name, serial, stat) in [("vda", "one", "1 2 3 4 5 6 70 8 9\n"), ("vdb", "two\n", "  1 2 3 4 5 6 71 8\n")] {
+            fs::create_dir_all(disks.join(name)).unwrap();
+            fs::write(disks.join(name).join("serial"), serial).unwrap();
+            fs::write(disks.join(name).join("stat"), stat).unwrap();
+        }
+        fs::create_dir_all(disks.join("loop0")).unwrap();
+        let sectors = ["one", "two"].map(|serial| written(&disks, serial).unwrap()["sectors"].as_u64());
+        let missing = written(&disks, "three").is_err();
+        fs::remove_dir_all(&disks).unwrap();
+        assert_eq!(sectors, [Some(70), Some(71)]);
+        assert!(missing);
+    }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::case::{self, Boot, Case, Form, Outcome, Placed, Sabotage};
@@ -23,7 +23,7 @@ const CONFIG: &str = "opt/com.coreos/config";
 const PROBE: &str = "opt/org.fledge.test/probe";
 const EMPTY_CONFIG: &[u8] = b"{\"ignition\":{\"version\":\"3.0.0\"}}";
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
-/// What the console says when the initramfs is left.
+/// What the console says when the initramfs is left: systemd's log, or its status.
 const SWITCH_ROOT: [&str; 2] = ["Switching root", "initrd-switch-root.service"];
 
 /// Who looks on while a case runs.
@@ -56,16 +56,20 @@ pub(crate) fn run(session: &Session, case: &Case, observer: &mut dyn Observer) -
     let text = fs::read_to_string(case.folder.join("case.toml"))?;
     let mut case = case::parse(&case.name, &case.folder, &values.expand(&text)?)?;
     observer.prepared(&mut case, &values)?;
-    publish(&case, &values, &server)?;
+    let sabotage = session.options.sabotage.then_some(case.sabotage);
+    publish(&case, &values, &server, sabotage)?;
     let work = session.folder(&case.name)?;
     let mut differences = Vec::new();
     for (index, boot) in case.boots.iter().enumerate() {
         let name = if boot.name.is_empty() { format!("boot {}", index + 1) } else { boot.name.clone() };
         let disk_is_needed = case.boots.get(index + 1).is_some_and(|next| !next.fresh);
         let first = index == 0 || boot.fresh;
-        let run = Run { session, case: &case, boot, first, disk_is_needed, values: &values, work: &work };
+        let run = Run { session, case: &case, boot, first, disk_is_needed, values: &values, work: &work, sabotage };
         observer.boot_begins(&name);
-        let found = run.boot(&server, observer).with_context(|| name.clone())?;
+        let found = run.boot(&server, observer).or_else(|error| {
+            let logs = session.keep_logs(&case.name, &work);
+            Err(error).with_context(|| format!("{name} (the console is in {})", logs.join("console.log").display()))
+        })?;
         if !found.is_empty() {
             let logs = session.keep_logs(&case.name, &work);
             differences.extend(found.into_iter().map(|difference| format!("{name}: {difference}")));
@@ -78,14 +82,24 @@ pub(crate) fn run(session: &Session, case: &Case, observer: &mut dyn Observer) -
 }
 
 /// Puts on the server what the case serves.
-pub(crate) fn publish(case: &Case, values: &Values<'_>, server: &Server) -> Result<()> {
+pub(crate) fn publish(case: &Case, values: &Values<'_>, server: &Server, sabotage: Option<Sabotage>) -> Result<()> {
     for served in &case.serve {
-        let body = served.file.as_ref().map_or(Ok(Vec::new()), |file| values.file(file))?;
+        let body = served.file.as_ref().map_or(Ok(Vec::new()), |file| contents(file, values, sabotage))?;
         let body = if served.gzip { gzip(&body)? } else { body };
         let resource = Resource { body, status: served.status, silent: served.silent, headers: Vec::new() };
         server.publish(&served.path, resource);
     }
     Ok(())
+}
+
+/// A file of the case. If its configs are emptied on purpose and this is one, it is an empty one instead.
+fn contents(file: &str, values: &Values<'_>, sabotage: Option<Sabotage>) -> Result<Vec<u8>> {
+    if sabotage == Some(Sabotage::EmptyConfig)
+        && Path::new(file).extension().is_some_and(|extension| extension == "ign")
+    {
+        return Ok(EMPTY_CONFIG.to_vec());
+    }
+    values.file(file)
 }
 
 struct Run<'a> {
@@ -98,6 +112,8 @@ struct Run<'a> {
     disk_is_needed: bool,
     values: &'a Values<'a>,
     work: &'a Path,
+    /// How it is broken on purpose, if it is.
+    sabotage: Option<Sabotage>,
 }
 
 impl Run<'_> {
@@ -109,11 +125,14 @@ impl Run<'_> {
         let deadline = Instant::now() + Duration::from_secs(60 + 4 * self.case.seconds);
         let report = match vm.wait_watching(deadline, &mut |vm| observer.running(vm))? {
             Event::Report(line) => line,
-            Event::Ended(status) => return Ok(vec![lost(&vm, &format!("the machine ended ({status})"))]),
-            Event::TimedOut => return Ok(vec![lost(&vm, "the time is up")]),
+            Event::Ended(status) => return self.lost(&vm, &format!("the machine ended ({status})")),
+            Event::TimedOut => return self.lost(&vm, "the time is up"),
         };
         fs::write(self.work.join("answer.json"), &report)?;
         let answer: Value = serde_json::from_str(&report).context("the checker's answer is not JSON")?;
+        if answer.get("nonce").and_then(Value::as_str) != Some(self.values.nonce()) {
+            return self.lost(&vm, "the answer comes from another run: the nonce differs");
+        }
         observer.running(&vm);
         observer.answered(answer.get("facts").and_then(Value::as_array).map_or(&[], Vec::as_slice));
         if observer.is_interactive() {
@@ -142,13 +161,19 @@ impl Run<'_> {
         Ok(differences)
     }
 
-    fn empty_config(&self) -> bool {
-        self.session.options.sabotage && self.case.sabotage == Sabotage::EmptyConfig
+    /// A machine without an answer differs from what any case expects. One that was broken on purpose must still answer
+    /// what differs: dying says nothing about the case.
+    fn lost(&self, vm: &Vm, why: &str) -> Result<Vec<String>> {
+        let text =
+            format!("no word from inside the guest: {why}. The console's end:\n{}", host::tail(&vm.console(), 25));
+        if self.sabotage.is_some() {
+            bail!("{text}");
+        }
+        Ok(vec![text])
     }
 
     fn initramfs(&self) -> Result<PathBuf> {
-        let no_op = self.session.options.sabotage && self.case.sabotage == Sabotage::NoOp;
-        self.session.initramfs(self.case.form == Form::Initramfs, no_op)
+        self.session.initramfs(self.case.form == Form::Initramfs, self.sabotage == Some(Sabotage::NoOp))
     }
 
     fn disk(&self) -> Result<PathBuf> {
@@ -186,7 +211,7 @@ impl Run<'_> {
 
     fn contents(&self, placed: &Placed) -> Result<Vec<u8>> {
         match (&placed.file, &placed.text) {
-            (Some(file), _) => self.values.file(file),
+            (Some(file), _) => contents(file, self.values, self.sabotage),
             (None, text) => Ok(text.clone().unwrap_or_default().into_bytes()),
         }
     }
@@ -207,7 +232,7 @@ impl Run<'_> {
         let probe = self.work.join("probe.json");
         fs::write(&probe, serde_json::to_vec(&json!({ "nonce": self.values.nonce(), "looks": looks }))?)?;
         let mut fw_cfg = vec![(PROBE.to_owned(), probe)];
-        if let Some(path) = config_file(self.boot, self.values, self.work, self.empty_config())? {
+        if let Some(path) = config_file(self.boot, self.values, self.work, self.sabotage)? {
             fw_cfg.push((CONFIG.to_owned(), path));
         }
         let image = &self.session.image;
@@ -236,9 +261,6 @@ impl Run<'_> {
 
     fn compare(&self, answer: &Value) -> Vec<String> {
         let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default();
-        if text("nonce") != self.values.nonce() {
-            return vec!["the answer comes from another run: the nonce differs".to_owned()];
-        }
         let place = self.boot.outcome.place();
         if text("place") != place {
             return vec![format!("the machine ended in {:?}, expected {place:?}", text("place"))];
@@ -265,29 +287,34 @@ impl Run<'_> {
         for text in expected.lacks.iter().filter(|text| console.contains(text.as_str())) {
             differences.push(format!("the console has {text:?}"));
         }
-        if self.boot.outcome != Outcome::Login {
-            for text in SWITCH_ROOT.iter().filter(|text| console.contains(**text)) {
-                differences.push(format!("the initramfs was left: the console has {text:?}"));
-            }
-        }
+        differences.extend(switch_root(console, self.boot.outcome));
         differences
     }
 }
 
 /// Writes the config of a boot, if it has one, and returns the file.
-fn config_file(boot: &Boot, values: &Values<'_>, work: &Path, empty: bool) -> Result<Option<PathBuf>> {
+fn config_file(boot: &Boot, values: &Values<'_>, work: &Path, sabotage: Option<Sabotage>) -> Result<Option<PathBuf>> {
     let bytes = match (&boot.verbatim, &boot.config) {
         (Some(path), _) => fs::read(path).with_context(|| format!("can't read {}", path.display()))?,
-        (None, Some(name)) => values.file(name)?,
+        (None, Some(name)) => contents(name, values, sabotage)?,
         (None, None) => return Ok(None),
     };
     let path = work.join("config.ign");
-    fs::write(&path, if empty { EMPTY_CONFIG.to_vec() } else { bytes })?;
+    fs::write(&path, bytes)?;
     Ok(Some(path))
 }
 
-fn lost(vm: &Vm, why: &str) -> String {
-    format!("no word from inside the guest: {why}. The console's end:\n{}", host::tail(&vm.console(), 25))
+/// A boot that must not leave the initramfs says none of the texts; one that must says one, or their absence would mean
+/// nothing.
+fn switch_root(console: &str, outcome: Outcome) -> Vec<String> {
+    let said: Vec<&str> = SWITCH_ROOT.into_iter().filter(|text| console.contains(text)).collect();
+    match outcome {
+        Outcome::Login if said.is_empty() => {
+            vec![format!("the console never told of leaving the initramfs: {SWITCH_ROOT:?}")]
+        }
+        Outcome::Login => Vec::new(),
+        _ => said.iter().map(|text| format!("the initramfs was left: the console has {text:?}")).collect(),
+    }
 }
 
 /// The accounts files of a small target, as Debian has them.
@@ -306,4 +333,36 @@ fn accounts() -> Vec<Item> {
         file("usr/lib/os-release", 0o644, "ID=fledge-test-target\n"),
     ]);
     items
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::Tools;
+
+    #[test]
+    fn the_console_tells_of_switch_root_exactly_where_it_must() {
+        let left = "[  OK  ] Starting initrd-switch-root.service - Switch Root...";
+        assert_eq!(switch_root(left, Outcome::Login).len(), 0);
+        assert_eq!(switch_root("quiet", Outcome::Login).len(), 1);
+        for outcome in [Outcome::Emergency, Outcome::Initramfs] {
+            assert_eq!(switch_root(left, outcome).len(), 1);
+            assert_eq!(switch_root("quiet", outcome).len(), 0);
+        }
+    }
+
+    #[test]
+    fn sabotage_empties_configs_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["config.ign", "tool.txt"] {
+            fs::write(folder.path().join(name), "whole").unwrap();
+        }
+        let (tools, server) = (Tools::new(folder.path().to_owned()), Server::start().unwrap());
+        let values = Values::new(folder.path(), &tools, &server).unwrap();
+        let read = |name, sabotage| contents(name, &values, sabotage).unwrap();
+        assert_eq!(read("config.ign", Some(Sabotage::EmptyConfig)), EMPTY_CONFIG);
+        assert_eq!(read("tool.txt", Some(Sabotage::EmptyConfig)), b"whole");
+        assert_eq!(read("config.ign", Some(Sabotage::NoOp)), b"whole");
+        assert_eq!(read("config.ign", None), b"whole");
+    }
 }
