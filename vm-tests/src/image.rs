@@ -300,7 +300,7 @@ fn build(cache: &Cache, inputs: &Inputs, keys: &Keys, elevate: &Elevate) -> Resu
     let order = root::Order {
         user: rustix::process::getuid().as_raw(),
         group: rustix::process::getgid().as_raw(),
-        mirror: std::env::var("FLEDGE_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".to_owned()),
+        mirror: std::env::var("FLEDGE_MIRROR").ok(),
         tools: place("tools"),
         grub: place("grub"),
         rootfs: place("rootfs"),

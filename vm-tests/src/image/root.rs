@@ -23,7 +23,8 @@ use crate::tools::Tools;
 pub(super) struct Order {
     pub(super) user: u32,
     pub(super) group: u32,
-    pub(super) mirror: String,
+    /// A mirror of Debian's packages; mmdebstrap's own choice without one.
+    pub(super) mirror: Option<String>,
     /// The folder for QEMU and the tools.
     pub(super) tools: Option<PathBuf>,
     /// The folder for GRUB's images.
@@ -142,7 +143,7 @@ fn tools(order: &Order, out: &Path, work: &Path) -> Result<()> {
     step("downloading and unpacking QEMU and the disk tools", || {
         let root = out.join("root");
         let mut command = mmdebstrap(recipe::SUITE, "apt", recipe::TOOLS_PACKAGES, work);
-        host::run(command.arg("--format=directory").arg(&root).arg(&order.mirror))?;
+        host::run(command.arg("--format=directory").arg(&root).args(&order.mirror))?;
         for below in ["var", "dev", "usr/share/perl", "usr/share/i18n"] {
             drop(fs::remove_dir_all(root.join(below)));
         }
@@ -154,7 +155,7 @@ fn grub(order: &Order, out: &Path, work: &Path) -> Result<()> {
     step("downloading GRUB and making its core image", || {
         let root = work.join("grub");
         let mut command = mmdebstrap(recipe::GRUB_SUITE, "extract", recipe::GRUB_PACKAGES, work);
-        host::run(command.arg("--format=directory").arg(&root).arg(&order.mirror))?;
+        host::run(command.arg("--format=directory").arg(&root).args(&order.mirror))?;
         let early = work.join("early.cfg");
         fs::write(&early, recipe::GRUB_EARLY_CFG)?;
         let modules = root.join("usr/lib/grub/i386-pc");
@@ -170,7 +171,7 @@ fn grub(order: &Order, out: &Path, work: &Path) -> Result<()> {
 fn rootfs(order: &Order, out: &Path, work: &Path) -> Result<()> {
     step("downloading and unpacking the Debian system", || {
         let mut command = mmdebstrap(recipe::SUITE, "apt", recipe::ROOTFS_PACKAGES, work);
-        host::run(command.arg("--format=tar").arg(out.join("rootfs.tar")).arg(&order.mirror))?;
+        host::run(command.arg("--format=tar").arg(out.join("rootfs.tar")).args(&order.mirror))?;
         give(out, order)
     })
 }
