@@ -64,9 +64,12 @@ impl<'p> Checker<'p> {
             self.fault(format!("the step belongs to the stage {}", stage_of(step)));
         }
         match step {
-            Step::ReuseFilesystem { device, .. } => self.device(device),
+            Step::Partition(step) => self.faults(step.faults()),
+            Step::Raid(step) => self.faults(step.faults()),
+            Step::Luks(step) => self.faults(step.faults()),
+            Step::Filesystem(step) => self.faults(step.faults()),
             Step::Mount { device, path, .. } => {
-                self.device(device);
+                self.faults(super::disks::device_fault(device).into_iter().collect());
                 self.mount(path);
             }
             Step::Unmount { path } => self.unmount(path),
@@ -129,9 +132,9 @@ impl<'p> Checker<'p> {
         }
     }
 
-    fn device(&mut self, device: &str) {
-        if !device.starts_with('/') || device.contains('\0') {
-            self.fault(format!("the device {device:?} is no absolute path"));
+    fn faults(&mut self, faults: Vec<String>) {
+        for fault in faults {
+            self.fault(fault);
         }
     }
 
@@ -175,7 +178,7 @@ impl<'p> Checker<'p> {
 
 fn stage_of(step: &Step) -> Stage {
     match step {
-        Step::ReuseFilesystem { .. } => Stage::Disks,
+        Step::Partition(_) | Step::Raid(_) | Step::Luks(_) | Step::Filesystem(_) => Stage::Disks,
         Step::Mount { .. } => Stage::Mount,
         Step::Unmount { .. } => Stage::Umount,
         _ => Stage::Files,

@@ -30,15 +30,10 @@ impl fmt::Display for Step {
                 write!(f, "mount {device} at {path} as {format}")?;
                 if options.text.is_empty() { Ok(()) } else { write!(f, " with {options}") }
             }
-            Self::ReuseFilesystem { device, format, label, uuid } => {
-                write!(f, "keep the {format} file system of {device}")?;
-                for (word, value) in [("label", label), ("UUID", uuid)] {
-                    if let Some(value) = value {
-                        write!(f, ", {word} {value:?}")?;
-                    }
-                }
-                Ok(())
-            }
+            Self::Partition(step) => step.fmt(f),
+            Self::Raid(step) => step.fmt(f),
+            Self::Luks(step) => step.fmt(f),
+            Self::Filesystem(step) => step.fmt(f),
             Self::Unmount { path } => write!(f, "unmount {path}"),
             Self::AdoptGroup { name } => {
                 write!(f, "copy the group {name:?} from /usr/lib/group to /etc/group, so that it can have members")

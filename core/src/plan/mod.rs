@@ -32,7 +32,7 @@ use alloc::vec::Vec;
 pub use ask::Questions;
 pub use check::check;
 pub use contents::{is_told, known_digest};
-pub use disks::disks;
+pub use disks::{PHASES, Phase, disks, filesystems, luks, partitions, raid};
 pub use files::{Settings, files};
 pub use mount::mount;
 pub use options::Options;
@@ -76,6 +76,7 @@ pub fn all(config: &Config, facts: &Facts, sources: &Sources, settings: Settings
 /// What a plan changes in the facts that a later stage plans from.
 fn apply(plan: &Plan, facts: &mut Facts) {
     for planned in &plan.steps {
+        disks::apply(&planned.step, facts);
         if let Step::Mount { path, .. } = &planned.step {
             facts.mounts.push(path.clone());
             facts.mounted.push(path.clone());
@@ -108,17 +109,14 @@ pub struct PlannedStep {
 /// One thing to do. Paths are absolute and seen from the target root.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Step {
-    /// Make sure that a device holds the file system that the configuration wants to keep.
-    ReuseFilesystem {
-        /// The device as the configuration names it.
-        device: String,
-        /// What it is formatted as.
-        format: String,
-        /// Its label, if that matters.
-        label: Option<String>,
-        /// Its UUID, if that matters.
-        uuid: Option<String>,
-    },
+    /// Partition a disk.
+    Partition(partitions::Step),
+    /// Make an array, or keep one.
+    Raid(raid::Step),
+    /// Make an encrypted volume, or keep one.
+    Luks(luks::Step),
+    /// Make a file system, or keep one.
+    Filesystem(filesystems::Step),
     /// Mount a device. Missing directories of the path are made, with mode 0755.
     Mount {
         /// The device as the configuration names it.

@@ -7,6 +7,10 @@
 mod accounts;
 mod contents;
 mod files;
+mod filesystems;
+mod luks;
+mod partitions;
+mod raid;
 mod result;
 
 use fledge_core::diag::Failure;
@@ -15,9 +19,9 @@ use fledge_core::report::{StepOutcome, StepReport};
 use fledge_core::state::State;
 
 use crate::fetch::Fetcher;
+use crate::host::clock;
 use crate::host::fs::Root;
 use crate::host::mount::{self, Unmounted};
-use crate::host::{clock, device};
 use crate::run::Journal;
 use contents::Contents;
 
@@ -85,7 +89,7 @@ fn fetch(plan: &Plan, machine: &Machine<'_>, journal: &mut Journal) -> Result<Co
 }
 
 /// A step that the operating system refused.
-fn failed(step: &Step, error: &std::io::Error) -> Failure {
+fn failed(step: &dyn std::fmt::Display, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind;
     let failure = Failure::new(step.to_string(), error.to_string());
     match error.kind() {
@@ -104,7 +108,10 @@ impl Machine<'_> {
     fn step(&mut self, step: &Step, number: usize, contents: &mut Contents) -> Done {
         let io = |result: std::io::Result<bool>| result.map_err(|error| failed(step, &error));
         match step {
-            Step::ReuseFilesystem { .. } => reuse(step),
+            Step::Partition(step) => self.partition(step),
+            Step::Raid(step) => self.raid(step),
+            Step::Luks(step) => self.luks(step),
+            Step::Filesystem(step) => self.filesystem(step),
             Step::Mount { device, path, format, options } => {
                 let mut made = Vec::new();
                 let mounted = mount::mount(self.root, device.as_ref(), path, format, options, &mut |directory| {
@@ -149,14 +156,4 @@ impl Machine<'_> {
         (self.save)(self.state)?;
         Ok(unmounted != Unmounted::NotMounted)
     }
-}
-
-/// Looks once more, right before others rely on it.
-fn reuse(step: &Step) -> Done {
-    let Step::ReuseFilesystem { device, format, .. } = step else { return Ok(false) };
-    let found = device::look(device).map_err(|error| failed(step, &error))?;
-    if found.signature.is_some_and(|signature| signature.format == *format) {
-        return Ok(false);
-    }
-    Err(Failure::new(step.to_string(), "it isn't there any more").remedy("see what else writes to that device"))
 }

@@ -2,6 +2,7 @@
 //! Gathers the facts that a configuration makes one want to know, and nothing else. Looking changes nothing.
 
 mod accounts;
+mod disks;
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::host::fs::Root;
 use crate::host::{cmd, device, mount};
 
 pub use accounts::accounts;
+pub use disks::for_phase;
 
 /// All facts about a machine, without waiting for anything: for `fledge facts`.
 ///

@@ -1,48 +1,85 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The disks stage. This build makes nothing: what is there and fits is used as it is, the rest is refused.
+//! File systems. This build makes none: what is there and fits is used as it is, the rest is refused.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 
-use super::{Plan, PlannedStep, Step};
+use super::super::PlannedStep;
+use super::{Gathered, Phase, describe, device_fault, missing};
 use crate::config::{Config, Filesystem};
 use crate::diag::Failure;
 use crate::facts::{Device, Facts, Signature};
 use crate::origin::Sources;
-use crate::stage::Stage;
 
-/// Plans the disks stage: the file systems that the configuration names must be there already.
-///
-/// # Errors
-/// Each device that isn't there or doesn't hold what is asked for, and each file system that would have to be made.
-pub fn disks(config: &Config, facts: &Facts, sources: &Sources) -> Result<Plan, Vec<Failure>> {
-    let mut plan = Plan { stage: Stage::Disks, steps: Vec::new() };
-    let mut failures = Vec::new();
+/// See the module.
+pub const PHASE: Phase = Phase { name: "file systems", devices, plan, apply: |_, _| {} };
+
+/// One thing to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Make sure that a device holds the file system that the configuration wants to keep.
+    Reuse {
+        /// The device as the configuration names it.
+        device: String,
+        /// What it is formatted as.
+        format: String,
+        /// Its label, if that matters.
+        label: Option<String>,
+        /// Its UUID, if that matters.
+        uuid: Option<String>,
+    },
+}
+
+impl Step {
+    /// What is wrong with it, told without knowing how it was planned.
+    pub(in crate::plan) fn faults(&self) -> Vec<String> {
+        let Self::Reuse { device, .. } = self;
+        device_fault(device).into_iter().collect()
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Reuse { device, format, label, uuid } = self;
+        write!(f, "keep the {format} file system of {device}")?;
+        for (word, value) in [("label", label), ("UUID", uuid)] {
+            if let Some(value) = value {
+                write!(f, ", {word} {value:?}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn devices(config: &Config) -> BTreeSet<String> {
+    let formatted = config.storage.filesystems.iter().filter(|filesystem| format(filesystem).is_some());
+    formatted.map(|filesystem| filesystem.device.clone()).collect()
+}
+
+fn plan(config: &Config, facts: &Facts, sources: &Sources) -> Result<Vec<PlannedStep>, Vec<Failure>> {
+    let mut gathered = Gathered::new(sources);
     for filesystem in &config.storage.filesystems {
         let Some(format) = format(filesystem) else { continue };
-        let place = sources.place(filesystem.origin, "$.storage.filesystems");
-        match reusable(filesystem, format, facts) {
-            Ok(()) => plan.steps.push(PlannedStep {
-                step: Step::ReuseFilesystem {
-                    device: filesystem.device.clone(),
-                    format: format.into(),
-                    label: filesystem.label.clone(),
-                    uuid: filesystem.uuid.clone(),
-                },
-                place,
-            }),
-            Err(failure) => failures.push(match place {
-                Some(place) => failure.at(place),
-                None => failure,
-            }),
-        }
+        let step = reusable(filesystem, format, facts).map(|()| {
+            super::super::Step::Filesystem(Step::Reuse {
+                device: filesystem.device.clone(),
+                format: format.into(),
+                label: filesystem.label.clone(),
+                uuid: filesystem.uuid.clone(),
+            })
+        });
+        let planned = step.map(|step| vec![step]).map_err(|failure| vec![failure]);
+        gathered.entry(filesystem.origin, "$.storage.filesystems", planned);
     }
-    if failures.is_empty() { Ok(plan) } else { Err(failures) }
+    gathered.finish()
 }
 
 /// The format of a file system on a device. `none` and no format at all leave the device alone.
-pub(super) fn format(filesystem: &Filesystem) -> Option<&str> {
+pub(in crate::plan) fn format(filesystem: &Filesystem) -> Option<&str> {
     filesystem.format.as_deref().filter(|format| !matches!(*format, "" | "none"))
 }
 
@@ -81,29 +118,6 @@ fn fits(signature: &Signature, format: &str, filesystem: &Filesystem) -> bool {
 fn canonical(format: &str, uuid: &str) -> String {
     let uuid = uuid.to_ascii_lowercase();
     if format == "vfat" { uuid.replace('-', "") } else { uuid }
-}
-
-/// What a device holds, in words.
-pub(super) fn describe(signature: &Signature) -> String {
-    let mut text = signature.format.clone();
-    for (word, value) in [("label", &signature.label), ("UUID", &signature.uuid)] {
-        if !value.is_empty() {
-            text.extend([", ", word, " \"", value, "\""]);
-        }
-    }
-    text
-}
-
-/// The failure for a device that isn't there, with those that are.
-pub(super) fn missing(device: &str, what: String, facts: &Facts) -> Failure {
-    let there = if facts.block_devices.is_empty() {
-        "there are no block devices at all".into()
-    } else {
-        format!("there are:\n    {}", facts.block_devices.join("\n    "))
-    };
-    Failure::new(what, format!("the device {device} did not appear; {there}")).remedy(
-        "name a device that this machine has; /dev/disk/by-partlabel and by-id names stay the same from boot to boot",
-    )
 }
 
 impl Device {
