@@ -85,6 +85,15 @@ pub struct Case {
     /// How it is broken on purpose.
     #[serde(default)]
     pub sabotage: Sabotage,
+    /// Blank disks beside the boot disk.
+    #[serde(default)]
+    pub disks: Vec<BlankDisk>,
+    /// Whether the machine has a TPM.
+    #[serde(default)]
+    pub tpm: bool,
+    /// Whether the host runs a tang server.
+    #[serde(default)]
+    pub tang: bool,
     /// What the host serves.
     #[serde(default)]
     pub serve: Vec<Served>,
@@ -96,6 +105,19 @@ pub struct Case {
     pub target: Vec<Placed>,
     /// The boots, one after the other.
     pub boots: Vec<Boot>,
+}
+
+/// A disk that is blank when a fresh boot begins.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlankDisk {
+    /// Its serial number: in the guest it is `/dev/disk/by-id/virtio-SERIAL`.
+    pub serial: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Bytes of a sector, logical and physical: 512 or 4096.
+    #[serde(default = "default_sector")]
+    pub sector: u32,
 }
 
 /// Something that the host serves over HTTP and HTTPS.
@@ -163,6 +185,9 @@ pub struct Boot {
     /// Kernel arguments of this boot alone.
     #[serde(default)]
     pub arguments: Vec<String>,
+    /// Shell lines that the initramfs runs when the disks are there, before the stages. One that fails stops the machine.
+    #[serde(default)]
+    pub prepare: Vec<String>,
     /// Where it ends.
     pub outcome: Outcome,
     /// What the console has or lacks.
@@ -189,6 +214,10 @@ pub struct Texts {
 
 fn default_memory() -> u32 {
     1024
+}
+
+fn default_sector() -> u32 {
+    512
 }
 
 /// The folder with the cases of this checkout.

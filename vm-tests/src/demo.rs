@@ -156,6 +156,7 @@ fn second_boot(first: &Boot) -> Boot {
         verbatim: first.verbatim.clone(),
         fresh: false,
         arguments: Vec::new(),
+        prepare: Vec::new(),
         outcome: Outcome::Login,
         console: Texts::default(),
         requests: Some(Vec::new()),

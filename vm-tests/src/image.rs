@@ -225,6 +225,7 @@ impl Keys {
             .with("rootfs", &rootfs)
             .with("modules", recipe::DRACUT_MODULES.join(" "))
             .with("drivers", recipe::DRIVERS.join(" "))
+            .with("inspectors", recipe::INSPECTORS.join(" "))
             .with("arguments", recipe::KERNEL_ARGUMENTS.join(" "))
             .with("grub.cfg", recipe::GRUB_CFG)
             .with("snippet", recipe::GRUB_SNIPPET)

@@ -23,6 +23,7 @@ pub mod facts;
 pub mod host;
 pub mod image;
 pub mod interrupt;
+pub mod peripherals;
 pub mod progress;
 pub mod qemu;
 pub mod run;

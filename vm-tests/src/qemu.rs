@@ -49,6 +49,8 @@ pub struct Disk {
     pub format: &'static str,
     /// The serial number that the guest sees, as in `/dev/disk/by-id/virtio-SERIAL`.
     pub serial: String,
+    /// Bytes of a sector, logical and physical.
+    pub sector: u32,
 }
 
 /// Where the serial console goes.
@@ -71,6 +73,8 @@ pub struct Machine {
     pub disks: Vec<Disk>,
     /// How it boots.
     pub boot: Boot,
+    /// The control socket of a TPM emulator.
+    pub tpm: Option<PathBuf>,
     /// Files of the firmware device: name, file on the host.
     pub fw_cfg: Vec<(String, PathBuf)>,
     /// Whether it has a network card.
@@ -138,7 +142,13 @@ impl Machine {
             let (path, format, serial) = (disk.path.display(), disk.format, &disk.serial);
             command.args(["-drive", &format!("if=none,id=disk{index},file={path},format={format},cache=unsafe")]);
             let order = if index == 0 { ",bootindex=1" } else { "" };
-            command.args(["-device", &format!("virtio-blk-pci,drive=disk{index},serial={serial}{order}")]);
+            let sector = disk.sector;
+            let sectors = format!("logical_block_size={sector},physical_block_size={sector}");
+            command.args(["-device", &format!("virtio-blk-pci,drive=disk{index},serial={serial},{sectors}{order}")]);
+        }
+        if let Some(socket) = &self.tpm {
+            command.args(["-chardev", &format!("socket,id=tpm,path={}", socket.display())]);
+            command.args(["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm"]);
         }
         if self.network {
             command.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);

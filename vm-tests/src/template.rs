@@ -11,6 +11,8 @@
 //! | `@SHA512:file@`, `@SHA256:file@` | `sha512-...` of the file, as `verification.hash` wants it |
 //! | `@SHA256-HEX:file@` | the same without `sha256-`, as the checker tells it |
 //! | `@SSH-KEY:name@` | an Ed25519 public key, the same for a name throughout the run |
+//! | `@TANG@`, `@TANG-THUMBPRINT@` | the tang server's address as the guest sees it, the thumbprint of its signing key |
+//! | `@TANG-ADVERTISEMENT@` | its advertisement, escaped for a JSON string |
 //! | `@YESCRYPT:name@` | a hash of a password that is made for the run, the same for a name |
 //!
 //! Files stand in the case's folder (or the demo's), and their own placeholders are replaced first.
@@ -28,6 +30,7 @@ use flate2::write::GzEncoder;
 use rcgen::{KeyPair, PKCS_ED25519};
 use sha2::{Digest as _, Sha256, Sha512};
 
+use crate::peripherals::Tang;
 use crate::serve::Server;
 use crate::tools::Tools;
 use crate::{case, host};
@@ -40,6 +43,8 @@ pub struct Values<'a> {
     nonce: String,
     keys: RefCell<BTreeMap<String, String>>,
     passwords: RefCell<BTreeMap<String, (String, String)>>,
+    /// The case's tang server.
+    pub(crate) tang: Option<Tang>,
 }
 
 impl<'a> Values<'a> {
@@ -55,6 +60,7 @@ impl<'a> Values<'a> {
             nonce: HEXLOWER.encode(&random(8)?),
             keys: RefCell::default(),
             passwords: RefCell::default(),
+            tang: None,
         })
     }
 
@@ -109,19 +115,23 @@ impl<'a> Values<'a> {
             "HTTP" => self.server.http(),
             "HTTPS" => self.server.https(),
             "CA" => data_url(self.server.authority().as_bytes()),
-            "TEXT" => {
-                let quoted = serde_json::to_string(&String::from_utf8(self.file(argument)?)?)?;
-                quoted.trim_start_matches('"').trim_end_matches('"').to_owned()
-            }
+            "TEXT" => escaped(&String::from_utf8(self.file(argument)?)?)?,
             "DATA" => data_url(&self.file(argument)?),
             "GZIP-DATA" => data_url(&gzip(&self.file(argument)?)?),
             "SHA512" => format!("sha512-{}", HEXLOWER.encode(&Sha512::digest(self.file(argument)?))),
             "SHA256" => format!("sha256-{}", HEXLOWER.encode(&Sha256::digest(self.file(argument)?))),
             "SHA256-HEX" => HEXLOWER.encode(&Sha256::digest(self.file(argument)?)),
             "SSH-KEY" => self.ssh_key(argument)?,
+            "TANG" => self.tang()?.url(),
+            "TANG-THUMBPRINT" => self.tang()?.thumbprint().to_owned(),
+            "TANG-ADVERTISEMENT" => escaped(self.tang()?.advertisement())?,
             "YESCRYPT" => self.yescrypt(argument)?,
             _ => bail!("is not known"),
         })
+    }
+
+    fn tang(&self) -> Result<&Tang> {
+        self.tang.as_ref().context("the case has no `tang = true`")
     }
 
     /// A public key in the form of `authorized_keys` (RFC 4253, section 6.6; RFC 8709).
@@ -164,6 +174,12 @@ fn is_placeholder(name: &str) -> bool {
     !kind.is_empty()
         && kind.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-')
         && !name.contains(char::is_whitespace)
+}
+
+/// A text as it stands between the quotes of a JSON string.
+fn escaped(text: &str) -> Result<String> {
+    let quoted = serde_json::to_string(text)?;
+    Ok(quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned())
 }
 
 fn data_url(bytes: &[u8]) -> String {

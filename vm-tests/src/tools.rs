@@ -24,14 +24,22 @@ impl Tools {
         &self.root
     }
 
-    /// A command for the program `name`, found in `usr/bin` or `usr/sbin`. It is killed when the thread that starts
+    /// Where its libraries are; swtpm has some of its own.
+    fn libraries(&self) -> String {
+        let libraries = self.root.join("usr/lib/x86_64-linux-gnu");
+        format!("{0}:{0}/swtpm", libraries.display())
+    }
+
+    /// A command for the program `name`, found in `usr/bin`, `usr/sbin` or `usr/libexec`. It is killed when the thread that starts
     /// it ends.
     ///
     /// # Errors
     /// If the root has no such program.
     pub fn command(&self, name: &str) -> Result<Command> {
-        let Some(program) =
-            ["usr/bin", "usr/sbin"].iter().map(|folder| self.root.join(folder).join(name)).find(|path| path.is_file())
+        let Some(program) = ["usr/bin", "usr/sbin", "usr/libexec"]
+            .iter()
+            .map(|folder| self.root.join(folder).join(name))
+            .find(|path| path.is_file())
         else {
             bail!("{} has no program {name}", self.root.display());
         };
@@ -40,7 +48,7 @@ impl Tools {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(self.root.join("usr/lib64/ld-linux-x86-64.so.2"))
             .arg("--library-path")
-            .arg(self.root.join("usr/lib/x86_64-linux-gnu"))
+            .arg(self.libraries())
             .arg(program)
             .env("LC_ALL", "C")
             .env("MKE2FS_CONFIG", self.root.join("etc/mke2fs.conf"));

@@ -3,6 +3,7 @@
 //!
 //! Called as
 //! - `checker before`: remembers the trees that the case compares;
+//! - `checker prepare`: runs the host's shell script `opt/org.fledge.test/prepare`, if there is one;
 //! - `checker stage`: takes itself and the `fledge` under test from the initramfs to the real root, and remembers what
 //!   the case wants to know of the moment in which the initramfs is left;
 //! - `checker report PLACE`: looks at what the host asks for, sends it as one line of JSON, and does what it is told;
@@ -30,6 +31,7 @@ mod tree;
 /// Where the checker keeps things across switch-root.
 const FOLDER: &str = "/run/fledge-test";
 const PROBE: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/org.fledge.test/probe/raw";
+const PREPARE: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/org.fledge.test/prepare/raw";
 const PORT: &str = "org.fledge.result";
 
 fn main() -> ExitCode {
@@ -46,9 +48,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["before"] => before(),
+        ["prepare"] => prepare(),
         ["stage"] => stage(),
         ["report", place] => report(place),
-        _ => Err(anyhow::anyhow!("usage: checker before | stage | report PLACE")),
+        _ => Err(anyhow::anyhow!("usage: checker before | prepare | stage | report PLACE")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,6 +82,18 @@ fn before() -> Result<()> {
         if let Some(path) = look.get("tree").and_then(Value::as_str) {
             tree::remember(Path::new(FOLDER), Path::new(path), look)?;
         }
+    }
+    Ok(())
+}
+
+fn prepare() -> Result<()> {
+    probe()?;
+    if !Path::new(PREPARE).exists() {
+        return Ok(());
+    }
+    let status = Command::new("sh").arg(PREPARE).status().context("can't start sh")?;
+    if !status.success() {
+        bail!("the case's preparation failed ({status})");
     }
     Ok(())
 }

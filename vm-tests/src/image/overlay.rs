@@ -63,6 +63,7 @@ impl Overlay {
                 include_str!("../../image/fledge-test-emergency.service"),
                 "emergency.target",
             ),
+            ("fledge-test-prepare.service", include_str!("../../image/fledge-test-prepare.service"), "initrd.target"),
             if self.stay_in_initramfs {
                 (
                     "fledge-test-initramfs.service",

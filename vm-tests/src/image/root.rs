@@ -254,6 +254,7 @@ fn dracut(root: &Path, kernel: &str, ours: &[String], out: &Path) -> Result<()> 
         ]);
         command.args(["--zstd", "--kver", kernel, "--modules", &modules.collect::<Vec<_>>().join(" ")]);
         command.args(["--add-drivers", &recipe::DRIVERS.join(" ")]);
+        command.args(["--install", &recipe::INSPECTORS.join(" ")]);
         command.args(["--include", "/usr/lib/ignition", "/usr/lib/ignition", "/tmp/initramfs.img"]);
         command.env("LC_ALL", "C").env("PATH", "/usr/sbin:/usr/bin").env("SOURCE_DATE_EPOCH", "1767225600");
         host::run(&mut command)?;

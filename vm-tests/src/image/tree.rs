@@ -28,6 +28,8 @@ pub(super) fn furnish(tree: &Path, dist: Option<&Path>) -> Result<()> {
             fs::remove_file(&path)?;
         }
     }
+    // setfiles brings the folder; the system has no policy to go with it, and OSTree would look for one.
+    drop(fs::remove_dir_all(tree.join("etc/selinux")));
     add_groups(tree)?;
     write(&tree.join("etc/fstab"), "")?;
     drop(fs::remove_file(tree.join("etc/hostname")));

@@ -12,6 +12,7 @@ use crate::case::{self, Boot, Case, Form, Outcome, Placed, Sabotage};
 use crate::facts;
 use crate::host;
 use crate::image::{BootPartition, Item};
+use crate::peripherals::{self, Tang, Tpm};
 use crate::qemu::{self, Console, Disk, Event, Machine, Vm};
 use crate::serve::{Resource, Server};
 use crate::session::Session;
@@ -21,6 +22,8 @@ use crate::template::{Values, gzip};
 const CONFIG: &str = "opt/com.coreos/config";
 /// The firmware device's name for what the checker looks at.
 const PROBE: &str = "opt/org.fledge.test/probe";
+/// The firmware device's name for what is run before the stages.
+const PREPARE: &str = "opt/org.fledge.test/prepare";
 const EMPTY_CONFIG: &[u8] = b"{\"ignition\":{\"version\":\"3.0.0\"}}";
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
 /// What the console says when the initramfs is left: systemd's log, or its status.
@@ -52,7 +55,10 @@ impl Observer for Silent {}
 /// Runs all boots of a case; returns what differed.
 pub(crate) fn run(session: &Session, case: &Case, observer: &mut dyn Observer) -> Result<Vec<String>> {
     let server = Server::start()?;
-    let values = Values::new(&case.folder, session.image.tools(), &server)?;
+    let mut values = Values::new(&case.folder, session.image.tools(), &server)?;
+    if case.tang {
+        values.tang = Some(Tang::start(session.image.tools())?);
+    }
     let text = fs::read_to_string(case.folder.join("case.toml"))?;
     let mut case = case::parse(&case.name, &case.folder, &values.expand(&text)?)?;
     observer.prepared(&mut case, &values)?;
@@ -119,7 +125,10 @@ struct Run<'a> {
 impl Run<'_> {
     fn boot(&self, server: &Server, observer: &mut dyn Observer) -> Result<Vec<String>> {
         let disk = self.disk()?;
-        let machine = self.machine(disk, if observer.is_interactive() { Console::Terminal } else { Console::File })?;
+        let console = if observer.is_interactive() { Console::Terminal } else { Console::File };
+        let mut machine = self.machine(disk, console)?;
+        let tpm = self.case.tpm.then(|| Tpm::start(self.session.image.tools(), self.work)).transpose()?;
+        machine.tpm = tpm.as_ref().map(|(_, socket)| socket.clone());
         server.take_requests();
         let mut vm = machine.start(self.session.image.tools(), self.work)?;
         let deadline = Instant::now() + Duration::from_secs(60 + 4 * self.case.seconds);
@@ -235,6 +244,11 @@ impl Run<'_> {
         if let Some(path) = config_file(self.boot, self.values, self.work, self.sabotage)? {
             fw_cfg.push((CONFIG.to_owned(), path));
         }
+        if !self.boot.prepare.is_empty() {
+            let path = self.work.join("prepare.sh");
+            fs::write(&path, peripherals::script(&self.boot.prepare, &self.case.disks))?;
+            fw_cfg.push((PREPARE.to_owned(), path));
+        }
         let image = &self.session.image;
         let boot = if self.case.form == Form::Grub {
             qemu::Boot::Disk
@@ -247,11 +261,14 @@ impl Run<'_> {
             qemu::Boot::Kernel { kernel: image.kernel(), initramfs: self.initramfs()?, arguments: words.join(" ") }
         };
         let format = if self.case.form == Form::Initramfs { "raw" } else { "qcow2" };
+        let mut disks = vec![Disk { path: disk, format, serial: "fledge-boot".to_owned(), sector: 512 }];
+        disks.extend(peripherals::disks(&self.case.disks, self.first, self.work)?);
         Ok(Machine {
             memory: self.case.memory,
             processors: 1,
-            disks: vec![Disk { path: disk, format, serial: "fledge-boot".to_owned() }],
+            disks,
             boot,
+            tpm: None,
             fw_cfg,
             network: true,
             console,
