@@ -51,6 +51,19 @@ pub struct StageReport {
     /// Its steps, in the order in which they were carried out.
     #[serde(default)]
     pub steps: Vec<StepReport>,
+    /// What it took of the machine's memory.
+    #[serde(default)]
+    pub memory: Memory,
+}
+
+/// Peaks of resident memory, in KiB.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// Of this process (`VmHWM` in proc(5)).
+    pub own_kib: u64,
+    /// Of the largest program that it ran (`ru_maxrss` in getrusage(2)).
+    pub children_kib: u64,
 }
 
 /// How a stage ended.
@@ -126,7 +139,11 @@ impl fmt::Display for StageReport {
             StageOutcome::NeedsNetwork => "needs net",
             StageOutcome::Failed(_) => "FAILED",
         };
-        writeln!(f, "{:>7} ms {:>6} ms  {result:<10} {}", self.start_ms, self.took_ms, self.stage)?;
+        writeln!(
+            f,
+            "{:>7} ms {:>6} ms  {result:<10} {}, at most {} KiB of memory",
+            self.start_ms, self.took_ms, self.stage, self.memory.own_kib
+        )?;
         for step in &self.steps {
             let result = match step.outcome {
                 StepOutcome::Done => "done",
@@ -166,6 +183,7 @@ mod tests {
             took_ms: 31,
             outcome: StageOutcome::Failed(vec![Failure::new("writing /etc/motd", "No space left on device")]),
             remarks: Vec::new(),
+            memory: Memory { own_kib: 3072, children_kib: 0 },
             steps: vec![
                 StepReport {
                     what: "create the directory /opt".into(),

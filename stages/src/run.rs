@@ -69,6 +69,7 @@ pub fn run(stage: Stage, args: &StageArgs) -> Result<(), Vec<Failure>> {
             outcome,
             remarks: journal.remarks,
             steps: journal.steps,
+            memory: limit::memory(),
         });
     });
     if let Err(error) = added {

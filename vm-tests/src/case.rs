@@ -128,6 +128,9 @@ pub struct Served {
     pub path: String,
     /// The file in the case's folder; without it the body is empty.
     pub file: Option<String>,
+    /// How many zeros follow the file.
+    #[serde(default)]
+    pub zeros: u64,
     /// Whether the body is packed with gzip.
     #[serde(default)]
     pub gzip: bool,

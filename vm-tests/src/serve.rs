@@ -22,6 +22,8 @@ use crate::qemu::HOST_ADDRESS;
 pub struct Resource {
     /// The body.
     pub body: Vec<u8>,
+    /// Zeros that follow the body.
+    pub zeros: u64,
     /// The status; 0 stands for 200.
     pub status: u16,
     /// More header lines: name, value.
@@ -192,11 +194,13 @@ fn answer(scheme: &str, stream: impl Read + Write, shared: &Mutex<Shared>, stop:
         }
         let status = if resource.status == 0 { 200 } else { resource.status };
         let extra: Vec<String> = resource.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let head = format!("HTTP/1.1 {status} -\r\nContent-Length: {}\r\n{}", resource.body.len(), extra.concat());
+        let length = resource.body.len() as u64 + resource.zeros;
+        let head = format!("HTTP/1.1 {status} -\r\nContent-Length: {length}\r\n{}", extra.concat());
         let output = stream.get_mut();
         output.write_all(format!("{head}\r\n").as_bytes())?;
         if method != "HEAD" {
             output.write_all(&resource.body)?;
+            std::io::copy(&mut std::io::repeat(0).take(resource.zeros), output)?;
         }
         output.flush()?;
     }

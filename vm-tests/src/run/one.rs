@@ -92,7 +92,8 @@ pub(crate) fn publish(case: &Case, values: &Values<'_>, server: &Server, sabotag
     for served in &case.serve {
         let body = served.file.as_ref().map_or(Ok(Vec::new()), |file| contents(file, values, sabotage))?;
         let body = if served.gzip { gzip(&body)? } else { body };
-        let resource = Resource { body, status: served.status, silent: served.silent, headers: Vec::new() };
+        let resource =
+            Resource { body, zeros: served.zeros, status: served.status, silent: served.silent, headers: Vec::new() };
         server.publish(&served.path, resource);
     }
     Ok(())
