@@ -203,7 +203,7 @@ fn decode_base64(payload: &str, sink: &mut dyn FnMut(&[u8])) -> Result<(), DataU
             b'/' => 63,
             _ => return Err(DataUrlError::Base64(at)),
         };
-        bits = bits << 6 | u32::from(digit);
+        bits = (bits << 6) | u32::from(digit);
         count += 6;
         if count >= 8 {
             count -= 8;

@@ -83,7 +83,7 @@ impl Expected {
         let mut values = digits.chars().map(|digit| digit.to_digit(16).and_then(|value| u8::try_from(value).ok()));
         while let Some(high) = values.next() {
             let (high, low) = high.zip(values.next().flatten()).ok_or(ExpectedError::Digits)?;
-            digest.push(high << 4 | low);
+            digest.push((high << 4) | low);
         }
         Ok(Self { function, digest })
     }
