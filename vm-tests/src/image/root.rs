@@ -252,7 +252,14 @@ fn dracut(root: &Path, kernel: &str, ours: &[String], out: &Path) -> Result<()> 
             "--no-hostonly-cmdline",
             "--reproducible",
         ]);
-        command.args(["--zstd", "--kver", kernel, "--modules", &modules.collect::<Vec<_>>().join(" ")]);
+        command.args([
+            "--compress",
+            "zstd -3 -T0 -q",
+            "--kver",
+            kernel,
+            "--modules",
+            &modules.collect::<Vec<_>>().join(" "),
+        ]);
         command.args(["--add-drivers", &recipe::DRIVERS.join(" ")]);
         command.args(["--install", &recipe::INSPECTORS.join(" ")]);
         command.args(["--include", "/usr/lib/ignition", "/usr/lib/ignition", "/tmp/initramfs.img"]);
