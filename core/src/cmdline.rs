@@ -24,17 +24,14 @@ impl fmt::Debug for Cmdline {
 impl Cmdline {
     /// Parses the text of `/proc/cmdline`. Any text is a command line.
     pub fn parse(text: &str) -> Self {
-        let mut args = Vec::new();
-        let mut word = String::new();
-        let mut quoted = false;
-        for c in text.trim_end_matches(['\n', '\0']).chars() {
-            match c {
-                '"' => quoted = !quoted,
-                c if c.is_whitespace() && !quoted => push(&mut args, &mut word),
-                c => word.push(c),
-            }
-        }
-        push(&mut args, &mut word);
+        let text = text.trim_end_matches(['\n', '\0']);
+        let words = words(text).map(unquoted).filter(|word| !word.is_empty());
+        let args = words
+            .map(|word| match word.split_once('=') {
+                Some((key, value)) => (key.into(), Some(value.into())),
+                None => (word, None),
+            })
+            .collect();
         Self { args }
     }
 
@@ -68,16 +65,25 @@ impl Cmdline {
     }
 }
 
-fn push(args: &mut Vec<(String, Option<String>)>, word: &mut String) {
-    if word.is_empty() {
-        return;
-    }
-    let arg = match word.split_once('=') {
-        Some((key, value)) => (key.into(), Some(value.into())),
-        None => (word.as_str().into(), None),
-    };
-    args.push(arg);
-    word.clear();
+/// The words of a command line as they stand in it, with their quotes. A quote that isn't closed reaches to the end.
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    core::iter::from_fn(move || {
+        rest = rest.trim_start();
+        let mut quoted = false;
+        let ends = |c: char| {
+            quoted ^= c == '"';
+            c.is_whitespace() && !quoted
+        };
+        let (word, after) = rest.split_at(rest.find(ends).unwrap_or(rest.len()));
+        rest = after;
+        (!word.is_empty()).then_some(word)
+    })
+}
+
+/// What a word means: itself without its quotes.
+pub fn unquoted(word: &str) -> String {
+    word.chars().filter(|c| *c != '"').collect()
 }
 
 #[cfg(test)]

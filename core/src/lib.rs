@@ -14,6 +14,7 @@
 extern crate alloc;
 
 pub mod accounts;
+pub mod bls;
 pub mod cmdline;
 pub mod config;
 pub mod dataurl;

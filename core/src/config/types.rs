@@ -13,7 +13,7 @@ mod storage;
 mod systemd;
 
 pub use ignition::{Ignition, IgnitionConfig, Proxy, Security, Timeouts, Tls};
-pub use kernel_arguments::KernelArguments;
+pub use kernel_arguments::{KernelArgument, KernelArguments};
 pub use luks::{Cex, Clevis, ClevisCustom, Luks, Tang};
 pub use passwd::{Passwd, PasswdGroup, PasswdUser};
 pub use resource::{HttpHeader, Resource, Verification};

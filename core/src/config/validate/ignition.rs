@@ -130,7 +130,7 @@ impl Rules for KernelArguments {
         for (name, list) in [("shouldExist", &self.should_exist), ("shouldNotExist", &self.should_not_exist)] {
             let at = at.key(name);
             for (index, argument) in list.iter().enumerate() {
-                if argument.trim().is_empty() {
+                if argument.text.trim().is_empty() {
                     cx.remarks.warning(&at.index(index), "the kernel argument is empty").remedy("remove the entry");
                 }
             }
