@@ -21,8 +21,8 @@ pub(crate) use parse::parse_unchecked;
 pub use parse::{Parsed, Refusal, parse, read_cache};
 pub use types::{
     Cex, Clevis, ClevisCustom, Config, Directory, Disk, Dropin, File, Filesystem, HttpHeader, Ignition, IgnitionConfig,
-    KernelArgument, KernelArguments, Link, Luks, NodeGroup, NodeUser, Partition, Passwd, PasswdGroup, PasswdUser, Proxy, Raid,
-    Resource, Security, Storage, Systemd, Tang, Timeouts, Tls, Unit, Verification,
+    KernelArgument, KernelArguments, Link, Luks, NodeGroup, NodeUser, Partition, Passwd, PasswdGroup, PasswdUser,
+    Proxy, Raid, Resource, Security, Storage, Systemd, Tang, Timeouts, Tls, Unit, Verification,
 };
 pub use unsupported::unsupported;
 pub use validate::validate;

@@ -42,7 +42,7 @@ install() {
     inst_multiple \
         systemd-tmpfiles
 
-    for unit in fledge-user-config ignition-ostree-mount-var ignition-ostree-populate-var; do
+    for unit in fledge-user-config fledge-kargs-reboot ignition-ostree-mount-var ignition-ostree-populate-var; do
         add_unit "$unit.service"
     done
     inst_simple "$moddir/fledge-failure.service" "$systemdsystemunitdir/fledge-failure.service"
@@ -50,7 +50,13 @@ install() {
 
     for name in coreos nestos; do
         also_known_as fledge-user-config.service "$name-ignition-setup-user.service"
+        also_known_as fledge-kargs-reboot.service "$name-kargs-reboot.service"
     done
+
+    # A distribution's own helper goes before ours: one that an earlier module brought, or that 30ignition found.
+    if [[ ! -e $initdir/usr/sbin/ignition-kargs-helper && ! -e $initdir/usr/bin/ignition-kargs-helper ]]; then
+        inst_script "$moddir/ignition-kargs-helper.sh" /usr/sbin/ignition-kargs-helper
+    fi
 
     # A distribution's own way to start the network goes before ours.
     if ! dracut_module_included coreos-network && ! dracut_module_included nestos-network; then

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::{boot, firstboot, ignition, out, plan, report, validate};
+use crate::{boot, firstboot, ignition, kargs, out, plan, report, validate};
 
 /// Success, a failure of what was asked for, a command line that can't be understood, a machine that can't be worked on:
 /// the exit codes of upstream's programs.
@@ -37,6 +37,14 @@ const APPLETS: &[Applet] = &[
         summary: "run one stage of a first boot, with upstream's command line",
         run: ignition::run,
     },
+    Applet {
+        name: "ignition-kargs-helper",
+        // No link: the initramfs has a script of that name, which a distribution's module may copy its own program over.
+        link: None,
+        summary: "put kernel arguments into the boot entries, and ask for a reboot",
+        run: kargs::helper,
+    },
+    Applet { name: "kargs-reboot", link: None, summary: "boot once more for all who asked for it", run: kargs::reboot },
     Applet {
         name: "firstboot-complete",
         link: None,

@@ -7,6 +7,7 @@ mod firstboot;
 mod goflags;
 mod ignition;
 mod input;
+mod kargs;
 mod out;
 mod plan;
 mod report;

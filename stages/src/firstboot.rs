@@ -13,6 +13,7 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::mount::{MountFlags, mount_remount};
 
 use crate::host::atomic;
+use crate::kargs;
 
 /// Finishes a first boot: `boot` is `/boot`, `report` the one in `/run`, which is kept as `kept`.
 ///
@@ -23,6 +24,7 @@ pub fn complete(boot: &Path, report: &Path, kept: &Path) -> Result<(), Vec<Failu
         keep_report(report, kept),
         make_writable(boot),
         remove(&boot.join("ignition")),
+        forget_kargs(boot),
         remove(&boot.join("ignition.firstboot")),
         settle(boot),
     ];
@@ -57,6 +59,12 @@ fn remove(path: &Path) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// The note that kernel arguments asked for a reboot.
+fn forget_kargs(boot: &Path) -> Result<(), Failure> {
+    kargs::forget(boot)
+        .map_err(|error| Failure::new(format!("removing {} of {}", kargs::MARKER, boot.display()), error.to_string()))
 }
 
 /// What was removed must stay so if the power fails now.
@@ -96,6 +104,8 @@ mod tests {
         fs::create_dir_all(boot.join("loader")).unwrap();
         fs::write(boot.join("ignition/config.ign"), "{}").unwrap();
         fs::write(boot.join("ignition.firstboot"), "").unwrap();
+        fs::create_dir(boot.join("fledge")).unwrap();
+        fs::write(boot.join("fledge/kargs-reboot"), "boot 1\n").unwrap();
         fs::write(&report, "{}").unwrap();
         let kept = directory.path().join("var/lib/fledge/first-boot.json");
         Fixture { _directory: directory, boot, report, kept }

@@ -13,6 +13,7 @@
 //! | [`host`] | the only code that touches the operating system |
 //! | [`generator`] | which targets a boot runs, told to systemd |
 //! | [`ostree`] | around the stages on an OSTree system: the installed config, `/var` |
+//! | [`kargs`] | kernel arguments: the boot entries edited, and the reboot that they ask for |
 //! | [`console`] | what a person at a console is told when the boot stopped |
 //! | [`firstboot`] | what the real root does once after a first boot |
 //! | [`logger`], [`report`] | the journal or standard output; `/run/fledge` |
@@ -23,6 +24,7 @@ pub mod fetch;
 pub mod firstboot;
 pub mod generator;
 pub mod host;
+pub mod kargs;
 pub mod logger;
 pub mod observe;
 pub mod ostree;

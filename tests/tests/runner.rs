@@ -16,6 +16,7 @@ mod fetch_stage;
 mod files_stage;
 mod firstboot;
 mod http_client;
+mod kargs;
 mod mounting;
 mod refusals;
 

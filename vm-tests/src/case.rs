@@ -193,6 +193,8 @@ pub struct Boot {
     pub prepare: Vec<String>,
     /// Where it ends.
     pub outcome: Outcome,
+    /// How often firmware and kernel start until the machine ends there; without it, a reboot is the end.
+    pub starts: Option<Starts>,
     /// What the console has or lacks.
     #[serde(default)]
     pub console: Texts,
@@ -201,6 +203,16 @@ pub struct Boot {
     /// What the checker looks at.
     #[serde(default)]
     pub facts: Vec<Map<String, Value>>,
+}
+
+/// How often things start in one boot of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Starts {
+    /// The firmware.
+    pub firmware: usize,
+    /// The kernel; more often than the firmware if one kernel starts another.
+    pub kernel: usize,
 }
 
 /// Texts that must and must not be there.

@@ -158,6 +158,7 @@ fn second_boot(first: &Boot) -> Boot {
         arguments: Vec::new(),
         prepare: Vec::new(),
         outcome: Outcome::Login,
+        starts: None,
         console: Texts::default(),
         requests: Some(Vec::new()),
         facts: facts.into_iter().map(fact).collect(),

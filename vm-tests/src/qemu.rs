@@ -83,6 +83,8 @@ pub struct Machine {
     pub console: Console,
     /// KVM or not.
     pub accel: Accel,
+    /// Whether a reboot starts it again. If not, a reboot ends it, and nobody counts the starts of its firmware.
+    pub reboots: bool,
 }
 
 /// A running machine.
@@ -90,6 +92,7 @@ pub struct Vm {
     child: Child,
     console: PathBuf,
     messages: PathBuf,
+    firmware: PathBuf,
     port: Option<UnixStream>,
     received: Vec<u8>,
     _sockets: tempfile::TempDir,
@@ -119,13 +122,23 @@ impl Machine {
         let socket = sockets.path().join("port");
         let listener = UnixListener::bind(&socket).with_context(|| format!("can't listen on {}", socket.display()))?;
         let (console, messages) = (work.join("console.log"), work.join("qemu.log"));
-        fs::write(&console, "")?;
+        let firmware = work.join("firmware.log");
+        for log in [&console, &firmware] {
+            fs::write(log, "")?;
+        }
         let root = tools.root().display();
 
         let mut command = tools.command("qemu-system-x86_64")?;
-        command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]);
         command.args(["-L", &format!("{root}/usr/share/qemu"), "-L", &format!("{root}/usr/share/seabios")]);
         command.args(self.accel.arguments());
+        if self.reboots {
+            // SeaBIOS's debug port.
+            command.args(["-chardev", &format!("file,id=firmware,path={}", firmware.display())]);
+            command.args(["-device", "isa-debugcon,iobase=0x402,chardev=firmware"]);
+        } else {
+            command.arg("-no-reboot");
+        }
         command.args(["-m", &self.memory.to_string(), "-smp", &self.processors.to_string()]);
         command.args(["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]);
         command.args(["-chardev", &format!("socket,id=result,path={}", socket.display())]);
@@ -166,7 +179,7 @@ impl Machine {
             command.stdin(Stdio::null()).stdout(output.try_clone()?);
         }
         let child = command.stderr(output).spawn().context("can't start QEMU")?;
-        let mut vm = Vm { child, console, messages, port: None, received: Vec::new(), _sockets: sockets };
+        let mut vm = Vm { child, console, messages, firmware, port: None, received: Vec::new(), _sockets: sockets };
         vm.connect(&listener)?;
         Ok(vm)
     }
@@ -295,6 +308,11 @@ impl Vm {
     /// What the serial console showed so far, without terminal control sequences.
     pub fn console(&self) -> String {
         plain(&String::from_utf8_lossy(&fs::read(&self.console).unwrap_or_default()))
+    }
+
+    /// How often the firmware started, if the machine may reboot.
+    pub fn firmware_starts(&self) -> usize {
+        String::from_utf8_lossy(&fs::read(&self.firmware).unwrap_or_default()).matches("\nBUILD: ").count()
     }
 
     /// What QEMU itself had to say.

@@ -94,7 +94,7 @@ impl Session {
     pub fn keep_logs(&self, name: &str, work: &Path) -> PathBuf {
         let folder = self.options.logs.join(name);
         drop(fs::create_dir_all(&folder));
-        for file in ["console.log", "qemu.log", "answer.json"] {
+        for file in ["console.log", "qemu.log", "firmware.log", "answer.json"] {
             drop(fs::copy(work.join(file), folder.join(file)));
         }
         folder

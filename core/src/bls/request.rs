@@ -29,7 +29,8 @@ impl Request {
     /// An argument that would break the line that it is written to.
     pub fn new<S: AsRef<str>>(should_exist: &[S], should_not_exist: &[S]) -> Result<Self, Failure> {
         let check = |list: &[S]| -> Result<Vec<String>, Failure> {
-            let arguments = list.iter().map(|argument| argument.as_ref().trim()).filter(|argument| !argument.is_empty());
+            let arguments =
+                list.iter().map(|argument| argument.as_ref().trim()).filter(|argument| !argument.is_empty());
             arguments.map(|argument| refuse(argument).map_or_else(|| Ok(argument.to_owned()), Err)).collect()
         };
         Ok(Self { should_exist: check(should_exist)?, should_not_exist: check(should_not_exist)? })
@@ -45,7 +46,10 @@ impl Request {
         let words: Vec<_> = words(command_line).map(unquoted).collect();
         let lacks = self.should_exist.iter().filter(|argument| position(&words, argument).is_none());
         let has = self.should_not_exist.iter().filter(|argument| position(&words, argument).is_some());
-        lacks.map(|argument| format!("it lacks {argument}")).chain(has.map(|argument| format!("it has {argument}"))).collect()
+        lacks
+            .map(|argument| format!("it lacks {argument}"))
+            .chain(has.map(|argument| format!("it has {argument}")))
+            .collect()
     }
 
     /// A line an argument, `+` or `-` before it: the form in which [`Request::from_text`] reads it.

@@ -48,9 +48,7 @@ fn nothing_changes_where_all_is_so() {
 #[test]
 fn only_the_argument_is_added_or_removed() {
     let after = edited(ENTRY, &["quiet", "console=ttyS0,115200n8"], &["rw"]).unwrap();
-    let expected = ENTRY
-        .replace(" rw", "")
-        .replace("nestos/abc/0", "nestos/abc/0 quiet console=ttyS0,115200n8");
+    let expected = ENTRY.replace(" rw", "").replace("nestos/abc/0", "nestos/abc/0 quiet console=ttyS0,115200n8");
     assert_eq!(after, expected);
     for (before, exist, not, after) in [
         // Line breaks, spaces and comments stay as they are.

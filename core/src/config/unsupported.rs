@@ -30,7 +30,6 @@ const GAPS: &[Gap] = &[
     Gap { what: "make LUKS volumes", find: |config, found| each("storage", "luks", config.storage.luks.len(), found) },
     Gap { what: "format file systems", find: formatting },
     Gap { what: "use proxies", find: proxies },
-    Gap { what: "change kernel arguments", find: kernel_arguments },
 ];
 
 /// The schemes that can be fetched.
@@ -88,11 +87,6 @@ fn formatting(config: &Config, found: Found<'_>) {
     }
 }
 
-fn kernel_arguments(config: &Config, found: Found<'_>) {
-    each("kernelArguments", "shouldExist", config.kernel_arguments.should_exist.len(), found);
-    each("kernelArguments", "shouldNotExist", config.kernel_arguments.should_not_exist.len(), found);
-}
-
 /// All resources but the key files of LUKS volumes, which are refused with their volume.
 fn each_resource(config: &Config, visit: &mut dyn FnMut(&Path<'_>, &Resource)) {
     let ignition = Path::ROOT.key("ignition");
@@ -140,7 +134,7 @@ mod tests {
             \"files\": [{\"path\": \"/a\", \"contents\": {\"source\": \"HTTPS://h/x\"}, \"append\": [{\"source\": \"http://h\"}, {\"source\": \"data:,\"}]}, {\"path\": \"/b\"}],
             \"directories\": [{\"path\": \"/c\"}], \"links\": [{\"path\": \"/l\", \"target\": \"x\"}]},
             \"passwd\": {\"users\": [{\"name\": \"u\"}], \"groups\": [{\"name\": \"g\"}]},
-            \"systemd\": {\"units\": [{\"name\": \"a.service\"}]}, \"kernelArguments\": {\"shouldExist\": []}";
+            \"systemd\": {\"units\": [{\"name\": \"a.service\"}]}, \"kernelArguments\": {\"shouldExist\": [\"a\"], \"shouldNotExist\": [\"b\"]}";
         assert_eq!(said(supported), Vec::<String>::new());
         assert_eq!(unsupported(&crate::config::empty(), &Sources::default()), []);
     }
@@ -158,8 +152,6 @@ mod tests {
                 "\"storage\": {\"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"wipeFilesystem\": true}]}",
                 "$.storage.filesystems.0.wipeFilesystem",
             ),
-            ("\"kernelArguments\": {\"shouldExist\": [\"a\"]}", "$.kernelArguments.shouldExist.0"),
-            ("\"kernelArguments\": {\"shouldNotExist\": [\"a\"]}", "$.kernelArguments.shouldNotExist.0"),
             (
                 "\"storage\": {\"files\": [{\"path\": \"/a\", \"contents\": {\"source\": \"tftp://h/x\"}}]}",
                 "$.storage.files.0.contents.source",

@@ -64,6 +64,11 @@ impl<'p> Checker<'p> {
             self.fault(format!("the step belongs to the stage {}", stage_of(step)));
         }
         match step {
+            Step::SetKernelArguments { should_exist, should_not_exist } => {
+                if should_exist.iter().chain(should_not_exist).any(|argument| argument.contains(['\n', '\0'])) {
+                    self.fault("an argument has a line break or a NUL in it");
+                }
+            }
             Step::Partition(step) => self.faults(step.faults()),
             Step::Raid(step) => self.faults(step.faults()),
             Step::Luks(step) => self.faults(step.faults()),
@@ -178,6 +183,7 @@ impl<'p> Checker<'p> {
 
 fn stage_of(step: &Step) -> Stage {
     match step {
+        Step::SetKernelArguments { .. } => Stage::Kargs,
         Step::Partition(_) | Step::Raid(_) | Step::Luks(_) | Step::Filesystem(_) => Stage::Disks,
         Step::Mount { .. } => Stage::Mount,
         Step::Unmount { .. } => Stage::Umount,

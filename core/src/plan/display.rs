@@ -26,6 +26,15 @@ impl fmt::Display for Plan {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::SetKernelArguments { should_exist, should_not_exist } => {
+                f.write_str("set the kernel arguments:")?;
+                let lists = [("with", should_exist), ("without", should_not_exist)];
+                for (number, (word, list)) in lists.iter().filter(|(_, list)| !list.is_empty()).enumerate() {
+                    let separator = if number == 0 { "" } else { ";" };
+                    write!(f, "{separator} {word} {}", list.join(", "))?;
+                }
+                Ok(())
+            }
             Self::Mount { device, path, format, options } => {
                 write!(f, "mount {device} at {path} as {format}")?;
                 if options.text.is_empty() { Ok(()) } else { write!(f, " with {options}") }

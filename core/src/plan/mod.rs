@@ -17,6 +17,7 @@ mod contents;
 mod disks;
 mod display;
 mod files;
+mod kargs;
 mod mount;
 mod nodes;
 mod options;
@@ -34,6 +35,7 @@ pub use check::check;
 pub use contents::{is_told, known_digest};
 pub use disks::{PHASES, Phase, disks, filesystems, luks, partitions, raid};
 pub use files::{Settings, files};
+pub use kargs::kargs;
 pub use mount::mount;
 pub use options::Options;
 pub use umount::umount;
@@ -44,14 +46,6 @@ use crate::facts::Facts;
 use crate::origin::Sources;
 use crate::secret::Secret;
 use crate::stage::Stage;
-
-/// Plans the kernel arguments. Configurations that ask for any are refused by `config::unsupported` in this build.
-///
-/// # Errors
-/// None yet.
-pub fn kargs(_config: &Config, _facts: &Facts, _sources: &Sources) -> Result<Plan, Vec<Failure>> {
-    Ok(Plan { stage: Stage::Kargs, steps: Vec::new() })
-}
 
 /// Plans all stages after the configuration is known, each from the facts that the ones before it would leave.
 ///
@@ -109,6 +103,13 @@ pub struct PlannedStep {
 /// One thing to do. Paths are absolute and seen from the target root.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Step {
+    /// Have the distribution's helper put kernel arguments into the boot entries, and boot once more if the kernel runs without.
+    SetKernelArguments {
+        /// Those that are to be there.
+        should_exist: Vec<String>,
+        /// Those that aren't.
+        should_not_exist: Vec<String>,
+    },
     /// Partition a disk.
     Partition(partitions::Step),
     /// Make an array, or keep one.

@@ -11,6 +11,7 @@ use crate::facts::{Accounts, Device, Node, NodeKind};
 use crate::origin::{Source, SourceKind};
 
 mod files;
+mod kargs;
 mod mounts;
 mod users;
 

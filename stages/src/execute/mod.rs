@@ -7,6 +7,7 @@
 mod accounts;
 mod contents;
 mod files;
+mod kargs;
 mod filesystems;
 mod luks;
 mod partitions;
@@ -108,6 +109,9 @@ impl Machine<'_> {
     fn step(&mut self, step: &Step, number: usize, contents: &mut Contents) -> Done {
         let io = |result: std::io::Result<bool>| result.map_err(|error| failed(step, &error));
         match step {
+            Step::SetKernelArguments { should_exist, should_not_exist } => {
+                kargs::set_kernel_arguments(step, should_exist, should_not_exist)
+            }
             Step::Partition(step) => self.partition(step),
             Step::Raid(step) => self.raid(step),
             Step::Luks(step) => self.luks(step),

@@ -32,6 +32,8 @@ const fn tool(name: &'static str, seconds: u64) -> Tool {
     Tool { name, optional: false, limit: Duration::from_secs(seconds) }
 }
 
+/// Puts kernel arguments into the boot entries; a distribution may have its own, which takes the time that it takes.
+pub const KARGS_HELPER: Tool = Tool { optional: true, ..tool("ignition-kargs-helper", 3600) };
 /// Creates users.
 pub const USERADD: Tool = tool("useradd", 60);
 /// Changes users; moving a home directory takes time.
@@ -59,6 +61,7 @@ pub const IS_LIVE_IMAGE: Tool = Tool { optional: true, ..tool("is-live-image", 6
 
 /// All of them. A test holds this table against what the dracut module installs.
 pub const TOOLS: &[Tool] = &[
+    KARGS_HELPER,
     USERADD,
     USERMOD,
     USERDEL,

@@ -79,6 +79,11 @@ impl Root {
         Ok(Self { fd, path })
     }
 
+    /// A root that is open already; `path` is how this process reaches it.
+    pub fn at(fd: OwnedFd, path: PathBuf) -> Self {
+        Self { fd, path }
+    }
+
     /// Where it is, without symbolic links: for programs that take a root, and for the table of mounts.
     pub fn path(&self) -> &Path {
         &self.path

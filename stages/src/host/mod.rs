@@ -2,10 +2,12 @@
 //! The only code that touches the operating system.
 
 pub mod atomic;
+pub mod bootfs;
 pub mod clock;
 pub mod cmd;
 pub mod device;
 pub mod fs;
+pub mod kexec;
 pub mod limit;
 pub mod module;
 pub mod mount;

@@ -16,9 +16,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::host::atomic;
-
-/// File systems that a boot file system may have, the likeliest first. A type is never guessed from more than this list.
-const TYPES: [&str; 4] = ["ext4", "xfs", "vfat", "btrfs"];
+use crate::host::bootfs::{DEVICE, TYPES};
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -37,7 +35,7 @@ impl Default for Places {
     /// Those of a boot.
     fn default() -> Self {
         Self {
-            device: "/dev/disk/by-label/boot".into(),
+            device: DEVICE.into(),
             mount_point: "/run/fledge/boot".into(),
             live: "/config.ign".into(),
             destination: "/etc/ignition/user.ign".into(),

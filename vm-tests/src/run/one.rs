@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use crate::case::{self, Boot, Case, Form, Outcome, Placed, Sabotage};
+use crate::case::{self, Boot, Case, Form, Outcome, Placed, Sabotage, Starts};
 use crate::facts;
 use crate::host;
 use crate::image::{BootPartition, Item};
@@ -159,6 +159,7 @@ impl Run<'_> {
         }
         observer.running(&vm);
         differences.extend(self.compare_console(&vm.console()));
+        differences.extend(self.compare_starts(&vm));
         if let Some(expected) = &self.boot.requests {
             let seen = server.take_requests();
             if seen != *expected {
@@ -274,6 +275,7 @@ impl Run<'_> {
             network: true,
             console,
             accel: self.session.accel,
+            reboots: self.boot.starts.is_some(),
         })
     }
 
@@ -294,6 +296,14 @@ impl Run<'_> {
                 facts::differences(&look.to_string(), &expected, fact)
             })
             .collect()
+    }
+
+    fn compare_starts(&self, vm: &Vm) -> Option<String> {
+        let expected = self.boot.starts?;
+        // Without the time stamp before it, the words could be those of a program.
+        let kernel = vm.console().lines().filter(|line| line.contains("] Linux version ")).count();
+        let seen = Starts { firmware: vm.firmware_starts(), kernel };
+        (seen != expected).then(|| format!("the starts were {seen:?}, expected {expected:?}"))
     }
 
     fn compare_console(&self, console: &str) -> Vec<String> {

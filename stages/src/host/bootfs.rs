@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The boot file system, mounted where nobody else sees it, and its boot entries.
+//!
+//! It is mounted without a place in the tree (fsmount(2)): only this process reaches it, and it is unmounted when the last
+//! descriptor is closed, however the process ends. That matters beyond tidiness: a bootloader doesn't replay a journal, so what was
+//! changed is there for it only once the file system was unmounted.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fledge_core::bls::{Entry, is_entry};
+use fledge_core::diag::Failure;
+use rustix::fs::{Dir, fstat, fsync};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
+
+use super::device;
+use super::fs::{Attributes, Directory, Root, copy_extended_attributes};
+
+/// File systems that a boot file system may have, the likeliest first. A type is never guessed from more than this list.
+pub const TYPES: [&str; 4] = ["ext4", "xfs", "vfat", "btrfs"];
+/// Where a distribution has it.
+pub const DEVICE: &str = "/dev/disk/by-label/boot";
+
+const ENTRIES: &str = "/loader/entries";
+/// No boot entry is anywhere near as long.
+const LIMIT: u64 = 1 << 20;
+
+/// Where the boot file system is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// On this device.
+    Device(PathBuf),
+    /// Mounted here.
+    Mounted(PathBuf),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Device(DEVICE.into())
+    }
+}
+
+/// The boot file system.
+#[derive(Debug)]
+pub struct BootFs {
+    root: Root,
+}
+
+/// A boot entry of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BootEntry {
+    /// The file's name.
+    pub name: String,
+    /// What it holds.
+    pub entry: Entry,
+}
+
+impl BootFs {
+    /// Opens it, waiting for its device for a while. Reading alone changes nothing on the disk, unless a journal has to be replayed.
+    ///
+    /// # Errors
+    /// The device doesn't appear, or can't be mounted.
+    pub fn open(place: &Place, writable: bool) -> Result<Self, Failure> {
+        let root = match place {
+            Place::Mounted(path) => Root::open(path)
+                .map_err(|error| Failure::new(format!("opening {}", path.display()), error.to_string()))?,
+            Place::Device(device) => mount(device, writable, device::PATIENCE)?,
+        };
+        Ok(Self { root })
+    }
+
+    /// Its root.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// The boot entries, in the order of their names: with OSTree, the last one is the default.
+    ///
+    /// # Errors
+    /// There is none, or one can't be read or is no text.
+    pub fn entries(&self) -> Result<Vec<BootEntry>, Failure> {
+        let failure = |what: String, why: String| {
+            Failure::new(what, why).remedy(
+                "check the files loader/entries/*.conf of the boot file system; the bootloader of this system must use such entries",
+            )
+        };
+        let reading = |error: io::Error| failure("reading the boot entries".into(), error.to_string());
+        let directory = self.root.directory(ENTRIES).map_err(reading)?;
+        let mut entries = Vec::new();
+        for found in Dir::read_from(&directory).map_err(|error| reading(error.into()))? {
+            let found = found.map_err(|error| reading(error.into()))?;
+            let Ok(name) = found.file_name().to_str() else { continue };
+            if !is_entry(name) {
+                continue;
+            }
+            let text = text(&directory, name)
+                .map_err(|error| failure(format!("reading the boot entry {name}"), error.to_string()))?;
+            entries.push(BootEntry { name: name.to_owned(), entry: Entry::new(text) });
+        }
+        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        if entries.is_empty() {
+            return Err(failure("reading the boot entries".into(), "the boot file system has none".into()));
+        }
+        Ok(entries)
+    }
+
+    /// Gives an entry a new text, at once and for good: with its owner, its mode and its label, on the disk when this returns.
+    ///
+    /// # Errors
+    /// Whatever the operating system says; the old entry stands then.
+    pub fn replace_entry(&self, name: &str, entry: &Entry) -> Result<(), Failure> {
+        let failure = |error: io::Error| {
+            Failure::new(format!("writing the boot entry {name}"), error.to_string())
+                .remedy("check that the boot file system has room and can be written")
+        };
+        let replace = || {
+            let directory = self.root.directory(ENTRIES)?;
+            let old = directory.file(name)?.ok_or(io::ErrorKind::NotFound)?;
+            let stat = fstat(&old)?;
+            let attributes =
+                Attributes { mode: Some(stat.st_mode & 0o7777), uid: Some(stat.st_uid), gid: Some(stat.st_gid) };
+            put(&directory, name, entry.text().as_bytes(), attributes, Some(&old))
+        };
+        replace().map_err(failure)
+    }
+
+    /// Writes a file of root's, mode 0600, at once and for good; folders that it needs get 0700.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    pub fn write(&self, path: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let write = || {
+            let (above, name) = fledge_core::path::split(path).ok_or(Errno::INVAL)?;
+            let folder = Attributes::default().or(0, 0, 0o700);
+            let directory = self.root.directory("/")?.make_beneath(above.trim_start_matches('/'), folder)?;
+            put(&directory, name, bytes, Attributes::default().or(0, 0, 0o600), None)
+        };
+        write().map_err(|error: io::Error| {
+            Failure::new(format!("writing {path} on the boot file system"), error.to_string())
+                .remedy("check that the boot file system has room and can be written")
+        })
+    }
+}
+
+fn text(directory: &Directory, name: &str) -> io::Result<String> {
+    let mut text = String::new();
+    let file = directory.file(name)?.ok_or(io::ErrorKind::NotFound)?;
+    file.take(LIMIT).read_to_string(&mut text)?;
+    if text.len() as u64 == LIMIT { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+}
+
+/// One fsync of the file before it gets its name, one of the directory after: whatever happens, the name stands for a whole file.
+fn put(directory: &Directory, name: &str, bytes: &[u8], attributes: Attributes, like: Option<&File>) -> io::Result<()> {
+    let temporary = directory.temporary()?;
+    temporary.file().write_all(bytes)?;
+    if let Some(like) = like {
+        copy_extended_attributes(&temporary, like)?;
+    }
+    temporary.file().sync_all()?;
+    directory.place(temporary, name, attributes, true)?;
+    Ok(fsync(directory)?)
+}
+
+fn mount(device: &Path, writable: bool, patience: Duration) -> Result<Root, Failure> {
+    let failure = |why: String| {
+        Failure::new(format!("mounting the boot file system {}", device.display()), why).remedy(
+            "check that the disk has a file system with the label \"boot\", and that the initramfs has its driver",
+        )
+    };
+    let name = device.to_string_lossy().into_owned();
+    device::wait(&[name].into(), patience);
+    if !device.exists() {
+        return Err(failure("it did not appear".into()));
+    }
+    for kind in TYPES {
+        match mount_as(device, kind, writable) {
+            Ok(root) => return Ok(root),
+            // No such file system here, or no driver for it.
+            Err(Errno::INVAL | Errno::NODEV) => {}
+            Err(error) => return Err(failure(format!("as {kind}: {error}"))),
+        }
+    }
+    Err(failure(format!("it is none of {}", TYPES.join(", "))))
+}
+
+fn mount_as(device: &Path, kind: &str, writable: bool) -> rustix::io::Result<Root> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", device)?;
+    if !writable {
+        fsconfig_set_flag(context.as_fd(), "ro")?;
+    }
+    fsconfig_create(context.as_fd())?;
+    let mut attributes =
+        MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    if !writable {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    let mounted = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let path = format!("/proc/self/fd/{}", mounted.as_raw_fd());
+    Ok(Root::at(mounted, path.into()))
+}
