@@ -130,6 +130,21 @@ fn a_distributions_own_network_goes_before_ours() {
     }
 }
 
+#[test]
+fn a_distributions_own_kargs_helper_goes_before_ours() {
+    let brought = |initdir: &Path| {
+        let (_, text) = shell("40fledge-ostree", "", &format!("initdir='{}'; install", initdir.display()));
+        text.lines().any(|line| line.starts_with("install ") && line.ends_with(" /usr/sbin/ignition-kargs-helper"))
+    };
+    for place in ["usr/sbin", "usr/bin"] {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(brought(folder.path()));
+        fs::create_dir_all(folder.path().join(place)).unwrap();
+        fs::write(folder.path().join(place).join("ignition-kargs-helper"), "").unwrap();
+        assert!(!brought(folder.path()), "{place}");
+    }
+}
+
 /// The files that make up the modules, the generator's templates and the real root's units.
 fn ours() -> BTreeSet<String> {
     ["dracut/30ignition", "dracut/40fledge-ostree", "dracut/real-root", "systemd-generators"]

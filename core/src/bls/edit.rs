@@ -22,7 +22,7 @@ pub(super) type Spans<'s> = &'s dyn Fn(&str) -> Vec<Range<usize>>;
 /// A quote in it isn't closed.
 pub fn edit_command_line(text: &str, request: &Request) -> Result<String, Unclosed> {
     let mut text = String::from(text.trim());
-    edit(&mut text, &|text| Vec::from([0..text.len()]), request)?;
+    edit(&mut text, &|text| core::iter::once(0..text.len()).collect(), request)?;
     Ok(text.trim().into())
 }
 

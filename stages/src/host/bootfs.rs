@@ -92,7 +92,7 @@ impl BootFs {
         };
         let reading = |error: io::Error| failure("reading the boot entries".into(), error.to_string());
         let directory = self.root.directory(ENTRIES).map_err(reading)?;
-        let mut entries = Vec::new();
+        let mut entries: Vec<BootEntry> = Vec::new();
         for found in Dir::read_from(&directory).map_err(|error| reading(error.into()))? {
             let found = found.map_err(|error| reading(error.into()))?;
             let Ok(name) = found.file_name().to_str() else { continue };
@@ -101,9 +101,9 @@ impl BootFs {
             }
             let text = text(&directory, name)
                 .map_err(|error| failure(format!("reading the boot entry {name}"), error.to_string()))?;
-            entries.push(BootEntry { name: name.to_owned(), entry: Entry::new(text) });
+            let place = entries.partition_point(|entry| entry.name.as_str() < name);
+            entries.insert(place, BootEntry { name: name.to_owned(), entry: Entry::new(text) });
         }
-        entries.sort_by(|one, other| one.name.cmp(&other.name));
         if entries.is_empty() {
             return Err(failure("reading the boot entries".into(), "the boot file system has none".into()));
         }

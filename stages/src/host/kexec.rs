@@ -9,8 +9,8 @@ use std::os::fd::AsRawFd;
 /// `KEXEC_FILE_NO_INITRAMFS` of the kernel's `include/uapi/linux/kexec.h`.
 const NO_INITRAMFS: libc::c_ulong = 4;
 
-/// Loads a kernel and its initramfs into memory, to be started by a reboot of the kind kexec (kexec_file_load(2)). Both files may
-/// be gone by then.
+/// Loads a kernel and its initramfs into memory, to be started by a reboot of the kind kexec (`kexec_file_load(2)`). Both files
+/// may be gone by then.
 ///
 /// # Errors
 /// Whatever the operating system says: the kernel has no kexec, is locked down, or takes this file for no kernel.
