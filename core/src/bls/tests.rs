@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const ENTRY: &str = "title Nest 1 (ostree:0)\nversion 1\noptions root=LABEL=root rw $ignition_firstboot ostree=/ostree/boot.1/nestos/abc/0\nlinux /ostree/nestos-abc/vmlinuz-6\ninitrd /ostree/nestos-abc/initramfs-6.img\n";
@@ -138,4 +140,42 @@ fn one_reboot_and_never_two_for_one_reason() {
     assert_eq!(decide(false, Some(&marker("2", &want))), Next::Reboot, "the stage ran twice");
     assert_eq!(decide(false, Some(&marker("1", &request(&["other"], &[])))), Next::Reboot);
     assert_eq!(decide(false, Some(&marker("1", &want))), Next::Ignored);
+}
+
+/// Texts of the pieces that matter to an editor.
+fn texts() -> impl Strategy<Value = String> {
+    const PIECES: &[&str] =
+        &["options", " ", " ", "\t", "\n", "\r\n", "\noptions ", "a", "b=1", "\"", "\"a \"", "linux /x", "#", "é"];
+    prop::collection::vec(prop::sample::select(PIECES), 0..24).prop_map(|pieces| pieces.concat())
+}
+
+/// The lines that aren't options.
+fn others(text: &str) -> Vec<&str> {
+    let is_options = |line: &&str| {
+        line.trim_start()
+            .strip_prefix("options")
+            .is_some_and(|rest| rest.trim_start().len() < rest.len() || rest.is_empty())
+    };
+    text.lines().filter(|line| !is_options(line)).collect()
+}
+
+proptest! {
+    #[test]
+    fn an_edit_does_what_it_is_asked_and_no_more(
+        text in texts(),
+        exist in prop::collection::vec(prop::sample::select(&["a", "b=1", "c=\"x y\"", "a b=1"][..]), 0..3),
+        not in prop::collection::vec(prop::sample::select(&["d", "linux", "b"][..]), 0..2),
+    ) {
+        let request = Request::new(&exist, &not).unwrap();
+        let entry = Entry::new(text.clone());
+        match entry.edit(&request) {
+            Err(Unclosed) => prop_assert!(entry.values("options").any(|line| line.matches('"').count() % 2 == 1)),
+            Ok(None) => prop_assert!(request.unmet(&entry.arguments().collect::<Vec<_>>().join(" ")).is_empty()),
+            Ok(Some(after)) => {
+                prop_assert!(request.unmet(&after.arguments().collect::<Vec<_>>().join(" ")).is_empty(), "{:?}", after);
+                prop_assert_eq!(others(&text), others(&after.text));
+                prop_assert_eq!(after.edit(&request).unwrap(), None);
+            }
+        }
+    }
 }
