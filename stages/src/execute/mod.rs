@@ -7,8 +7,8 @@
 mod accounts;
 mod contents;
 mod files;
-mod kargs;
 mod filesystems;
+mod kargs;
 mod luks;
 mod partitions;
 mod raid;
