@@ -78,6 +78,18 @@ pub fn redact(text: &str) -> String {
     Url::parse(text).map_or_else(|_| "(not a URL)".into(), |url| url.redacted())
 }
 
+/// A text as a part of a URL: everything is escaped but letters, digits and `-._~`, and slashes unless they are to be kept.
+pub fn escape(text: &str, keep_slashes: bool) -> String {
+    let mut escaped = String::new();
+    for (index, part) in text.split('/').enumerate() {
+        if index > 0 {
+            escaped.push_str(if keep_slashes { "/" } else { "%2F" });
+        }
+        escape_all_into(&mut escaped, part);
+    }
+    escaped
+}
+
 impl Url {
     /// Takes a URL apart.
     ///
@@ -203,6 +215,11 @@ impl Url {
     /// The path as written. For `arn` and `data` it is everything behind the colon up to the query (`data`: everything).
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The path with its escapes resolved.
+    pub fn decoded_path(&self) -> String {
+        unescape(&self.path).map_or_else(|_| self.path.clone(), |bytes| lossy(&bytes))
     }
 
     /// The query as written, without its question mark.

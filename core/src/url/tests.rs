@@ -113,3 +113,10 @@ fn no_secret_is_in_a_redacted_url() {
     }
     assert_eq!(redact("data:,hunter2"), "data:... (13 bytes)");
 }
+
+#[test]
+fn parts_are_escaped_and_paths_are_not() {
+    assert_eq!(escape("a b/\u{e9}+~", true), "a%20b/%C3%A9%2B~");
+    assert_eq!(escape("a/b//", false), "a%2Fb%2F%2F");
+    assert_eq!(Url::parse("tftp://h/a%20b/%C3%A9").unwrap().decoded_path(), "/a b/\u{e9}");
+}
