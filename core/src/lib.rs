@@ -18,6 +18,7 @@ pub mod bls;
 pub mod cmdline;
 pub mod config;
 pub mod dataurl;
+pub mod date;
 pub mod diag;
 pub mod facts;
 pub mod generator;

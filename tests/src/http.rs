@@ -33,7 +33,8 @@ pub struct Seen {
 pub struct Exchange<'a> {
     /// The request.
     pub seen: Seen,
-    stream: &'a mut dyn Write,
+    stream: &'a mut dyn Connection,
+    socket: &'a TcpStream,
     close: bool,
 }
 
@@ -64,6 +65,28 @@ impl Exchange<'_> {
     /// Ends the connection when the handler returns.
     pub fn close(&mut self) {
         self.close = true;
+    }
+
+    /// Passes bytes between the client and another server, in both directions, until one of them has enough.
+    ///
+    /// # Errors
+    /// One of them went away.
+    pub fn pass(&mut self, mut other: TcpStream) -> io::Result<()> {
+        self.close = true;
+        let soon = Some(Duration::from_millis(2));
+        self.socket.set_read_timeout(soon)?;
+        other.set_read_timeout(soon)?;
+        let mut buffer = vec![0; 64 << 10];
+        let mut piece = |from: &mut dyn Read, to: &mut dyn Write| match from.read(&mut buffer) {
+            Ok(0) => Ok(false),
+            Ok(amount) => {
+                to.write_all(buffer.get(..amount).unwrap_or_default()).and_then(|()| to.flush()).map(|()| true)
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Ok(true),
+            Err(error) => Err(error),
+        };
+        while piece(&mut self.stream, &mut other)? && piece(&mut other, &mut self.stream)? {}
+        Ok(())
     }
 }
 
@@ -156,6 +179,29 @@ impl Server {
         Self::listen(Some(identity.server_config()), "127.0.0.1:0", Arc::new(handler))
     }
 
+    /// Serves plain HTTP at an address and port.
+    ///
+    /// # Panics
+    /// It isn't to be had.
+    pub fn http_at(
+        address: &str,
+        handler: impl Fn(&mut Exchange<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(None, address, Arc::new(handler))
+    }
+
+    /// Serves HTTPS at an address and port.
+    ///
+    /// # Panics
+    /// It isn't to be had.
+    pub fn https_at(
+        identity: &Identity,
+        address: &str,
+        handler: impl Fn(&mut Exchange<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Some(identity.server_config()), address, Arc::new(handler))
+    }
+
     fn listen(tls: Option<Arc<ServerConfig>>, address: &str, handler: Arc<Handler>) -> Self {
         let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("the port");
@@ -221,6 +267,7 @@ fn serve(
     handler: &Handler,
     seen: &Mutex<Vec<Seen>>,
 ) -> io::Result<()> {
+    let socket = stream.try_clone()?;
     let stream: Box<dyn Connection> = match tls {
         None => Box::new(stream),
         Some(config) => {
@@ -230,7 +277,7 @@ fn serve(
     };
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream, seen)? {
-        let mut exchange = Exchange { seen: request, stream: stream.get_mut(), close: false };
+        let mut exchange = Exchange { seen: request, stream: stream.get_mut(), socket: &socket, close: false };
         handler(&mut exchange)?;
         if exchange.close {
             break;

@@ -16,6 +16,7 @@ use crate::tree::{self, Tree};
 pub struct Machine {
     folder: TempDir,
     flags: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     open_files: Option<u32>,
 }
 
@@ -54,7 +55,7 @@ impl Machine {
         // Built now, so that no boot's time counts it.
         fledge();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let machine = Self { folder, flags: Vec::new(), open_files: None };
+        let machine = Self { folder, flags: Vec::new(), environment: Vec::new(), open_files: None };
         machine.put(
             "etc/passwd",
             0o644,
@@ -79,6 +80,13 @@ impl Machine {
     #[must_use]
     pub fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// Starts every stage with this variable in its environment.
+    #[must_use]
+    pub fn environment(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
         self
     }
 
@@ -180,6 +188,7 @@ impl Machine {
             .env("IGNITION_SYSTEM_CONFIG_DIR", absent)
             .env("IGNITION_SYSTEM_LOCAL_CONFIG_DIR", absent)
             .env("IGNITION_SYSTEM_RUNTIME_CONFIG_DIR", absent)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
     }

@@ -12,12 +12,39 @@ const ALONE: &str = "FLEDGE_TEST_ALONE";
 /// # Panics
 /// The test fails, or there is no such test.
 pub fn alone(name: &str, test: impl FnOnce()) {
+    alone_with(name, &["--mount"], test);
+}
+
+/// Runs a test as [`alone`] does, with a network of its own too: nothing but the loopback interface, which has the addresses of
+/// `hosts`. The hosts file gives those addresses their names, and nothing else.
+///
+/// # Panics
+/// The test fails, there is no such test, or the network can't be made.
+pub fn alone_on_the_network(name: &str, hosts: &[(&str, &[&str])], test: impl FnOnce()) {
+    alone_with(name, &["--mount", "--net"], || {
+        run(Command::new("ip").args(["link", "set", "lo", "up"]));
+        let mut text = String::new();
+        for (address, names) in hosts {
+            if !address.starts_with("127.") {
+                run(Command::new("ip").args(["address", "add", address, "dev", "lo"]));
+            }
+            text.extend(names.iter().map(|name| format!("{address} {name}\n")));
+        }
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(&file, text).expect("a hosts file");
+        run(Command::new("mount").arg("--bind").arg(file.path()).arg("/etc/hosts"));
+        test();
+    });
+}
+
+fn alone_with(name: &str, apart: &[&str], test: impl FnOnce()) {
     if std::env::var(ALONE).is_ok_and(|alone| alone == name) {
         return test();
     }
     let program = std::env::current_exe().expect("the test program's path");
     let output = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "--"])
+        .args(apart)
+        .args(["--propagation", "private", "--"])
         .arg(program)
         .args(["--exact", name, "--nocapture"])
         .env(ALONE, name)

@@ -175,7 +175,7 @@ fn what_is_wrong_with_contents_is_said_with_its_place() {
         assert!(fetch(&directory, vec![no_gzip]).unwrap_err().why.contains("gzip"));
     }
     assert_eq!(server.seen().len(), 2, "what came whole is not asked for again");
-    for (source, word) in [("tftp://h/x", "tftp"), ("data:no-comma", "comma"), ("/etc/passwd", "no URL")] {
+    for (source, word) in [("ftp://h/x", "ftp"), ("data:no-comma", "comma"), ("/etc/passwd", "no URL")] {
         let failure = fetch(&directory, vec![resource(source)]).unwrap_err();
         assert!(failure.to_string().contains(word), "{failure}");
     }

@@ -75,6 +75,7 @@ impl Bench {
             end: None,
             pace: Pace { first_wait, longest_wait: first_wait * 2, few: 3, ..Pace::default() },
             files: NetFiles { resolv_conf: nowhere.clone(), bundles: vec![nowhere], ..NetFiles::default() },
+            ..Conditions::default()
         }
     }
 
@@ -189,6 +190,10 @@ fn a_config_from_the_network_takes_one_first() {
         (config("/a", &format!(r#", "config": {{"replace": {{"source": "{}"}}}}"#, server.url("/b"))), String::new()),
         (config("/a", &merging(&[data(&config("/c", &merging(&[server.url("/b")])))])), String::new()),
         (String::new(), format!("ignition.config.url={}", server.url("/b"))),
+        (String::new(), "ignition.config.url=tftp://h/x".into()),
+        (config("/a", &merging(&["s3://b/k".into()])), String::new()),
+        (config("/a", &merging(&["arn:aws:s3:::b/k".into()])), String::new()),
+        (config("/a", &merging(&["gs://b/k".into()])), String::new()),
     ] {
         let bench = Bench::new(&config_file).with_cmdline(&cmdline);
         assert_eq!(bench.run(true).unwrap(), StageOutcome::NeedsNetwork, "{config_file}");
@@ -292,7 +297,7 @@ fn what_is_wrong_with_a_reference_is_said_with_its_place() {
         (merging(&[server.url("/broken")]), vec!["/broken:2:"]),
         (merging(&[server.url("/relative")]), vec!["/relative:1:", "$.storage.files.0.path"]),
         (hash, vec![wrong.as_str(), at, "$.ignition.config.merge.0"]),
-        (merging(&["tftp://h/x".into()]), vec!["tftp", at, "$.ignition.config.merge.0"]),
+        (merging(&["ftp://h/x".into()]), vec!["ftp", at, "$.ignition.config.merge.0"]),
         (
             format!(r#", "config": {{"replace": {{"source": "{}"}}}}"#, server.url("/missing")),
             vec!["404", at, "$.ignition.config.replace"],
@@ -399,6 +404,26 @@ fn timeouts_of_a_config_hold_for_what_it_refers_to() {
 }
 
 #[test]
+fn the_proxy_of_a_config_holds_for_what_it_refers_to_and_for_later_stages() {
+    let proxy = Server::http(|exchange| fledge_tests::proxy::serve(fledge_tests::proxy::Rules::default(), exchange));
+    let server = Server::http(|exchange| exchange.reply(200, &[], config("/b", "").as_bytes()));
+    let url = format!("http://server.example:{}/", server.address().port());
+    let ignition = format!(
+        r#", "proxy": {{"httpProxy": "{}", "noProxy": ["other.example"]}}{}"#,
+        proxy.url(""),
+        merging(&[url.clone()])
+    );
+    let bench = Bench::new(&config("/a", &ignition));
+    assert!(bench.fetched().contains(r#""/b""#));
+    assert_eq!(proxy.seen().len(), 1);
+    let (loaded, sources, _) = state::load_from(&bench.args, &bench.surroundings).unwrap();
+    let fetcher = fetcher_in(Bench::conditions(false), &loaded, &sources).unwrap();
+    let resource = Resource { source: Some(url), ..Resource::default() };
+    assert!(fetcher.to_buffer(&resource, 1000).is_ok());
+    assert_eq!(proxy.seen().len(), 2);
+}
+
+#[test]
 fn base_configs_are_merged_anew_by_every_stage() {
     let bench = Bench::new(&config("/user", ""));
     assert!(!bench.fetched().contains("/base"));
@@ -435,10 +460,13 @@ fn a_changed_cache_is_read_but_loses_its_places() {
 #[test]
 fn what_this_build_cannot_do_is_refused_before_anything_is_written() {
     for (ignition, word) in [
-        (r#", "proxy": {"httpProxy": "http://proxy:3128"}"#, "proxies"),
-        (r#", "config": {"replace": {"source": "s3://bucket/x"}}"#, "s3"),
+        (r#""kernelArguments": {"shouldExist": ["a"]}"#, "kernel arguments"),
+        (
+            r#""storage": {"files": [{"path": "/b", "contents": {"source": "s3://bucket/x", "compression": "gzip"}}]}"#,
+            "what comes from S3 can't be decompressed",
+        ),
     ] {
-        let text = Bench::new(&config("/a", ignition)).refused();
+        let text = Bench::new(&format!(r#"{{"ignition": {{"version": "3.6.0"}}, {ignition}}}"#)).refused();
         assert!(text.contains(word), "{text}");
     }
     let mut bench = Bench::new("");

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The HTTP client against servers that misbehave.
 
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,11 +40,13 @@ fn get(session: &Session, url: &str) -> Result<String, Failure> {
 }
 
 fn get_with(session: &Session, url: &str, headers: &[(String, String)]) -> Result<String, Failure> {
-    session.get(&Request { url: &Url::parse(url).unwrap(), headers }, &mut |body: &mut dyn Read| {
-        let mut text = String::new();
-        body.read_to_string(&mut text).map_err(|error| Failure::new("reading", error.to_string()))?;
-        Ok(text)
-    })
+    let mut text = String::new();
+    session.ask(&Request::get(&Url::parse(url).unwrap(), headers), &mut |answer| {
+        text.clear();
+        answer.body.read_to_string(&mut text).map_err(|error| Failure::new("reading", error.to_string()))?;
+        Ok(())
+    })?;
+    Ok(text)
 }
 
 fn why(result: Result<String, Failure>) -> String {

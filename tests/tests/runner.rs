@@ -11,8 +11,11 @@
 mod command_line;
 mod dependencies;
 mod dracut_modules;
+mod fetch_clouds;
 mod fetch_contents;
+mod fetch_proxy;
 mod fetch_stage;
+mod fetch_tftp;
 mod files_stage;
 mod firstboot;
 mod http_client;

@@ -29,11 +29,7 @@ const GAPS: &[Gap] = &[
     Gap { what: "make RAID arrays", find: |config, found| each("storage", "raid", config.storage.raid.len(), found) },
     Gap { what: "make LUKS volumes", find: |config, found| each("storage", "luks", config.storage.luks.len(), found) },
     Gap { what: "format file systems", find: formatting },
-    Gap { what: "use proxies", find: proxies },
 ];
-
-/// The schemes that can be fetched.
-const SCHEMES: &[&str] = &["http", "https", "data"];
 
 /// What a config asks for that this build of Fledge doesn't do yet. All are errors; without any, the list is empty.
 pub fn unsupported(config: &Config, sources: &Sources) -> Vec<Diagnostic> {
@@ -46,26 +42,16 @@ pub fn unsupported(config: &Config, sources: &Sources) -> Vec<Diagnostic> {
         });
     }
     each_resource(config, &mut |path, resource| {
-        let Some(scheme) = resource.source.as_deref().and_then(scheme) else { return };
-        if !SCHEMES.contains(&&*scheme) {
+        let packed = resource.compression.as_deref().is_some_and(|name| !name.is_empty());
+        // Not a gap of ours: Ignition refuses it too, but only when it comes to fetch it.
+        if packed && resource.source.as_deref().and_then(scheme).is_some_and(|scheme| matches!(&*scheme, "s3" | "arn"))
+        {
             remarks
-                .error(&path.key("source"), format!("this build of Fledge does not fetch from {scheme} URLs yet"))
-                .remedy(format!("serve it from one of {}", SCHEMES.join(", ")));
+                .error(&path.key("compression"), "what comes from S3 can't be decompressed")
+                .remedy("store it uncompressed and remove the compression, or serve it by another scheme");
         }
     });
     remarks.into_diagnostics_at("the merged config", |path| place_of(config, path, sources))
-}
-
-fn proxies(config: &Config, found: Found<'_>) {
-    let proxy = &config.ignition.proxy;
-    // `noProxy` alone asks for what is done anyway.
-    let at = Path::ROOT.key("ignition");
-    let at = at.key("proxy");
-    for (name, url) in [("httpProxy", &proxy.http_proxy), ("httpsProxy", &proxy.https_proxy)] {
-        if url.as_deref().is_some_and(|url| !url.is_empty()) {
-            found(&at.key(name));
-        }
-    }
 }
 
 fn each(section: &str, list: &str, len: usize, found: Found<'_>) {
@@ -87,7 +73,7 @@ fn formatting(config: &Config, found: Found<'_>) {
     }
 }
 
-/// All resources but the key files of LUKS volumes, which are refused with their volume.
+/// All resources.
 fn each_resource(config: &Config, visit: &mut dyn FnMut(&Path<'_>, &Resource)) {
     let ignition = Path::ROOT.key("ignition");
     let references = ignition.key("config");
@@ -111,6 +97,10 @@ fn each_resource(config: &Config, visit: &mut dyn FnMut(&Path<'_>, &Resource)) {
             visit(&append.index(index), resource);
         }
     }
+    let luks = storage.key("luks");
+    for (index, volume) in config.storage.luks.iter().enumerate() {
+        visit(&luks.index(index).key("keyFile"), &volume.key_file);
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +121,8 @@ mod tests {
     #[test]
     fn what_this_build_does_is_not_refused() {
         let supported = "\"storage\": {\"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"path\": \"/var\", \"label\": \"x\"}],
-            \"files\": [{\"path\": \"/a\", \"contents\": {\"source\": \"HTTPS://h/x\"}, \"append\": [{\"source\": \"http://h\"}, {\"source\": \"data:,\"}]}, {\"path\": \"/b\"}],
+            \"files\": [{\"path\": \"/a\", \"contents\": {\"source\": \"HTTPS://h/x\"}, \"append\": [{\"source\": \"http://h\"}, {\"source\": \"data:,\"}, {\"source\": \"s3://b/k\"}]},
+            {\"path\": \"/b\", \"append\": [{\"source\": \"tftp://h/x\", \"compression\": \"gzip\"}, {\"source\": \"gs://b/o\", \"compression\": \"gzip\"}]}],
             \"directories\": [{\"path\": \"/c\"}], \"links\": [{\"path\": \"/l\", \"target\": \"x\"}]},
             \"passwd\": {\"users\": [{\"name\": \"u\"}], \"groups\": [{\"name\": \"g\"}]},
             \"systemd\": {\"units\": [{\"name\": \"a.service\"}]}, \"kernelArguments\": {\"shouldExist\": [\"a\"], \"shouldNotExist\": [\"b\"]}";
@@ -152,27 +143,28 @@ mod tests {
                 "\"storage\": {\"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"wipeFilesystem\": true}]}",
                 "$.storage.filesystems.0.wipeFilesystem",
             ),
-            (
-                "\"storage\": {\"files\": [{\"path\": \"/a\", \"contents\": {\"source\": \"tftp://h/x\"}}]}",
-                "$.storage.files.0.contents.source",
-            ),
-            (
-                "\"storage\": {\"files\": [{\"path\": \"/a\", \"append\": [{\"source\": \"s3://b/k\"}]}]}",
-                "$.storage.files.0.append.0.source",
-            ),
         ] {
             assert_eq!(said(rest), [path], "{rest}");
         }
-        let references = br#"{"ignition": {"version": "3.6.0", "config": {"merge": [{"source": "gs://b/o"}], "replace": {"source": "arn:aws:s3:::b/k"}},
-            "security": {"tls": {"certificateAuthorities": [{"source": "s3://b/k"}]}}}}"#;
-        let config = parse(references, "t", None).unwrap().config;
+    }
+
+    #[test]
+    fn what_comes_from_s3_is_not_decompressed_wherever_it_goes() {
+        let text = br#"{"ignition": {"version": "3.6.0",
+            "config": {"merge": [{"source": "s3://b/k", "compression": "gzip"}], "replace": {"source": "arn:aws:s3:::b/k", "compression": "gzip"}},
+            "security": {"tls": {"certificateAuthorities": [{"source": "S3://b/c", "compression": "gzip"}]}}},
+            "storage": {"files": [{"path": "/a", "contents": {"source": "s3://b/k", "compression": "gzip"},
+            "append": [{"source": "s3://b/k"}, {"source": "s3://b/l", "compression": "gzip"}]}]}}"#;
+        let config = parse(text, "t", None).unwrap().config;
         let paths: Vec<_> = unsupported(&config, &Sources::default()).into_iter().map(|d| d.place.path).collect();
         assert_eq!(
             paths,
             [
-                "$.ignition.config.replace.source",
-                "$.ignition.config.merge.0.source",
-                "$.ignition.security.tls.certificateAuthorities.0.source"
+                "$.ignition.config.replace.compression",
+                "$.ignition.config.merge.0.compression",
+                "$.ignition.security.tls.certificateAuthorities.0.compression",
+                "$.storage.files.0.contents.compression",
+                "$.storage.files.0.append.1.compression"
             ]
         );
     }

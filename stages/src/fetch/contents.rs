@@ -119,7 +119,7 @@ fn fetch<I>(fetcher: &Fetcher, session: &Session, job: Job<I>) -> Result<Fetched
     let (size, Destination(file)) = match Source::of(&job.resource).map_err(at)? {
         Some(source) => {
             source.allowed(fetcher.conditions.offline)?;
-            source.fetch(session, &mut open, u64::MAX).map_err(at)?
+            source.fetch(fetcher, session, &mut open, u64::MAX).map_err(at)?
         }
         None => (0, open().map_err(|error| at(Failure::new("making a file", error.to_string())))?),
     };

@@ -4,24 +4,27 @@
 //! [`Fetcher::to_buffer`] is for small things that are needed at once (configurations, certificate authorities),
 //! [`contents::fetch_all`] for files: many side by side, each streamed to where it will stay.
 
+mod cloud;
 pub mod contents;
 mod pipeline;
 #[cfg(test)]
 pub(crate) use pipeline::gzip as gzip_for_tests;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fledge_core::config::{self, Timeouts};
+use fledge_core::config::{self, Ignition};
 use fledge_core::dataurl::DataUrl;
 use fledge_core::diag::Failure;
+use fledge_core::proxy::Proxies;
 use fledge_core::url::{self, Url};
 use fledge_core::verification::Expected;
 use rustls::pki_types::CertificateDer;
 
-use crate::host::net::client::Pace;
-use crate::host::net::{Client, NetFiles, Request, Session, Settings};
+use crate::host::net::client::{Answer, Pace};
+use crate::host::net::{Client, NetFiles, Session, Settings};
+use cloud::Cloud;
 use pipeline::{Pipeline, Unusable};
 
 /// Why a resource could not be had.
@@ -50,6 +53,17 @@ pub struct Conditions {
     pub pace: Pace,
     /// Where name servers and certificate authorities are found.
     pub files: NetFiles,
+    /// The platform's id, by which credentials are looked for; empty for none.
+    pub platform: String,
+    /// The host of Google's metadata service, if this is a machine of Google's.
+    pub google: Option<String>,
+}
+
+impl Conditions {
+    /// Those of the machine that this runs on, which is of that platform.
+    pub fn of_machine(platform: &str) -> Self {
+        Self { platform: platform.into(), google: cloud::google_metadata(platform), ..Self::default() }
+    }
 }
 
 /// Fetches resources, one way for all.
@@ -57,19 +71,25 @@ pub struct Conditions {
 pub struct Fetcher {
     conditions: Conditions,
     client: Arc<Client>,
+    cloud: Arc<Cloud>,
 }
 
 impl Fetcher {
     /// A fetcher with these settings.
     pub fn new(conditions: Conditions, settings: Settings) -> Self {
-        let client = Client::new(settings, conditions.pace, conditions.files.clone(), conditions.end);
-        Self { conditions, client: Arc::new(client) }
+        let cloud = Arc::new(Cloud::new(&conditions));
+        Self { client: Self::client(&conditions, settings), conditions, cloud }
     }
 
     /// Another one with the same conditions.
     #[must_use]
     pub fn with(&self, settings: Settings) -> Self {
-        Self::new(self.conditions.clone(), settings)
+        let conditions = self.conditions.clone();
+        Self { client: Self::client(&conditions, settings), conditions, cloud: Arc::clone(&self.cloud) }
+    }
+
+    fn client(conditions: &Conditions, settings: Settings) -> Arc<Client> {
+        Arc::new(Client::new(settings, conditions.pace, conditions.files.clone(), conditions.end))
     }
 
     /// Whether there is to be no network yet.
@@ -84,7 +104,7 @@ impl Fetcher {
     pub fn to_buffer(&self, resource: &config::Resource, limit: u64) -> Result<Vec<u8>, Error> {
         let Some(source) = Source::of(resource)? else { return Ok(Vec::new()) };
         source.allowed(self.conditions.offline)?;
-        let (_, buffer) = source.fetch(&self.client.session(), &mut || Ok(Vec::new()), limit)?;
+        let (_, buffer) = source.fetch(self, &self.client.session(), &mut || Ok(Vec::new()), limit)?;
         Ok(buffer)
     }
 }
@@ -99,14 +119,16 @@ pub fn gunzip(data: &[u8], limit: u64) -> Result<Vec<u8>, String> {
     finished.map(|(_, out)| out).map_err(|why| why.to_string())
 }
 
-/// The settings that a configuration's `timeouts` ask for.
-pub fn settings(timeouts: &Timeouts, authorities: Vec<CertificateDer<'static>>) -> Settings {
+/// The settings that a configuration asks for: its `timeouts` and its `proxy`.
+pub fn settings(ignition: &Ignition, authorities: Vec<CertificateDer<'static>>) -> Settings {
+    let timeouts = &ignition.timeouts;
     // As in Go: 0 is no limit.
     let seconds = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0).map(Duration::from_secs);
     Settings {
         headers: timeouts.http_response_headers.map_or(Settings::default().headers, seconds),
         total: timeouts.http_total.and_then(seconds),
         authorities,
+        proxies: Arc::new(Proxies::of(&ignition.proxy)),
     }
 }
 
@@ -120,7 +142,7 @@ struct Source<'r> {
 
 enum What<'r> {
     Data(&'r str),
-    Http(Url),
+    Remote(Url),
 }
 
 impl<'r> Source<'r> {
@@ -130,13 +152,12 @@ impl<'r> Source<'r> {
         let failed = |why: String| Failure::new(format!("fetching {}", url::redact(source)), why);
         let what = match url::scheme(source).as_deref() {
             Some("data") => What::Data(source),
-            Some("http" | "https") => {
-                What::Http(Url::parse(source).map_err(|why| failed(format!("the URL can't be used: {why}")))?)
+            Some("http" | "https" | "tftp" | "s3" | "arn" | "gs") => {
+                What::Remote(Url::parse(source).map_err(|why| failed(format!("the URL can't be used: {why}")))?)
             }
             Some(other) => {
-                return Err(
-                    failed(format!("this build doesn't fetch {other} URLs")).remedy("use an http, https or data URL")
-                );
+                return Err(failed(format!("{other} URLs can't be fetched"))
+                    .remedy("use an http, https, tftp, s3, arn, gs or data URL"));
             }
             None => return Err(failed("it is no URL".into()).remedy("write an http, https or data URL")),
         };
@@ -157,13 +178,13 @@ impl<'r> Source<'r> {
     fn shown(&self) -> String {
         match &self.what {
             What::Data(text) => url::redact(text),
-            What::Http(url) => url.redacted(),
+            What::Remote(url) => url.redacted(),
         }
     }
 
     fn allowed(&self, offline: bool) -> Result<(), Error> {
         match self.what {
-            What::Http(_) if offline => Err(Error::NeedNet(self.shown())),
+            What::Remote(_) if offline => Err(Error::NeedNet(self.shown())),
             _ => Ok(()),
         }
     }
@@ -171,6 +192,7 @@ impl<'r> Source<'r> {
     /// Brings the contents into what `open` makes anew for each attempt.
     fn fetch<W: Write>(
         &self,
+        fetcher: &Fetcher,
         session: &Session,
         open: &mut dyn FnMut() -> std::io::Result<W>,
         limit: u64,
@@ -197,18 +219,27 @@ impl<'r> Source<'r> {
                 })?;
                 result.and_then(|()| pipeline.finish()).map_err(|why| unusable(&why))
             }
-            What::Http(url) => session.get(&Request { url, headers: &self.headers }, &mut |body: &mut dyn Read| {
-                let mut pipeline = pipeline()?;
-                let mut buffer = vec![0; 32 << 10];
-                loop {
-                    // Errors of the network are the session's to tell.
-                    let amount = body.read(&mut buffer).map_err(|error| Failure::new("reading", error.to_string()))?;
-                    if amount == 0 {
-                        return pipeline.finish().map_err(|why| unusable(&why));
+            What::Remote(url) => {
+                let mut result = None;
+                fetcher.cloud.fetch(session, url, &self.headers, &mut |answer: Answer<'_>| {
+                    let mut pipeline = pipeline()?;
+                    let mut buffer = vec![0; 32 << 10];
+                    loop {
+                        // Errors of the network are the session's to tell.
+                        let amount = answer
+                            .body
+                            .read(&mut buffer)
+                            .map_err(|error| Failure::new("reading", error.to_string()))?;
+                        if amount == 0 {
+                            break;
+                        }
+                        pipeline.take(buffer.get(..amount).unwrap_or_default()).map_err(|why| unusable(&why))?;
                     }
-                    pipeline.take(buffer.get(..amount).unwrap_or_default()).map_err(|why| unusable(&why))?;
-                }
-            }),
+                    result = Some(pipeline.finish().map_err(|why| unusable(&why))?);
+                    Ok(())
+                })?;
+                result.ok_or_else(|| Failure::new(format!("fetching {}", self.shown()), "there was no answer"))
+            }
         }
     }
 }

@@ -18,12 +18,16 @@ pub fn millis() -> u64 {
 
 /// The wall clock's date and time, in UTC, as RFC 3339 has it, to the second.
 pub fn date() -> String {
-    let now = clock_gettime(ClockId::Realtime);
-    rfc3339(u64::try_from(now.tv_sec).unwrap_or_default())
+    rfc3339(u64::try_from(unix()).unwrap_or_default())
+}
+
+/// Seconds since 1970 by the wall clock.
+pub fn unix() -> i64 {
+    clock_gettime(ClockId::Realtime).tv_sec
 }
 
 /// Seconds since 1970 as `2026-11-20T10:31:08Z`. Years count from March, so that a leap day is the last of a year.
-fn rfc3339(seconds: u64) -> String {
+pub(crate) fn rfc3339(seconds: u64) -> String {
     const DAYS_BEFORE_1970: u64 = 719_468;
     const CYCLE: u64 = 146_097;
     let days = seconds / 86_400 + DAYS_BEFORE_1970;

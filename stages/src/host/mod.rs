@@ -6,6 +6,7 @@ pub mod bootfs;
 pub mod clock;
 pub mod cmd;
 pub mod device;
+pub mod dmi;
 pub mod fs;
 pub mod kexec;
 pub mod limit;

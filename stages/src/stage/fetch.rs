@@ -63,7 +63,8 @@ impl From<Vec<Failure>> for Stop {
 /// # Errors
 /// Why there is no configuration, or what is wrong with it.
 pub fn run(offline: bool, args: &StageArgs, journal: &mut Journal) -> Result<StageOutcome, Vec<Failure>> {
-    let conditions = Conditions { offline, end: end(args).map_err(|failure| vec![failure])?, ..Conditions::default() };
+    let end = end(args).map_err(|failure| vec![failure])?;
+    let conditions = Conditions { offline, end, ..Conditions::of_machine(&args.platform) };
     run_in(conditions, args, &Surroundings::from_environment(), journal)
 }
 
@@ -74,7 +75,7 @@ pub fn run(offline: bool, args: &StageArgs, journal: &mut Journal) -> Result<Sta
 /// A certificate authority or the operator's time limit can't be understood.
 pub fn fetcher(args: &StageArgs, config: &Config, sources: &Sources) -> Result<Fetcher, Vec<Failure>> {
     let end = end(args).map_err(|failure| vec![failure])?;
-    fetcher_in(Conditions { end, ..Conditions::default() }, config, sources)
+    fetcher_in(Conditions { end, ..Conditions::of_machine(&args.platform) }, config, sources)
 }
 
 /// [`fetcher`], for other conditions than the machine's.

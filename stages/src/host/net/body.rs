@@ -4,11 +4,9 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use ureq::Body;
-
 /// A body that remembers whether it was the network that failed, and tells how a long one comes along.
 pub(crate) struct Watched {
-    inner: ureq::BodyReader<'static>,
+    inner: Box<dyn Read>,
     length: Option<u64>,
     shown: String,
     received: u64,
@@ -19,17 +17,9 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    pub(crate) fn new(body: Body, shown: String) -> Self {
+    pub(crate) fn new(inner: Box<dyn Read>, length: Option<u64>, shown: String) -> Self {
         let start = Instant::now();
-        Self {
-            length: body.content_length(),
-            inner: body.into_reader(),
-            shown,
-            received: 0,
-            start,
-            next_line: start + Duration::from_secs(10),
-            error: None,
-        }
+        Self { length, inner, shown, received: 0, start, next_line: start + Duration::from_secs(10), error: None }
     }
 }
 

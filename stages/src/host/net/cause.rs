@@ -11,6 +11,7 @@ use ureq::Timeout;
 
 use super::Cancelled;
 use super::resolver::NameError;
+use super::way::NoTunnel;
 
 /// Why one attempt failed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,6 +59,24 @@ pub enum Cause {
     Request(String),
     /// The operating system's words.
     System(String),
+    /// A TFTP server's refusal (RFC 1350, appendix I; RFC 2347).
+    Tftp {
+        /// Its code.
+        code: u16,
+        /// Its words.
+        message: String,
+    },
+    /// No TFTP server said anything for that time.
+    Silent(Duration),
+    /// The proxy didn't connect to the server: its status.
+    Tunnel(u16),
+    /// It was asked through a proxy, which may be to blame.
+    Proxy {
+        /// The proxy's URL, fit to be shown.
+        proxy: String,
+        /// What happened.
+        cause: Box<Cause>,
+    },
     /// Somebody else's failure made this moot.
     Cancelled,
 }
@@ -65,8 +84,8 @@ pub enum Cause {
 /// Why a certificate isn't trusted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Certificate {
-    /// No known authority vouches for it.
-    UnknownIssuer,
+    /// No known authority vouches for it: which ones are known.
+    UnknownIssuer(String),
     /// Its time is over.
     Expired,
     /// Its time hasn't come: more often than not the machine's clock is wrong.
@@ -101,12 +120,21 @@ impl Cause {
             | Self::NoTime
             | Self::Closed
             | Self::Status(429 | 500..)
+            | Self::Tunnel(429 | 500..)
             | Self::Certificate(Certificate::NotYetValid)
             | Self::System(_) => Retry::Always,
-            Self::Stalled(_) | Self::Truncated | Self::Certificate(_) | Self::Tls(_) | Self::Protocol(_) => {
-                Retry::AFewTimes
-            }
+            Self::Proxy { cause, .. } => cause.retry(),
+            // A file that isn't there, or isn't for everybody.
+            Self::Tftp { code: 1 | 2, .. } => Retry::Never,
+            Self::Stalled(_)
+            | Self::Truncated
+            | Self::Certificate(_)
+            | Self::Tls(_)
+            | Self::Protocol(_)
+            | Self::Tftp { .. }
+            | Self::Silent(_) => Retry::AFewTimes,
             Self::Status(_)
+            | Self::Tunnel(_)
             | Self::NoRoots(_)
             | Self::Redirects
             | Self::Redirect(_)
@@ -117,12 +145,33 @@ impl Cause {
 
     /// Whether time ran out before there was any answer.
     pub(crate) fn is_timeout(&self) -> bool {
-        matches!(self, Self::ConnectTimeout(_) | Self::HeaderTimeout(_) | Self::NoTime | Self::Name { .. })
+        match self {
+            Self::Proxy { cause, .. } => cause.is_timeout(),
+            cause => matches!(
+                cause,
+                Self::ConnectTimeout(_) | Self::HeaderTimeout(_) | Self::NoTime | Self::Name { .. } | Self::Silent(_)
+            ),
+        }
     }
 
     /// What a person can do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
+            Self::Proxy { cause, .. } => match **cause {
+                Self::Tunnel(_) | Self::Status(401 | 403 | 405 | 407 | 502..=504) => {
+                    "check the proxy's rules and the credentials in ignition.proxy, or list the host in ignition.proxy.noProxy"
+                }
+                Self::Name { .. } | Self::Refused | Self::NoRoute | Self::ConnectTimeout(_) => {
+                    "check ignition.proxy, and that the proxy runs and can be reached"
+                }
+                _ => cause.remedy(),
+            },
+            Self::Tftp { code: 1, .. } => "check the path, and the folder that the server serves",
+            Self::Tftp { .. } => "check the server's log and the file's permissions",
+            Self::Silent(_) => {
+                "check that a TFTP server runs there, and that firewalls let UDP pass in both directions"
+            }
+            Self::Tunnel(_) => "check the proxy's log",
             Self::Name { unknown: true, .. } => "check the host name in the URL, and the name server's zone",
             Self::Name { .. } => {
                 "check that the network comes up with a name server (ip=dhcp, or ip= with its dns fields), or write an address"
@@ -141,7 +190,7 @@ impl Cause {
             Self::Status(404 | 410) => "check the URL, and that the file is there",
             Self::Status(401 | 403) => "check the permissions on the server, or the credentials in httpHeaders",
             Self::Status(_) => "check the server's log",
-            Self::Certificate(Certificate::UnknownIssuer) => {
+            Self::Certificate(Certificate::UnknownIssuer(_)) => {
                 "name the certificate authority of that server in ignition.security.tls.certificateAuthorities"
             }
             Self::Certificate(Certificate::NotYetValid) => {
@@ -179,7 +228,10 @@ impl Cause {
                 Some(NameError::Cancelled) => Self::Cancelled,
                 Some(NameError::Invalid(_)) => Self::Request(error.to_string()),
                 Some(name) => Self::Name { why: name.to_string(), unknown: matches!(name, NameError::NotFound(_)) },
-                None => Self::System(error.to_string()),
+                None => match error.downcast_ref::<NoTunnel>() {
+                    Some(NoTunnel(status)) => Self::Tunnel(*status),
+                    None => Self::System(error.to_string()),
+                },
             },
             other => Self::System(other.to_string()),
         }
@@ -190,6 +242,9 @@ impl Cause {
         if let Some(inner) = error.get_ref() {
             if inner.is::<Cancelled>() {
                 return Self::Cancelled;
+            }
+            if let Some(inner) = inner.downcast_ref::<Self>() {
+                return inner.clone();
             }
             if let Some(inner) = inner.downcast_ref::<ureq::Error>() {
                 return Self::of(inner, connect, headers, stall);
@@ -220,7 +275,9 @@ impl Cause {
         let rustls::Error::InvalidCertificate(error) = error else { return Self::Tls(error.to_string()) };
         Self::Certificate(match error {
             // A bad signature: an authority of that name is trusted, but it is another one.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => Certificate::UnknownIssuer,
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                Certificate::UnknownIssuer(String::new())
+            }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Certificate::Expired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Certificate::NotYetValid,
             CertificateError::NotValidForName => Certificate::OtherName(Vec::new()),
@@ -229,6 +286,20 @@ impl Cause {
             }
             other => Certificate::Other(other.to_string()),
         })
+    }
+}
+
+impl std::error::Error for Cause {}
+
+/// A status with the words that belong to it.
+pub(crate) struct Shown(pub(crate) u16);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match ureq::http::StatusCode::from_u16(self.0).ok().and_then(|status| status.canonical_reason()) {
+            Some(reason) => write!(f, "{} {reason}", self.0),
+            None => write!(f, "{}", self.0),
+        }
     }
 }
 
@@ -248,12 +319,20 @@ impl fmt::Display for Cause {
             Self::OutOfTime => f.write_str("timed out: the response was still coming"),
             Self::Closed => f.write_str("the server closed the connection without a response"),
             Self::Truncated => f.write_str("truncated: the connection ended before the response was complete"),
-            Self::Status(status) => {
-                match ureq::http::StatusCode::from_u16(*status).ok().and_then(|s| s.canonical_reason()) {
-                    Some(reason) => write!(f, "the server answered {status} {reason}"),
-                    None => write!(f, "the server answered {status}"),
+            Self::Status(status) => write!(f, "the server answered {}", Shown(*status)),
+            Self::Tftp { code: 1, .. } => f.write_str("the server has no such file"),
+            Self::Tftp { code: 2, .. } => f.write_str("the server denies access to the file"),
+            Self::Tftp { code, message } => write!(f, "the server answered with error {code} ({message:?})"),
+            Self::Silent(time) => write!(f, "timed out: no TFTP server answered within {} s", seconds(time)),
+            Self::Tunnel(status) => write!(f, "it answered {} to CONNECT", Shown(*status)),
+            Self::Proxy { proxy, cause } => match &**cause {
+                Self::Name { .. } | Self::Refused | Self::NoRoute | Self::ConnectTimeout(_) => {
+                    write!(f, "the proxy {proxy} can't be reached: {cause}")
                 }
-            }
+                Self::Tunnel(_) => write!(f, "the proxy {proxy} refused: {cause}"),
+                Self::Status(status @ 407) => write!(f, "the proxy {proxy} refused: it answered {}", Shown(*status)),
+                cause => write!(f, "{cause} (asked through the proxy {proxy})"),
+            },
             Self::Certificate(certificate) => certificate.fmt(f),
             Self::Tls(why) => write!(f, "no TLS connection: {why}"),
             Self::Redirects => write!(f, "more than {} redirects", super::client::MAX_REDIRECTS),
@@ -278,8 +357,9 @@ fn seconds(time: &Duration) -> String {
 impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownIssuer => {
-                f.write_str("certificate unknown: no certificate authority that this machine trusts has issued it")
+            Self::UnknownIssuer(known) => {
+                f.write_str("certificate unknown: no certificate authority that this machine trusts has issued it")?;
+                if known.is_empty() { Ok(()) } else { write!(f, " (it trusts {known})") }
             }
             Self::Expired => f.write_str("certificate expired, by this machine's clock"),
             Self::NotYetValid => f.write_str("certificate not yet valid, by this machine's clock"),

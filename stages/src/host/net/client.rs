@@ -1,27 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One GET, with all it takes to bring it to an end: attempts, redirects, time limits.
+//! One request, with all it takes to bring it to an end: attempts, redirects, time limits.
 
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use data_encoding::BASE64;
 use fledge_core::diag::Failure;
+use fledge_core::proxy::Proxies;
 use fledge_core::url::Url;
-use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, Response, header};
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{Connector, NextTimeout};
+use ureq::http::{HeaderMap, Response, header};
 use ureq::{Agent, Body, RequestExt, http};
 
 use super::body::Watched;
-use super::cause::{Cause, Retry};
-use super::resolver::{NameError, resolve};
-use super::tcp::{TcpConnector, deadline};
-use super::tls::TlsConnector;
+use super::cause::{Cause, Certificate, Retry};
+use super::head;
+use super::roots::{self, Trust};
+use super::tftp::{Asker, Transfer};
 use super::waiting::{Backoff, Narrator, sleep_until};
-use super::{Cancel, NetFiles, roots};
+use super::way::Way;
+use super::{Cancel, NetFiles};
 
 /// As many as Go's and most other clients follow.
 pub(crate) const MAX_REDIRECTS: usize = 10;
@@ -35,10 +33,6 @@ const ENOUGH: Duration = Duration::from_secs(1);
 /// Longer limits are this long: clocks don't count as far as configurations can.
 const FOREVER: Duration = Duration::from_secs(365 * 86400);
 
-/// The version of Ignition whose behaviour servers may count on: some choose by it which form of a config they send.
-const USER_AGENT: &str = "Ignition/2.26.0";
-const ACCEPT: &str = "application/vnd.coreos.ignition+json;version=3.6.0, */*;q=0.1";
-
 /// What a configuration settles about fetching.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -48,11 +42,14 @@ pub struct Settings {
     pub total: Option<Duration>,
     /// `security.tls.certificateAuthorities`, beside the distribution's.
     pub authorities: Vec<CertificateDer<'static>>,
+    /// `proxy`.
+    pub proxies: Arc<Proxies>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { headers: Some(Duration::from_secs(10)), total: None, authorities: Vec::new() }
+        let headers = Some(Duration::from_secs(10));
+        Self { headers, total: None, authorities: Vec::new(), proxies: Arc::default() }
     }
 }
 
@@ -90,7 +87,7 @@ pub struct Client {
     pace: Pace,
     files: NetFiles,
     end: Option<Instant>,
-    tls: OnceLock<Result<Arc<ClientConfig>, String>>,
+    tls: OnceLock<Result<Trust, String>>,
 }
 
 impl Client {
@@ -108,26 +105,80 @@ impl Client {
             client: Arc::clone(self),
             cancel: Cancel::default(),
             narrator: Narrator::default(),
-            plain: OnceLock::new(),
-            secure: OnceLock::new(),
+            agents: [const { OnceLock::new() }; 3],
         }
     }
 
     /// Whoever never asks for https needs no certificate authority.
-    fn tls(&self) -> Result<Arc<ClientConfig>, Cause> {
+    fn tls(&self) -> Result<&Trust, Cause> {
         let made = self.tls.get_or_init(|| roots::client_config(&self.files.bundles, &self.settings.authorities));
-        made.clone().map_err(Cause::NoRoots)
+        made.as_ref().map_err(|why| Cause::NoRoots(why.clone()))
     }
+
+    fn proxy(&self, url: &Url) -> Option<&Url> {
+        self.settings.proxies.choose(is_secure(url), url.host(), url.port_or_default().unwrap_or_default())
+    }
+}
+
+/// What is done with a URL.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Method {
+    /// It is read.
+    #[default]
+    Get,
+    /// Only the headers are asked for.
+    Head,
+    /// It is set, to nothing.
+    Put,
 }
 
 /// One request. It has no `Debug`: its headers may be secrets.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// An http or https URL.
+    /// An http, https or tftp URL.
     pub url: &'a Url,
-    /// Headers of the configuration. They replace ours, and are not sent to where a redirect leads.
+    /// Headers of the configuration. They replace ours, and are not sent to where a redirect leads. TFTP has none.
     pub headers: &'a [(String, String)],
+    /// What is done with it. TFTP can only read.
+    pub method: Method,
+    /// What messages call it, before its URL.
+    pub name: Option<&'a str>,
+    /// Whether every status that isn't a reason to ask again is an answer. Else only those of success are.
+    pub any_status: bool,
+    /// Whether the machine's own metadata service is asked: never through a proxy, and not for longer than this.
+    pub metadata: Option<Duration>,
 }
+
+impl<'a> Request<'a> {
+    /// Reads a URL.
+    pub fn get(url: &'a Url, headers: &'a [(String, String)]) -> Self {
+        Self { url, headers, method: Method::Get, name: None, any_status: false, metadata: None }
+    }
+
+    fn shown(&self) -> String {
+        let url = self.url.redacted();
+        self.name.map_or(url.clone(), |name| format!("{name} ({url})"))
+    }
+}
+
+/// What a server answered.
+pub struct Answer<'b> {
+    /// The status; 200 for TFTP.
+    pub status: u16,
+    headers: &'b HeaderMap,
+    /// What follows the headers.
+    pub body: &'b mut dyn Read,
+}
+
+impl Answer<'_> {
+    /// A header's value, if it has it and it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Is given the answer of each attempt that has one, from its start; when it fails for a reason of its own, that is the end.
+pub type Consume<'c> = &'c mut dyn FnMut(Answer<'_>) -> Result<(), Failure>;
 
 /// See [`Client::session`].
 #[derive(Debug)]
@@ -135,13 +186,13 @@ pub struct Session {
     client: Arc<Client>,
     cancel: Cancel,
     narrator: Narrator,
-    plain: OnceLock<Agent>,
-    secure: OnceLock<Agent>,
+    /// For http, for https, and for metadata services.
+    agents: [OnceLock<Agent>; 3],
 }
 
 /// How one attempt ended.
-enum Attempt<T> {
-    Done(T),
+enum Attempt {
+    Done,
     Failed(Cause),
     /// What came could not be used; asking again would bring the same.
     Unusable(Failure),
@@ -153,32 +204,27 @@ impl Session {
         &self.cancel
     }
 
-    /// Makes a request until it succeeds or there is no use in trying on. `consume` gets the body of each attempt that has one, from
-    /// its start; when it fails for a reason of its own, that is the end.
+    /// Makes a request until it succeeds or there is no use in trying on.
     ///
     /// # Errors
     /// What failed and why, after how many attempts; the URL is shown without its secrets.
-    pub fn get<T>(
-        &self,
-        request: &Request<'_>,
-        consume: &mut dyn FnMut(&mut dyn Read) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+    pub fn ask(&self, request: &Request<'_>, consume: Consume<'_>) -> Result<(), Failure> {
         let failed =
             |shown: &str, why: String, remedy: &str| Failure::new(format!("fetching {shown}"), why).remedy(remedy);
-        let target = request.url;
-        let shown = target.redacted();
-        let headers = headers(request.headers, target)
+        let shown = request.shown();
+        let headers = head::headers(request.headers, request.url)
             .map_err(|why| failed(&shown, why, "correct httpHeaders in the configuration"))?;
         let start = Instant::now();
-        let end = [self.client.settings.total.map(|total| start + total), self.client.end].into_iter().flatten().min();
+        let limits = [self.client.settings.total, request.metadata].into_iter().flatten().map(|limit| start + limit);
+        let end = limits.chain(self.client.end).min();
         let mut backoff = Backoff::new(self.client.pace.first_wait, self.client.pace.longest_wait);
         let mut attempts = 0;
         let mut previous = None;
         let result = loop {
             attempts += 1;
-            log::debug!("GET {shown}: attempt {attempts}");
-            let cause = match self.attempt(target, &headers, end, consume) {
-                Attempt::Done(done) => break Ok(done),
+            log::debug!("{shown}: attempt {attempts}");
+            let cause = match self.attempt(request, &headers, end, consume) {
+                Attempt::Done => break Ok(()),
                 Attempt::Unusable(failure) => break Err(failure),
                 Attempt::Failed(cause) => match previous.take() {
                     // This attempt was cut short; the one before says what is wrong.
@@ -210,53 +256,72 @@ impl Session {
         result
     }
 
-    fn attempt<T>(
+    fn attempt(
         &self,
-        target: &Url,
+        request: &Request<'_>,
         headers: &HeaderMap,
         end: Option<Instant>,
-        consume: &mut dyn FnMut(&mut dyn Read) -> Result<T, Failure>,
-    ) -> Attempt<T> {
-        let response = match self.follow(target, headers, end) {
-            Ok(response) => response,
-            Err(cause) => return Attempt::Failed(cause),
+        consume: Consume<'_>,
+    ) -> Attempt {
+        let (status, headers, length, body, from): (_, _, _, Box<dyn Read>, _) = if request.url.scheme() == "tftp" {
+            let (files, cancel, pace) = (&self.client.files, &self.cancel, &self.client.pace);
+            match Transfer::open(request.url, &Asker { files, cancel, pace, end }) {
+                Ok(transfer) => (200, HeaderMap::new(), transfer.size, Box::new(transfer), request.url.clone()),
+                Err(cause) => return Attempt::Failed(cause),
+            }
+        } else {
+            match self.follow(request, headers, end) {
+                Ok((response, from)) => {
+                    let (head, body) = response.into_parts();
+                    let length = body.content_length();
+                    (head.status.as_u16(), head.headers, length, Box::new(body.into_reader()), from)
+                }
+                Err(cause) => return Attempt::Failed(cause),
+            }
         };
-        match response.status().as_u16() {
-            200 | 204 => {}
-            status => return Attempt::Failed(Cause::Status(status)),
+        let cause = Cause::Status(status);
+        if !matches!(status, 200 | 204) && (!request.any_status || cause.retry() != Retry::Never) {
+            return Attempt::Failed(self.blame(request, &from, cause));
         }
-        let body = response.into_body();
-        let mut body = Watched::new(body, target.redacted());
-        let result = consume(&mut body);
+        let mut body = Watched::new(body, length, request.shown());
+        let result = consume(Answer { status, headers: &headers, body: &mut body });
         match (result, body.error) {
-            (Ok(done), None) => Attempt::Done(done),
+            (Ok(()), None) => Attempt::Done,
             (Err(failure), None) => Attempt::Unusable(failure),
             (_, Some(error)) => {
                 let read = self.read_limit().unwrap_or(self.client.pace.stall);
-                Attempt::Failed(match Cause::of_io(&error, self.client.pace.connect, read, read) {
+                let cause = match Cause::of_io(&error, self.client.pace.connect, read, read) {
                     Cause::ConnectTimeout(_) | Cause::HeaderTimeout(_) => Cause::OutOfTime,
                     Cause::Closed => Cause::Truncated,
                     cause => cause,
-                })
+                };
+                Attempt::Failed(self.blame(request, &from, cause))
             }
         }
     }
 
-    /// Sends the request, and follows redirects with our own headers only: those of the configuration may be secrets.
-    fn follow(&self, target: &Url, headers: &HeaderMap, end: Option<Instant>) -> Result<Response<Body>, Cause> {
-        let mut target = target.clone();
+    /// Sends the request, and follows redirects with our own headers only: those of the configuration may be secrets. Returns the
+    /// response and whose it is.
+    fn follow(
+        &self,
+        request: &Request<'_>,
+        headers: &HeaderMap,
+        end: Option<Instant>,
+    ) -> Result<(Response<Body>, Url), Cause> {
+        let mut target = request.url.clone();
         let mut headers = headers.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.send(&target, headers, end)?;
+            let response =
+                self.send(request, &target, headers, end).map_err(|cause| self.blame(request, &target, cause))?;
             let location = response.headers().get(header::LOCATION);
             let (301 | 302 | 303 | 307 | 308, Some(location)) = (response.status().as_u16(), location) else {
-                return Ok(response);
+                return Ok((response, target));
             };
             let location = String::from_utf8_lossy(location.as_bytes());
             let next = target
                 .join(&location)
                 .map_err(|why| why.to_string())
-                .and_then(|next| uri(&next).map(|_| next))
+                .and_then(|next| head::uri(&next).map(|_| next))
                 .map_err(|why| Cause::Redirect(format!("a redirect can't be followed: {why}")))?;
             if is_secure(&target) && !is_secure(&next) {
                 log::warn!(
@@ -265,22 +330,42 @@ impl Session {
                     next.redacted()
                 );
             }
-            headers = self::headers(&[], &next).map_err(Cause::Redirect)?;
+            headers = head::headers(&[], &next).map_err(Cause::Redirect)?;
             target = next;
         }
         Err(Cause::Redirects)
     }
 
-    fn send(&self, target: &Url, headers: HeaderMap, end: Option<Instant>) -> Result<Response<Body>, Cause> {
+    fn send(
+        &self,
+        request: &Request<'_>,
+        target: &Url,
+        mut headers: HeaderMap,
+        end: Option<Instant>,
+    ) -> Result<Response<Body>, Cause> {
         let start = Instant::now();
-        let agent = self.agent(is_secure(target))?;
-        let mut request = http::Request::get(uri(target).map_err(Cause::Request)?)
+        let direct = request.metadata.is_some();
+        let proxy = self.client.proxy(target).filter(|_| !direct);
+        if let Some(proxy) = proxy.filter(|_| !is_secure(target)) {
+            head::authorize_proxy(&mut headers, proxy).map_err(Cause::Request)?;
+        }
+        let agent = self.agent(is_secure(target) || proxy.is_some_and(is_secure), direct)?;
+        let method = match request.method {
+            Method::Get => http::Method::GET,
+            Method::Head => http::Method::HEAD,
+            Method::Put => http::Method::PUT,
+        };
+        let mut sent = http::Request::builder()
+            .method(method)
+            .uri(head::uri(target).map_err(Cause::Request)?)
             .body(())
             .map_err(|error| Cause::Request(error.to_string()))?;
-        *request.headers_mut() = headers;
+        if request.method == Method::Put {
+            headers.insert(header::CONTENT_LENGTH, http::HeaderValue::from_static("0"));
+        }
+        *sent.headers_mut() = headers;
         let left = end.map(|end| end.saturating_duration_since(start));
-        let request = request.with_agent(agent).configure().timeout_global(left).build();
-        request.run().map_err(|error| {
+        sent.with_agent(agent).configure().timeout_global(left).build().run().map_err(|error| {
             let pace = &self.client.pace;
             let cause = if matches!(error, ureq::Error::Timeout(ureq::Timeout::Global | ureq::Timeout::PerCall)) {
                 // The whole ran out; what it was waiting for by now are headers.
@@ -296,14 +381,38 @@ impl Session {
         })
     }
 
+    /// Adds what else has to do with a failure: the proxy in between, the authorities that are trusted.
+    fn blame(&self, request: &Request<'_>, target: &Url, cause: Cause) -> Cause {
+        let cause = match (cause, self.client.tls.get()) {
+            (Cause::Certificate(Certificate::UnknownIssuer(_)), Some(Ok(trust))) => {
+                Cause::Certificate(Certificate::UnknownIssuer(trust.shown.clone()))
+            }
+            (cause, _) => cause,
+        };
+        let proxy = self.client.proxy(target).filter(|_| request.metadata.is_none());
+        match (proxy, cause) {
+            (Some(proxy), cause) if !matches!(cause, Cause::Cancelled | Cause::Proxy { .. }) => {
+                Cause::Proxy { proxy: proxy.redacted(), cause: Box::new(cause) }
+            }
+            (_, cause) => cause,
+        }
+    }
+
     /// How long to wait for the next bytes. Response headers must not be cut off by the body's limit.
     fn read_limit(&self) -> Option<Duration> {
         self.client.settings.headers.map(|headers| headers.max(self.client.pace.stall))
     }
 
-    fn agent(&self, secure: bool) -> Result<&Agent, Cause> {
-        let config = if secure { Some(self.client.tls()?) } else { None };
-        let cell = if secure { &self.secure } else { &self.plain };
+    fn agent(&self, secure: bool, direct: bool) -> Result<&Agent, Cause> {
+        let tls = if secure { Some(Arc::clone(&self.client.tls()?.config)) } else { None };
+        let [plain, with_tls, metadata] = &self.agents;
+        let cell = if direct {
+            metadata
+        } else if secure {
+            with_tls
+        } else {
+            plain
+        };
         Ok(cell.get_or_init(|| {
             let pace = &self.client.pace;
             let settings = Agent::config_builder()
@@ -320,28 +429,15 @@ impl Session {
                 .timeout_recv_response(self.client.settings.headers)
                 .timeout_per_read(self.read_limit())
                 .build();
-            let connector = TcpConnector { cancel: self.cancel.clone() }.chain(TlsConnector { config });
-            let names = Names { files: self.client.files.clone(), cancel: self.cancel.clone() };
-            Agent::with_parts(settings, connector, names)
+            let proxies = if direct { Arc::default() } else { Arc::clone(&self.client.settings.proxies) };
+            let way = Way { files: self.client.files.clone(), cancel: self.cancel.clone(), proxies, tls };
+            Agent::with_parts(settings, way.clone(), way)
         }))
     }
 }
 
 fn is_secure(url: &Url) -> bool {
     url.scheme() == "https"
-}
-
-/// What goes over the wire: no credentials, everything escaped that has to be.
-fn uri(url: &Url) -> Result<http::Uri, String> {
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("its scheme is {}, not http or https", url.scheme()));
-    }
-    http::Uri::builder()
-        .scheme(url.scheme())
-        .authority(url.host_header())
-        .path_and_query(url.request_target())
-        .build()
-        .map_err(|error| error.to_string())
 }
 
 /// When to try again after that wait: not so late that there is no time left for it.
@@ -361,58 +457,5 @@ fn last_words(cause: &Cause, attempts: u32, start: Instant, would_go_on: bool) -
         (_, false) => format!("{cause} ({attempts} attempts in {time:.1} s)"),
         (1, true) => format!("{cause}; there was no time for another attempt after {time:.1} s"),
         (_, true) => format!("{cause}; gave up after {attempts} attempts in {time:.1} s"),
-    }
-}
-
-/// Our headers, replaced by the configuration's. Of two with one name the last counts, and those that describe the message itself
-/// are not for a configuration to say: both as Ignition has it.
-fn headers(configured: &[(String, String)], target: &Url) -> Result<HeaderMap, String> {
-    let mut map = HeaderMap::new();
-    map.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    map.insert(header::ACCEPT, HeaderValue::from_static(ACCEPT));
-    map.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    if let Some(user) = target.user() {
-        let credentials = format!("{user}:{}", target.password().unwrap_or_default());
-        let credentials = format!("Basic {}", BASE64.encode(credentials.as_bytes()));
-        let mut value = HeaderValue::from_str(&credentials).map_err(|error| error.to_string())?;
-        value.set_sensitive(true);
-        map.insert(header::AUTHORIZATION, value);
-    }
-    for (name, value) in configured {
-        let wrong = |what: &str| format!("the header {name:?} has a {what} that HTTP doesn't allow");
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("name"))?;
-        let mut value = HeaderValue::from_bytes(value.trim().as_bytes()).map_err(|_| wrong("value"))?;
-        value.set_sensitive(true);
-        if ![header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::TRAILER].contains(&name) {
-            map.insert(name, value);
-        }
-    }
-    Ok(map)
-}
-
-/// Gives ureq our resolver.
-#[derive(Debug)]
-struct Names {
-    files: NetFiles,
-    cancel: Cancel,
-}
-
-impl Resolver for Names {
-    fn resolve(
-        &self,
-        uri: &http::Uri,
-        _: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let other = |error: NameError| ureq::Error::Other(Box::new(error));
-        let host = uri.host().unwrap_or_default();
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let until = deadline(timeout).unwrap_or_else(|| Instant::now() + Duration::from_secs(30));
-        let addresses = resolve(&self.files, host, until, &self.cancel).map_err(other)?;
-        let mut found = self.empty();
-        for address in addresses.into_iter().take(16) {
-            found.push((address, port).into());
-        }
-        if found.is_empty() { Err(other(NameError::NotFound(host.into()))) } else { Ok(found) }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! HTTP and HTTPS for a machine whose network, name servers and clock are only just coming up.
+//! HTTP, HTTPS and TFTP for a machine whose network, name servers and clock are only just coming up.
 //!
 //! ureq speaks HTTP/1.1, rustls with ring TLS. What is ours, because nobody else does it this way:
 //!
@@ -8,20 +8,25 @@
 //! | [`client`] | attempts, redirects, time limits, headers |
 //! | [`cause`] | what can go wrong, in words, and whether trying again can help |
 //! | `waiting` | backoff, and the few lines that the console gets while it waits |
+//! | `head` | what a request says |
 //! | `body` | what a response brings, watched |
 //! | `resolver`, `dns` | names to addresses without the C library |
-//! | `tcp`, `tls` | connections that can be given up at any moment |
+//! | `tcp`, `tls`, `way` | connections that can be given up at any moment, also through proxies |
+//! | `tftp` | TFTP |
 //! | [`roots`] | certificate authorities |
 
 mod body;
 pub mod cause;
 pub mod client;
 mod dns;
+mod head;
 mod resolver;
 pub mod roots;
 mod tcp;
+mod tftp;
 mod tls;
 mod waiting;
+mod way;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -29,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-pub use client::{Client, Request, Session, Settings};
+pub use client::{Answer, Client, Method, Request, Session, Settings};
 
 /// Whatever waits looks up from time to time, so that it can be cancelled.
 const SLICE: Duration = Duration::from_millis(200);

@@ -42,18 +42,26 @@ pub fn parse_bundle(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
 }
 
 /// The settings of all TLS connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Trust {
+    pub(crate) config: Arc<ClientConfig>,
+    /// Who is trusted, in words.
+    pub(crate) shown: String,
+}
+
+/// Trusts the first bundle that is there, and these authorities beside it.
 ///
 /// # Errors
 /// Why no server could be trusted, as a clause.
-pub(crate) fn client_config(
-    bundles: &[PathBuf],
-    authorities: &[CertificateDer<'static>],
-) -> Result<Arc<ClientConfig>, String> {
+pub(crate) fn client_config(bundles: &[PathBuf], authorities: &[CertificateDer<'static>]) -> Result<Trust, String> {
     let mut roots = RootCertStore::empty();
-    if let Some(text) = bundles.iter().find_map(|bundle| fs::read(bundle).ok()) {
+    let mut shown = String::from("no bundle of the distribution");
+    if let Some((bundle, text)) = bundles.iter().find_map(|bundle| Some((bundle, fs::read(bundle).ok()?))) {
         // What a distribution trusts but this TLS library can't use is no reason to stop.
-        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).filter_map(Result::ok));
+        let (good, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).filter_map(Result::ok));
+        shown = format!("{good} in {}", bundle.display());
     }
+    shown.push_str(&format!(" and {} of the configuration", authorities.len()));
     for authority in authorities {
         roots.add(authority.clone()).map_err(|error| format!("a certificate authority can't be used ({error})"))?;
     }
@@ -72,7 +80,7 @@ pub(crate) fn client_config(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    Ok(Arc::new(config))
+    Ok(Trust { config: Arc::new(config), shown })
 }
 
 /// The bundles to look for: `SSL_CERT_FILE` as `OpenSSL` and Go have it, or [`BUNDLES`].

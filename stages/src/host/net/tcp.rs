@@ -9,30 +9,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect as start_connect, socket_with, sockopt};
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport, time::Duration as UreqDuration,
+    Buffers, ConnectionDetails, LazyBuffers, NextTimeout, Transport, time::Duration as UreqDuration,
 };
 
 use super::{Cancel, Cancelled, SLICE};
 
 /// How long one address has for itself before the next is tried beside it (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
-
-/// Makes the connections of an agent.
-#[derive(Debug)]
-pub(crate) struct TcpConnector {
-    pub(crate) cancel: Cancel,
-}
-
-impl Connector for TcpConnector {
-    type Out = TcpTransport;
-
-    fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<TcpTransport>, ureq::Error> {
-        let until = deadline(details.timeout);
-        let stream = connect(details.addrs.to_vec(), until, &self.cancel)?;
-        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(TcpTransport { stream, buffers, cancel: self.cancel.clone() }))
-    }
-}
 
 /// An open connection.
 #[derive(Debug)]
@@ -43,6 +26,13 @@ pub(crate) struct TcpTransport {
 }
 
 impl TcpTransport {
+    /// A connection to one of the addresses.
+    pub(crate) fn connect(details: &ConnectionDetails<'_>, cancel: &Cancel) -> Result<Self, ureq::Error> {
+        let stream = connect(details.addrs.to_vec(), deadline(details.timeout), cancel)?;
+        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Self { stream, buffers, cancel: cancel.clone() })
+    }
+
     /// Does `operation` as soon as the socket is ready for it.
     fn when_ready(
         &mut self,

@@ -8,50 +8,33 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use ureq::unversioned::transport::time::{Duration, Instant};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
-};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, LazyBuffers, NextTimeout, Transport, TransportAdapter};
 
-/// Wraps the connections of https URLs, and passes on the others.
-pub(crate) struct TlsConnector {
-    /// `None` when the caller has made sure that there is no https URL.
-    pub(crate) config: Option<Arc<ClientConfig>>,
-}
-
-impl fmt::Debug for TlsConnector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TlsConnector")
-    }
-}
-
-impl<In: Transport> Connector<In> for TlsConnector {
-    type Out = Either<In, TlsTransport>;
-
-    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {
-        let Some(transport) = chained else { return Ok(None) };
-        if !details.needs_tls() {
-            return Ok(Some(Either::A(transport)));
-        }
-        let config = self.config.clone().ok_or(ureq::Error::TlsRequired)?;
-        let host = details.uri.host().unwrap_or_default();
-        let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']'))
-            .map_err(|_| ureq::Error::Tls("the host name can't stand in a certificate"))?
-            .to_owned();
-        let mut conn = ClientConnection::new(config, name)?;
-        let mut sock = TransportAdapter::new(transport.boxed(), Arc::clone(&details.current_time));
-        sock.set_timeout(rest(details.timeout, details.now));
-        conn.complete_io(&mut sock).map_err(|error| match ureq::Error::from(error) {
-            // Whatever ran out, it ran out while connecting.
-            ureq::Error::Timeout(_) => ureq::Error::Timeout(ureq::Timeout::Connect),
-            other => other,
-        })?;
-        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Either::B(TlsTransport { buffers, stream: StreamOwned { conn, sock } })))
-    }
+/// Speaks TLS over a line, with the host of that name.
+pub(crate) fn secure(
+    line: Box<dyn Transport>,
+    config: Option<&Arc<ClientConfig>>,
+    host: &str,
+    details: &ConnectionDetails<'_>,
+) -> Result<Box<dyn Transport>, ureq::Error> {
+    let config = Arc::clone(config.ok_or(ureq::Error::TlsRequired)?);
+    let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']'))
+        .map_err(|_| ureq::Error::Tls("the host name can't stand in a certificate"))?
+        .to_owned();
+    let mut conn = ClientConnection::new(config, name)?;
+    let mut sock = TransportAdapter::new(line, Arc::clone(&details.current_time));
+    sock.set_timeout(rest(details.timeout, details.now));
+    conn.complete_io(&mut sock).map_err(|error| match ureq::Error::from(error) {
+        // Whatever ran out, it ran out while connecting.
+        ureq::Error::Timeout(_) => ureq::Error::Timeout(ureq::Timeout::Connect),
+        other => other,
+    })?;
+    let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+    Ok(Box::new(TlsTransport { buffers, stream: StreamOwned { conn, sock } }))
 }
 
 /// What is left of the time for connecting once the plain connection stands.
-fn rest(mut timeout: NextTimeout, since: Instant) -> NextTimeout {
+pub(crate) fn rest(mut timeout: NextTimeout, since: Instant) -> NextTimeout {
     if let (Duration::Exact(after), Instant::Exact(since)) = (timeout.after, since) {
         timeout.after = Duration::Exact(after.saturating_sub(since.elapsed()));
     }

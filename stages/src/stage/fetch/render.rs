@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `ignition.config.replace` and `ignition.config.merge`: from the first configuration to the one that counts.
 //!
-//! As in Ignition, what a configuration says about fetching (timeouts, certificate authorities) holds from the moment it has been
+//! As in Ignition, what a configuration says about fetching (timeouts, proxies, certificate authorities) holds from the moment it has been
 //! read, for all that is fetched after it; authorities are kept until another configuration names some.
 
 use fledge_core::config::{self, Config, Resource};
@@ -89,15 +89,15 @@ impl<'r> Renderer<'r> {
 
     /// Fetches by a configuration's own rules from now on.
     pub(super) fn follow(&mut self, config: &Config) -> Result<(), Stop> {
-        let timeouts = &config.ignition.timeouts;
+        let ignition = &config.ignition;
         let named = &config.ignition.security.tls.certificate_authorities;
         if !named.is_empty() {
-            let fetcher = self.fetcher.with(settings(timeouts, self.trusted.clone()));
+            let fetcher = self.fetcher.with(settings(ignition, self.trusted.clone()));
             let sources = &self.readings.sources;
             let place = |resource: &Resource| sources.place(resource.origin, AUTHORITIES);
             self.trusted = self.authorities.certificates(&fetcher, named, &place)?;
         }
-        self.fetcher = self.fetcher.with(settings(timeouts, self.trusted.clone()));
+        self.fetcher = self.fetcher.with(settings(ignition, self.trusted.clone()));
         Ok(())
     }
 
