@@ -63,6 +63,11 @@ mod tests {
                 &["https://h/a?t=...", "tftp://h/b"],
             ),
             (
+                r#", "storage": {"files": [{"path": "/a", "contents": {"source": "s3://b/k?versionId=1"}},
+                    {"path": "/b", "append": [{"source": "arn:aws:s3:::b/k"}, {"source": "gs://b/o"}]}]}"#,
+                &["s3://b/k?versionId=...", "arn:aws:s3:::b/k", "gs://b/o"],
+            ),
+            (
                 r#", "storage": {"luks": [{"name": "x", "device": "/dev/x", "clevis": {"tang": [
                     {"url": "http://tang", "thumbprint": "t", "advertisement": "{}"}]}}]}"#,
                 &[],

@@ -130,7 +130,6 @@ mod tests {
             http_proxy: Some("http://plain:3128".into()),
             https_proxy: Some("https://secure:3129".into()),
             no_proxy: no_proxy.iter().map(|entry| (*entry).into()).collect(),
-            ..Proxy::default()
         })
     }
 

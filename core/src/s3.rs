@@ -85,7 +85,10 @@ impl Object {
             if let Some(rest) = resource.strip_prefix("accesspoint/") {
                 let (name, rest) = rest.split_once('/').ok_or(no_object)?;
                 let key = rest.strip_prefix("object/").ok_or(no_object)?;
-                if [name, region, account].contains(&"") {
+                // They become parts of a host name.
+                let is_word =
+                    |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+                if ![name, region, account].iter().all(is_word) {
                     return Err("it names no single access point (those of several regions are not supported)");
                 }
                 let (name, account, region) = (name.into(), account.into(), region.into());
@@ -192,6 +195,8 @@ mod tests {
             "arn:aws:s3:us-east-1:123456789012:accesspoint/test/object",
             "arn:aws:s3:us-east-1:123456789012:accesspoint/test/name",
             "arn:aws:s3::123456789012:accesspoint/test.mrap/object/key",
+            "arn:aws:s3:evil.example/:123456789012:accesspoint/test/object/key",
+            "arn:aws:s3:us-east-1:123456789012:accesspoint/te@st/object/key",
             "arn:aws:s3:::bucket",
             "arn:aws:s3:::bucket/",
             "arn:aws:s3:::/key",

@@ -36,7 +36,9 @@ pub fn sign(url: &Url, region: &str, credentials: &Credentials, time: &str) -> V
     for (name, value) in &headers {
         signed.push(';');
         signed.push_str(name);
-        lines.push_str(&format!("{name}:{}\n", value.trim()));
+        for part in [name, ":", value.trim(), "\n"] {
+            lines.push_str(part);
+        }
     }
     // One parameter at most, so there is nothing to sort.
     let (path, query) = (url.path(), url.query().unwrap_or_default());

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use data_encoding::HEXLOWER;
 use ring::{digest, hmac};
 
 use crate::http::{Exchange, Identity, Kind, Seen, Server};
@@ -162,7 +163,8 @@ fn store(world: World, exchange: &mut Exchange<'_>) -> io::Result<()> {
 
 fn s3(world: World, exchange: &mut Exchange<'_>, host: &str, path: &str, query: &str) -> io::Result<()> {
     let seen = exchange.seen.clone();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed()) + world.ahead;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let now = i64::try_from(now).unwrap_or_default() + world.ahead;
     let date = http_date(now);
     let refuse = |exchange: &mut Exchange<'_>, status: u16, code: &str, headers: &[(&str, &str)]| {
         let body = format!("<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code><RequestId>1</RequestId></Error>");
@@ -242,13 +244,13 @@ fn check_signature(seen: &Seen, path: &str, query: &str, region: &str, now: i64)
     canonical.push_str(&pairs.join("&"));
     canonical.push('\n');
     for name in &names {
-        canonical.push_str(&format!("{name}:{}\n", header(name).ok_or(malformed)?.trim()));
+        canonical.extend([name, ":", header(name).ok_or(malformed)?.trim(), "\n"]);
     }
     let content = header("x-amz-content-sha256").ok_or(malformed)?;
     if content != hex(digest::digest(&digest::SHA256, b"").as_ref()) {
         return Err((400, "XAmzContentSHA256Mismatch"));
     }
-    canonical.push_str(&format!("\n{signed}\n{content}"));
+    canonical.extend(["\n", signed, "\n", content]);
     let hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
     let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{hash}");
     let sign = |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes());
@@ -260,7 +262,7 @@ fn check_signature(seen: &Seen, path: &str, query: &str, region: &str, now: i64)
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(bytes)
 }
 
 fn decode(text: &str) -> String {

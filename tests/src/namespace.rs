@@ -23,15 +23,15 @@ pub fn alone(name: &str, test: impl FnOnce()) {
 pub fn alone_on_the_network(name: &str, hosts: &[(&str, &[&str])], test: impl FnOnce()) {
     alone_with(name, &["--mount", "--net"], || {
         run(Command::new("ip").args(["link", "set", "lo", "up"]));
-        let mut text = String::new();
+        let mut lines = String::new();
         for (address, names) in hosts {
             if !address.starts_with("127.") {
                 run(Command::new("ip").args(["address", "add", address, "dev", "lo"]));
             }
-            text.extend(names.iter().map(|name| format!("{address} {name}\n")));
+            lines.extend(names.iter().map(|name| format!("{address} {name}\n")));
         }
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        std::fs::write(&file, text).expect("a hosts file");
+        std::fs::write(&file, lines).expect("a hosts file");
         run(Command::new("mount").arg("--bind").arg(file.path()).arg("/etc/hosts"));
         test();
     });

@@ -237,7 +237,7 @@ fn a_whole_boot_is_provisioned_from_public_stores() {
             {"path": "/etc/gs", "contents": {"source": "gs://public/a/b"}},
             {"path": "/etc/blob", "contents": {"source": "https://account.blob.core.windows.net/public/file"}}]}}"#;
         let hash = ring::digest::digest(&ring::digest::SHA256, b"china-bucket key  for nobody");
-        let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = data_encoding::HEXLOWER.encode(hash.as_ref());
         let boot = machine.boot(&config.replace("HASH", &hash));
         assert!(boot.stopped.is_none(), "{}", boot.output);
         for (path, text) in [

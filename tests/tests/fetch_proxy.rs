@@ -63,7 +63,7 @@ fn plain() -> (Server, String) {
 
 fn secure() -> (Server, Identity, String) {
     let identity = Identity::new(Kind::Good, &["server.example"]).unwrap();
-    let server = Server::https(&identity, |exchange| exchange.reply(200, &[], &[b'x'; 200_000]));
+    let server = Server::https(&identity, |exchange| exchange.reply(200, &[], &vec![b'x'; 200_000]));
     let url = format!("https://server.example:{}/x", server.address().port());
     (server, identity, url)
 }
@@ -182,5 +182,18 @@ fn exceptions_are_asked_directly() {
     let identity = Identity::new(Kind::Good, &["a"]).unwrap();
     let text = fetch(&only_http, &[&identity], "https://server.example/").unwrap_err();
     assert!(text.contains("name not found") && !text.contains("the proxy"), "{text}");
+    assert_eq!(proxy.seen().len(), 0);
+}
+
+#[test]
+fn tftp_knows_no_proxy() {
+    use fledge_tests::tftp::{Manners, Server as Tftp};
+    let proxy = Server::http(|exchange| serve(Rules::default(), exchange));
+    let settings = proxied(&proxy.url(""));
+    let server = Tftp::start("/x", b"by datagrams".to_vec(), Manners::default());
+    assert_eq!(fetch(&settings, &[], &server.url("/x")).as_deref(), Ok("by datagrams"));
+    let lying = Tftp::start("/x", b"by datagrams".to_vec(), Manners { size: Some(1), ..Manners::default() });
+    let text = fetch(&settings, &[], &lying.url("/x")).unwrap_err();
+    assert!(text.contains("truncated") && !text.contains("proxy"), "{text}");
     assert_eq!(proxy.seen().len(), 0);
 }

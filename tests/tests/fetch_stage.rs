@@ -411,7 +411,7 @@ fn the_proxy_of_a_config_holds_for_what_it_refers_to_and_for_later_stages() {
     let ignition = format!(
         r#", "proxy": {{"httpProxy": "{}", "noProxy": ["other.example"]}}{}"#,
         proxy.url(""),
-        merging(&[url.clone()])
+        merging(std::slice::from_ref(&url))
     );
     let bench = Bench::new(&config("/a", &ignition));
     assert!(bench.fetched().contains(r#""/b""#));
@@ -459,16 +459,10 @@ fn a_changed_cache_is_read_but_loses_its_places() {
 
 #[test]
 fn what_this_build_cannot_do_is_refused_before_anything_is_written() {
-    for (ignition, word) in [
-        (r#""kernelArguments": {"shouldExist": ["a"]}"#, "kernel arguments"),
-        (
-            r#""storage": {"files": [{"path": "/b", "contents": {"source": "s3://bucket/x", "compression": "gzip"}}]}"#,
-            "what comes from S3 can't be decompressed",
-        ),
-    ] {
-        let text = Bench::new(&format!(r#"{{"ignition": {{"version": "3.6.0"}}, {ignition}}}"#)).refused();
-        assert!(text.contains(word), "{text}");
-    }
+    let packed = r#"{"ignition": {"version": "3.6.0"}, "storage": {"files": [
+        {"path": "/b", "contents": {"source": "s3://bucket/x", "compression": "gzip"}}]}}"#;
+    let text = Bench::new(packed).refused();
+    assert!(text.contains("what comes from S3 can't be decompressed"), "{text}");
     let mut bench = Bench::new("");
     bench.args.platform = "aws".into();
     assert!(bench.refused().contains("later build"));

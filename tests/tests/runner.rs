@@ -13,6 +13,7 @@ mod dependencies;
 mod dracut_modules;
 mod fetch_clouds;
 mod fetch_contents;
+mod fetch_failures;
 mod fetch_proxy;
 mod fetch_stage;
 mod fetch_tftp;

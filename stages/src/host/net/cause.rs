@@ -124,16 +124,16 @@ impl Cause {
             | Self::Certificate(Certificate::NotYetValid)
             | Self::System(_) => Retry::Always,
             Self::Proxy { cause, .. } => cause.retry(),
-            // A file that isn't there, or isn't for everybody.
-            Self::Tftp { code: 1 | 2, .. } => Retry::Never,
             Self::Stalled(_)
             | Self::Truncated
             | Self::Certificate(_)
             | Self::Tls(_)
             | Self::Protocol(_)
-            | Self::Tftp { .. }
+            | Self::Tftp { code: 0 | 3.., .. }
             | Self::Silent(_) => Retry::AFewTimes,
-            Self::Status(_)
+            // The first one is a file that isn't there, or isn't for everybody.
+            Self::Tftp { code: 1 | 2, .. }
+            | Self::Status(_)
             | Self::Tunnel(_)
             | Self::NoRoots(_)
             | Self::Redirects

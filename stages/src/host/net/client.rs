@@ -115,7 +115,11 @@ impl Client {
         made.as_ref().map_err(|why| Cause::NoRoots(why.clone()))
     }
 
+    /// There are no proxies for TFTP.
     fn proxy(&self, url: &Url) -> Option<&Url> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return None;
+        }
         self.settings.proxies.choose(is_secure(url), url.host(), url.port_or_default().unwrap_or_default())
     }
 }

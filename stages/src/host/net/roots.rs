@@ -55,13 +55,13 @@ pub(crate) struct Trust {
 /// Why no server could be trusted, as a clause.
 pub(crate) fn client_config(bundles: &[PathBuf], authorities: &[CertificateDer<'static>]) -> Result<Trust, String> {
     let mut roots = RootCertStore::empty();
-    let mut shown = String::from("no bundle of the distribution");
+    let mut known = String::from("no bundle of the distribution");
     if let Some((bundle, text)) = bundles.iter().find_map(|bundle| Some((bundle, fs::read(bundle).ok()?))) {
         // What a distribution trusts but this TLS library can't use is no reason to stop.
         let (good, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).filter_map(Result::ok));
-        shown = format!("{good} in {}", bundle.display());
+        known = format!("{good} in {}", bundle.display());
     }
-    shown.push_str(&format!(" and {} of the configuration", authorities.len()));
+    let shown = format!("{known} and {} of the configuration", authorities.len());
     for authority in authorities {
         roots.add(authority.clone()).map_err(|error| format!("a certificate authority can't be used ({error})"))?;
     }
