@@ -2,7 +2,6 @@
 //! A machine without hardware: a root in a temporary folder, with the accounts of a small system, and its first boot.
 
 use std::fs;
-use std::io::{Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -128,7 +127,7 @@ impl Machine {
     /// The program can't be started.
     pub fn boot(&self, config: &str) -> Boot {
         let start = Instant::now();
-        fs::write(self.config_file(), config).expect("a config");
+        fs::write(self.folder.path().join("config.ign"), config).expect("a config");
         let mut output = String::new();
         let mut stopped = None;
         for stage in ["fetch-offline", "fetch", "kargs", "disks", "mount", "files"] {
@@ -142,11 +141,6 @@ impl Machine {
         }
         stopped = stopped.or(self.stage("umount", &mut output));
         Boot { stopped, output, took: start.elapsed() }
-    }
-
-    /// The config of the platform `file`.
-    pub fn config_file(&self) -> PathBuf {
-        self.folder.path().join("config.ign")
     }
 
     /// A file that stages leave for each other.
@@ -168,31 +162,13 @@ impl Machine {
         Some(Stopped { stage, code: status.code().unwrap_or(-1), output: text })
     }
 
-    /// Runs one stage. Returns what it printed if it failed, and the peak resident memory of its process in KiB (`VmHWM`, proc(5)) as
-    /// it was a few milliseconds before its end.
+    /// The report of the boot.
     ///
     /// # Panics
-    /// The program can't be started.
-    pub fn measured(&self, stage: &str) -> (Result<(), String>, u64) {
-        let log = tempfile::tempfile().expect("a temporary file");
-        let clone = || log.try_clone().expect("a file descriptor");
-        let mut child = self.command(stage).stdout(clone()).stderr(clone()).spawn().expect("fledge runs");
-        let status = format!("/proc/{}/status", child.id());
-        let mut peak = 0;
-        let ended = loop {
-            if let Some(ended) = child.try_wait().expect("a child") {
-                break ended;
-            }
-            let text = fs::read_to_string(&status).unwrap_or_default();
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let now = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
-            peak = now.unwrap_or(peak);
-            std::thread::sleep(Duration::from_millis(3));
-        };
-        let mut text = String::new();
-        let mut log = log;
-        log.rewind().and_then(|()| log.read_to_string(&mut text)).expect("a readable log");
-        (if ended.success() { Ok(()) } else { Err(text) }, peak)
+    /// There is none.
+    pub fn report(&self) -> serde_json::Value {
+        let text = fs::read(self.folder.path().join("fledge/report.json")).expect("a report");
+        serde_json::from_slice(&text).expect("a report in JSON")
     }
 
     fn command(&self, stage: &str) -> Command {
@@ -216,7 +192,7 @@ impl Machine {
             .arg(format!("--state-file={}", run("state")))
             .args(&self.flags)
             .env("FLEDGE_RUNTIME_DIR", self.folder.path().join("fledge"))
-            .env("IGNITION_CONFIG_FILE", self.config_file())
+            .env("IGNITION_CONFIG_FILE", self.folder.path().join("config.ign"))
             .env("IGNITION_KERNEL_CMDLINE_PATH", self.folder.path().join("cmdline"))
             .env("IGNITION_SYSTEM_CONFIG_DIR", absent)
             .env("IGNITION_SYSTEM_LOCAL_CONFIG_DIR", absent)
