@@ -145,6 +145,7 @@ pub struct Server {
     seen: Arc<Mutex<Vec<Seen>>>,
     connections: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
+    accepting: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Server {
@@ -210,7 +211,7 @@ impl Server {
         let connections = Arc::new(AtomicUsize::new(0));
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (for_seen, for_stop, count) = (Arc::clone(&seen), Arc::clone(&stop), Arc::clone(&connections));
-        std::thread::spawn(move || {
+        let accepting = std::thread::spawn(move || {
             for stream in listener.incoming().filter_map(Result::ok) {
                 if for_stop.load(Ordering::Relaxed) {
                     return;
@@ -221,7 +222,7 @@ impl Server {
                 std::thread::spawn(move || drop(serve(stream, tls, &*handler, &seen)));
             }
         });
-        Self { address, scheme, seen, connections, stop }
+        Self { address, scheme, seen, connections, stop, accepting: Some(accepting) }
     }
 
     /// Where it listens.
@@ -255,6 +256,8 @@ impl Drop for Server {
         self.stop.store(true, Ordering::Relaxed);
         // Wakes the thread that accepts.
         drop(TcpStream::connect(self.address));
+        // From here on its port is free for the next one.
+        drop(self.accepting.take().map(std::thread::JoinHandle::join));
     }
 }
 
