@@ -16,6 +16,8 @@ mod fetch_stage;
 mod files_stage;
 mod firstboot;
 mod http_client;
+mod interrupted;
+mod labels;
 mod mounting;
 mod refusals;
 

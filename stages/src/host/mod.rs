@@ -6,6 +6,7 @@ pub mod clock;
 pub mod cmd;
 pub mod device;
 pub mod fs;
+pub mod label;
 pub mod limit;
 pub mod module;
 pub mod mount;
