@@ -47,7 +47,7 @@ pub(crate) fn script(lines: &[String], disks: &[BlankDisk]) -> String {
     let mut all = vec!["set -ex".to_owned()];
     all.extend(waits);
     all.extend_from_slice(lines);
-    all.push("udevadm settle --timeout=60\nsync\n".to_owned());
+    all.push("udevadm settle --timeout=60\n".to_owned());
     all.join("\n")
 }
 
