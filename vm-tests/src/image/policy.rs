@@ -5,11 +5,11 @@
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::root::mmdebstrap;
 use super::{Item, recipe};
 use crate::host;
 use crate::progress::step;
@@ -30,13 +30,8 @@ pub(super) fn make(order: &Order) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "making the policy needs root");
     step("downloading and compiling Debian's SELinux policy", || {
         let root = order.policy.join("root");
-        let mut command = Command::new("mmdebstrap");
-        command.args(["--quiet", "--mode=root", "--variant=apt", "--dpkgopt=force-unsafe-io", "--format=directory"]);
-        command.args(recipe::EXCLUDED.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}")));
-        command.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
-        command.arg(format!("--include={}", recipe::POLICY_PACKAGES.join(",")));
-        command.env("INITRD", "No").env("LC_ALL", "C").arg(recipe::SUITE).arg(&root).args(&order.mirror);
-        host::run(&mut command)?;
+        let mut command = mmdebstrap(recipe::SUITE, "apt", recipe::POLICY_PACKAGES, &order.policy);
+        host::run(command.arg("--format=directory").arg(&root).args(&order.mirror))?;
         for (from, to) in [("config", "config"), ("default/contexts/files", "default/contexts/files")] {
             copy(&root.join("etc/selinux").join(from), &order.policy.join("selinux").join(to), order)?;
         }
