@@ -79,6 +79,14 @@ fn setting<'t>(text: &'t str, key: &str, separates: impl Fn(char) -> bool + Copy
         .last()
 }
 
+/// A number as the id of a user or group: the largest that fits into 32 bits means "unchanged" to the kernel.
+pub fn id(number: i64) -> Option<u32> {
+    u32::try_from(number).ok().filter(|id| *id != u32::MAX)
+}
+
+/// What to write instead of a number that is none.
+pub const IDS: &str = "use a number from 0 to 4294967294";
+
 /// Why no `useradd` or `groupadd` takes this name, if none does. Distributions draw the line differently; this is what they all
 /// refuse (shadow's `chkname.c` and the patches of Debian and Fedora to it).
 pub fn name_fault(name: &str) -> Option<&'static str> {

@@ -33,9 +33,55 @@ pub struct Facts {
     pub mounted: Vec<String>,
     /// The directories that the mount stage made to have something to mount on.
     pub made_directories: Vec<String>,
-    /// Files that an earlier run in this boot made from what had to be fetched, or appended to: what it left, as `sha512-` and
-    /// the hash. So running again neither doubles nor refuses them.
-    pub finished: BTreeMap<String, String>,
+    /// What an earlier run with the same configuration set out to make, in this boot or in one that was interrupted.
+    pub begun: Begun,
+    /// How the target labels its files, if it has SELinux.
+    pub selinux: Option<Selinux>,
+}
+
+/// What a run of the files stage sets out to make. It stands in the target from before the first change until the first boot
+/// is complete, so that another run with the same configuration knows what is its own.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Begun {
+    /// Files and hard links at whose path nothing stood.
+    pub made: BTreeSet<String>,
+    /// Files that are appended to, as they were before.
+    pub originals: BTreeMap<String, Original>,
+    /// What is to be labelled: files, and the uppermost of the directories that weren't there.
+    pub labels: BTreeSet<String>,
+}
+
+impl Begun {
+    /// Whether there is nothing to remember.
+    pub fn is_empty(&self) -> bool {
+        self.made.is_empty() && self.originals.is_empty() && self.labels.is_empty()
+    }
+}
+
+/// A file before something was appended to it.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Original {
+    /// Its length in bytes.
+    pub size: u64,
+    /// `sha512-` and the hash of its contents.
+    pub digest: String,
+    /// Whether the file that stands there now still begins with it.
+    #[serde(default)]
+    pub intact: bool,
+}
+
+/// SELinux in the target: the policy that `/etc/selinux/config` names.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selinux {
+    /// The policy's name (`SELINUXTYPE`).
+    pub policy: String,
+    /// Whether the policy has its `file_contexts`, which say what label a path gets.
+    pub contexts: bool,
+    /// Whether `setfiles` is there to set labels.
+    pub tool: bool,
 }
 
 /// A block device that the configuration names.
@@ -70,6 +116,9 @@ pub struct Node {
     pub resolved: String,
     /// What stands there.
     pub kind: NodeKind,
+    /// The uppermost part of [`Self::resolved`] that isn't there, where nothing stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 /// What stands at a path.
@@ -86,6 +135,9 @@ pub enum NodeKind {
         device: u64,
         /// `st_ino`.
         inode: u64,
+        /// Its length in bytes.
+        #[serde(default)]
+        size: u64,
         /// `sha512-` or `sha256-` and the hash of its contents, where the configuration gives contents to compare with.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         digest: Option<String>,

@@ -22,6 +22,7 @@ pub mod date;
 pub mod diag;
 pub mod facts;
 pub mod generator;
+pub mod go;
 pub mod json;
 pub mod network;
 pub mod origin;

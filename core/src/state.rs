@@ -4,7 +4,6 @@
 //! The cache has the form that other software reads, and so can't say where its items were written. This file can: it holds
 //! the origin of every list item, in the order in which a walk through the configuration meets them.
 
-use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
@@ -34,10 +33,6 @@ pub struct State {
     pub directories: Vec<String>,
     /// Where the mount stage mounted something, in that order, as paths seen from the target root.
     pub mounted: Vec<String>,
-    /// Files of the target root whose contents the configuration alone doesn't tell, once the files stage has made them or
-    /// appended to them, with the hash of what it left: `sha512-` and hexadecimal digits. So running the stage again neither
-    /// doubles nor refuses them.
-    pub finished: BTreeMap<String, String>,
 }
 
 /// Why the text of a state file can't be used.
@@ -69,6 +64,11 @@ impl State {
         let mut text = serde_json::to_vec(&Self { version: VERSION, ..self.clone() })?;
         text.push(b'\n');
         Ok(text)
+    }
+
+    /// What tells one operator's configuration from another: SHA-512 of its cached text, in hexadecimal.
+    pub fn fingerprint(&self) -> &str {
+        &self.cache
     }
 
     /// Remembers the origins of a configuration whose cached text is `cache`.

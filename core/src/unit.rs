@@ -6,7 +6,6 @@
 //! itself is more lenient in places and never refuses a file.
 
 use alloc::string::String;
-use alloc::vec::Vec;
 
 /// The longest line that go-systemd accepts, in bytes.
 const LINE_MAX: usize = 2048;
@@ -30,39 +29,18 @@ pub enum UnitError {
     TooLong(usize),
 }
 
-/// One assignment.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Assignment<'t> {
-    /// The section that it stands in.
-    pub section: &'t str,
-    /// Its name.
-    pub name: &'t str,
-    /// Its value; continued lines keep their backslash and newline.
-    pub value: String,
-}
-
 /// Whether a unit file assigns anything in its `[Install]` section: only then can it be enabled.
 ///
 /// # Errors
 /// Every variant of [`UnitError`] names one.
 pub fn has_install(text: &str) -> Result<bool, UnitError> {
     let mut found = false;
-    each_assignment(text, &mut |assignment| found |= assignment.section == "Install")?;
+    each_assignment(text, &mut |section, _, _| found |= section == "Install")?;
     Ok(found)
 }
 
-/// Reads a unit file.
-///
-/// # Errors
-/// Every variant of [`UnitError`] names one.
-pub fn parse(text: &str) -> Result<Vec<Assignment<'_>>, UnitError> {
-    let mut assignments = Vec::new();
-    each_assignment(text, &mut |assignment| assignments.push(assignment))?;
-    Ok(assignments)
-}
-
-/// Reads a unit file, one assignment at a time.
-fn each_assignment<'t>(text: &'t str, visit: &mut dyn FnMut(Assignment<'t>)) -> Result<(), UnitError> {
+/// Reads a unit file, one assignment at a time: section, name and value. Continued lines keep their backslash and newline.
+fn each_assignment<'t>(text: &'t str, visit: &mut dyn FnMut(&'t str, &'t str, String)) -> Result<(), UnitError> {
     let mut reader = Reader { text, at: 0, buffered: 0 };
     let mut section: Option<&str> = None;
     loop {
@@ -77,7 +55,7 @@ fn each_assignment<'t>(text: &'t str, visit: &mut dyn FnMut(Assignment<'t>)) -> 
             (_, Some(section)) => {
                 reader.at = start;
                 let (name, value) = reader.assignment()?;
-                visit(Assignment { section, name, value });
+                visit(section, name, value);
             }
         }
     }
@@ -291,11 +269,18 @@ impl<'t> Name<'t> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
+    fn parse(text: &str) -> Result<Vec<(&str, &str, String)>, UnitError> {
+        let mut found = Vec::new();
+        each_assignment(text, &mut |section, name, value| found.push((section, name, value)))?;
+        Ok(found)
+    }
+
     fn values(text: &str) -> Vec<(&str, &str, String)> {
-        let assignments = parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
-        assignments.into_iter().map(|a| (a.section, a.name, a.value)).collect()
+        parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"))
     }
 
     #[test]
@@ -353,7 +338,7 @@ mod tests {
             .collect();
         let assignments = parse(&text).unwrap();
         assert_eq!(assignments.len(), 2000);
-        assert_eq!((assignments[1999].name, &*assignments[1999].value), ("name1999", "value \u{e9} 1999"));
+        assert_eq!((assignments[1999].1, &*assignments[1999].2), ("name1999", "value \u{e9} 1999"));
     }
 
     #[test]

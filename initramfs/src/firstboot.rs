@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use fledge_core::plan::BEGUN;
 use fledge_stages::{firstboot, report};
 
 use crate::{input, out};
@@ -20,7 +21,7 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
         Ok(_) => return out::line("the kernel command line asks for no first boot: there is nothing to finish"),
         Err(failure) => return out::failed(&[failure]),
     }
-    match firstboot::complete(Path::new("/boot"), &report::path(), Path::new(report::KEPT)) {
+    match firstboot::complete(Path::new("/boot"), Path::new(BEGUN), &report::path(), Path::new(report::KEPT)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failures) => {
             // fledge-firstboot-failed.service shows them to whoever logs in.

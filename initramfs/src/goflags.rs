@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use fledge_core::go::parse_bool;
+
 /// What a flag takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
@@ -53,22 +55,13 @@ pub(crate) fn parse(args: &[String], known: &[(&'static str, Kind)]) -> Result<F
             (Kind::Value, Some(value)) => value,
             (Kind::Value, None) => args.next().cloned().ok_or_else(|| format!("flag needs an argument: -{name}"))?,
             (Kind::Bool, None) => "true".to_owned(),
-            (Kind::Bool, Some(value)) => boolean(&value)
+            (Kind::Bool, Some(value)) => parse_bool(&value)
                 .ok_or_else(|| format!("invalid boolean value {value:?} for -{name}: write true or false"))?
                 .to_string(),
         };
         parsed.flags.push((name, value));
     }
     Ok(parsed)
-}
-
-/// The words that Go's `strconv.ParseBool` takes.
-fn boolean(word: &str) -> Option<bool> {
-    match word {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 /// A duration as Go's `time.ParseDuration` reads it: `5s`, `1h30m`, `1.5s`, `300ms`, `0`. Negative ones are refused.

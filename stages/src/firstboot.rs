@@ -15,11 +15,12 @@ use rustix::mount::{MountFlags, mount_remount};
 use crate::host::atomic;
 use crate::kargs;
 
-/// Finishes a first boot: `boot` is `/boot`, `report` the one in `/run`, which is kept as `kept`.
+/// Finishes a first boot: `boot` is `/boot`, `report` the one in `/run`, which is kept as `kept`. `begun` is what the files stage
+/// noted for the case that it doesn't come to this.
 ///
 /// # Errors
 /// Each thing that could not be done. All are tried.
-pub fn complete(boot: &Path, report: &Path, kept: &Path) -> Result<(), Vec<Failure>> {
+pub fn complete(boot: &Path, begun: &Path, report: &Path, kept: &Path) -> Result<(), Vec<Failure>> {
     let results = [
         keep_report(report, kept),
         make_writable(boot),
@@ -29,7 +30,17 @@ pub fn complete(boot: &Path, report: &Path, kept: &Path) -> Result<(), Vec<Failu
         settle(boot),
     ];
     let failures: Vec<_> = results.into_iter().filter_map(Result::err).collect();
-    if failures.is_empty() { Ok(()) } else { Err(failures) }
+    if !failures.is_empty() {
+        return Err(failures);
+    }
+    // There is no stamp any more: nobody asks what was begun.
+    match fs::remove_file(begun) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            log::warn!("{} could not be removed: {error}", begun.display());
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// `/boot` may be mounted read-only. The unit has a mount namespace of its own, so that only this process sees it writable.
@@ -93,6 +104,7 @@ mod tests {
     struct Fixture {
         _directory: tempfile::TempDir,
         boot: PathBuf,
+        begun: PathBuf,
         report: PathBuf,
         kept: PathBuf,
     }
@@ -107,27 +119,31 @@ mod tests {
         fs::create_dir(boot.join("fledge")).unwrap();
         fs::write(boot.join("fledge/kargs-reboot"), "boot 1\n").unwrap();
         fs::write(&report, "{}").unwrap();
+        let begun = directory.path().join("begun");
+        fs::write(&begun, "{}").unwrap();
         let kept = directory.path().join("var/lib/fledge/first-boot.json");
-        Fixture { _directory: directory, boot, report, kept }
+        Fixture { _directory: directory, boot, begun, report, kept }
     }
 
     #[test]
     fn stamp_and_config_go_and_the_report_stays() {
         let boot = fixture();
-        complete(&boot.boot, &boot.report, &boot.kept).unwrap();
+        complete(&boot.boot, &boot.begun, &boot.report, &boot.kept).unwrap();
         let left: Vec<_> = fs::read_dir(&boot.boot).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["loader"]);
+        assert!(!boot.begun.exists());
         assert_eq!(fs::read_to_string(&boot.kept).unwrap(), "{}");
-        complete(&boot.boot, &boot.report, &boot.kept).unwrap();
+        complete(&boot.boot, &boot.begun, &boot.report, &boot.kept).unwrap();
     }
 
     #[test]
     fn without_a_report_the_stamp_goes_all_the_same_and_the_loss_is_told() {
         let boot = fixture();
         fs::remove_file(&boot.report).unwrap();
-        let failures = complete(&boot.boot, &boot.report, &boot.kept).unwrap_err();
+        let failures = complete(&boot.boot, &boot.begun, &boot.report, &boot.kept).unwrap_err();
         assert_eq!(failures.len(), 1);
         assert!(failures[0].what.contains("first-boot.json"), "{}", failures[0]);
         assert!(!boot.boot.join("ignition.firstboot").exists());
+        assert!(boot.begun.exists());
     }
 }

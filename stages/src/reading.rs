@@ -16,6 +16,8 @@ pub struct Readings {
     pub sources: Sources,
     /// What is surprising about them.
     pub remarks: Vec<Diagnostic>,
+    /// Whether an earlier stage has logged that already.
+    pub told: bool,
 }
 
 impl Readings {
@@ -66,7 +68,7 @@ impl Readings {
     }
 
     fn remark(&mut self, warnings: Vec<Diagnostic>) {
-        for warning in &warnings {
+        for warning in warnings.iter().filter(|_| !self.told) {
             log::warn!("{warning}");
         }
         self.remarks.extend(warnings);

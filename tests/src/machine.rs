@@ -143,6 +143,14 @@ impl Machine {
         Boot { stopped, output, took: start.elapsed() }
     }
 
+    /// Loses what stages leave for each other, as a loss of power does.
+    ///
+    /// # Panics
+    /// It can't be removed.
+    pub fn lose_power(&self) {
+        fs::remove_dir_all(self.folder.path().join("run")).expect("a folder for what stages leave");
+    }
+
     /// A file that stages leave for each other.
     pub fn run_file(&self, name: &str) -> PathBuf {
         self.folder.path().join("run").join(name)

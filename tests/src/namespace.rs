@@ -54,10 +54,12 @@ fn alone_with(name: &str, apart: &[&str], test: impl FnOnce()) {
     assert!(output.status.success() && printed.contains("1 passed"), "{name} in its own mount namespace:\n{printed}");
 }
 
-/// A loop device on a file with a fresh file system; it goes when this is dropped.
+/// A loop device on a file with a fresh file system. It goes with the last who has it open or mounted: at the latest with this
+/// process, whatever ends it.
 pub struct Disk {
     /// The device's path.
     pub device: PathBuf,
+    _open: std::fs::File,
     _folder: tempfile::TempDir,
 }
 
@@ -68,13 +70,27 @@ impl Disk {
     /// It can't be made.
     pub fn new(mebibytes: u64, format: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let image = folder.path().join("image");
-        std::fs::File::create(&image).expect("an image").set_len(mebibytes << 20).expect("a sparse image");
-        if let Some((tool, args)) = format.split_first() {
-            run(Command::new(tool).args(args).arg(&image));
-        }
-        let device = run(Command::new("losetup").args(["--find", "--show"]).arg(&image));
-        Self { device: device.trim().into(), _folder: folder }
+        let image = image(&folder, mebibytes, format);
+        Self::on(&image, &[], folder)
+    }
+
+    /// The same with a device that can't be written to.
+    ///
+    /// # Panics
+    /// It can't be made.
+    pub fn read_only(mebibytes: u64, format: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let image = image(&folder, mebibytes, format);
+        Self::on(&image, &["--read-only"], folder)
+    }
+
+    fn on(image: &Path, flags: &[&str], folder: tempfile::TempDir) -> Self {
+        let device = run(Command::new("losetup").args(["--find", "--show"]).args(flags).arg(image));
+        let device = PathBuf::from(device.trim());
+        let open = std::fs::File::open(&device).expect("the device");
+        // Of a device in use, the kernel notes it for when it no longer is.
+        run(Command::new("losetup").arg("--detach").arg(&device));
+        Self { device, _open: open, _folder: folder }
     }
 
     /// The device's path as text.
@@ -86,11 +102,13 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Whoever still has it mounted keeps it until then.
-        let _ = Command::new("losetup").arg("--detach").arg(&self.device).status();
+fn image(folder: &tempfile::TempDir, mebibytes: u64, format: &[&str]) -> PathBuf {
+    let image = folder.path().join("image");
+    std::fs::File::create(&image).expect("an image").set_len(mebibytes << 20).expect("a sparse image");
+    if let Some((tool, args)) = format.split_first() {
+        run(Command::new(tool).args(args).arg(&image));
     }
+    image
 }
 
 /// Where things are mounted at or below a path.

@@ -2,6 +2,7 @@
 //! Mounting and unmounting real file systems on loop devices, each test alone in a mount namespace.
 
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
@@ -194,6 +195,111 @@ fn files_land_on_file_systems_of_every_kind() {
             assert_eq!(fs::read_to_string(look.join("a/file")).unwrap(), *format);
             assert_eq!(fs::read_dir(look.join("a")).unwrap().count(), 1, "{format}");
             run(Command::new("umount").arg(look));
+        }
+    });
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_is_half_made() {
+    alone("mounting::a_full_disk_is_told_and_nothing_is_half_made", || {
+        let machine = Machine::new();
+        let disk = Disk::new(16, EXT4);
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::copy(&mut std::io::repeat(b'x').take(24 << 20), &mut packed).unwrap();
+        let source = data_encoding::BASE64.encode(&packed.finish().unwrap());
+        let config = format!(
+            r#"{{"ignition": {{"version": "3.4.0"}}, "storage": {{
+  "filesystems": [{{"device": "{}", "format": "ext4", "path": "/var/data"}}],
+  "files": [{{"path": "/etc/first", "contents": {{"source": "data:,x"}}}},
+    {{"path": "/var/data/big", "contents": {{"source": "data:;base64,{source}", "compression": "gzip"}}}}]}}}}"#,
+            disk.name()
+        );
+        let before = machine.tree();
+        let stopped = machine.boot(&config).stopped.unwrap();
+        assert_eq!((stopped.stage, stopped.code), ("files", 1));
+        for words in ["No space left on device", "config.ign:4:", "see that the file system has space"] {
+            assert!(stopped.output.contains(words), "{words:?} is not in:\n{}", stopped.output);
+        }
+        run(Command::new("mount").arg(&disk.device).arg("/mnt"));
+        assert_eq!(fs::read_dir("/mnt").unwrap().count(), 1, "only lost+found");
+        run(Command::new("umount").arg("/mnt"));
+        let mut after = machine.tree();
+        // What was made to mount on.
+        after.remove("/var/data");
+        assert_eq!(after, before);
+    });
+}
+
+#[test]
+fn a_full_root_leaves_no_note_and_no_result() {
+    alone("mounting::a_full_root_leaves_no_note_and_no_result", || {
+        let machine = Machine::new();
+        let etc = machine.root().join("etc");
+        // Room for the accounts alone.
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&etc));
+        for (file, text) in [("passwd", "root:x:0:0::/root:/bin/sh\n"), ("group", "root:x:0:\n")] {
+            fs::write(etc.join(file), text).unwrap();
+        }
+        fs::write(etc.join("filler"), vec![b'x'; 56 << 10]).unwrap();
+        let config = r#"{"ignition": {"version": "3.4.0"}, "storage": {"files": [{"path": "/var/a"}]}}"#;
+        let stopped = machine.boot(config).stopped.unwrap();
+        assert_eq!((stopped.stage, stopped.code), ("files", 1));
+        for words in ["/etc/.fledge-begun.json", "No space left on device", "give that file system more room"] {
+            assert!(stopped.output.contains(words), "{words:?} is not in:\n{}", stopped.output);
+        }
+        let names: Vec<_> = fs::read_dir(&etc).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 3, "{names:?}");
+        assert!(!machine.root().join("var/a").exists());
+    });
+}
+
+#[test]
+fn a_write_protected_disk_is_mounted_and_writing_to_it_is_refused() {
+    alone("mounting::a_write_protected_disk_is_mounted_and_writing_to_it_is_refused", || {
+        let machine = Machine::new();
+        let disk = Disk::read_only(16, EXT4);
+        let config = |files: &str| {
+            format!(
+                r#"{{"ignition": {{"version": "3.4.0"}}, "storage": {{
+  "filesystems": [{{"device": "{}", "format": "ext4", "path": "/var/data"}}],
+  "files": [{files}]}}}}"#,
+                disk.name()
+            )
+        };
+        let boot = machine.boot(&config(""));
+        assert!(boot.stopped.is_none(), "{}", boot.output);
+        assert!(boot.output.contains("is write-protected: it is mounted read-only"), "{}", boot.output);
+        let before = machine.tree();
+        for file in [r#""contents": {"source": "data:,x"}"#, r#""mode": 384"#] {
+            let stopped = machine.boot(&config(&format!(r#"{{"path": "/var/data/file", {file}}}"#))).stopped.unwrap();
+            assert_eq!((stopped.stage, stopped.code), ("files", 1));
+            for words in ["Read-only file system", "config.ign:3:", "what to do"] {
+                assert!(stopped.output.contains(words), "{words:?} is not in:\n{}", stopped.output);
+            }
+        }
+        let changed = |tree: fledge_tests::tree::Tree| {
+            tree.into_iter().filter(|(path, _)| !path.starts_with("/etc/.")).collect::<Vec<_>>()
+        };
+        assert_eq!(changed(machine.tree()), changed(before));
+    });
+}
+
+#[test]
+fn a_root_that_is_read_only_is_told() {
+    alone("mounting::a_root_that_is_read_only_is_told", || {
+        let machine = Machine::new();
+        let root = machine.root();
+        run(Command::new("mount").arg("--bind").args([&root, &root]));
+        run(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&root));
+        for (config, stage) in [
+            (r#"{"ignition": {"version": "3.4.0"}, "storage": {"files": [{"path": "/var/a"}]}}"#, "files"),
+            (r#"{"ignition": {"version": "3.4.0"}, "storage": {"directories": [{"path": "/var/a"}]}}"#, "files"),
+            (r#"{"ignition": {"version": "3.4.0"}}"#, "files"),
+        ] {
+            let stopped = machine.boot(config).stopped.unwrap();
+            assert_eq!((stopped.stage, stopped.code), (stage, 1));
+            assert!(stopped.output.contains("Read-only file system"), "{}", stopped.output);
+            assert!(stopped.output.contains("choose a path that can be written"), "{}", stopped.output);
         }
     });
 }

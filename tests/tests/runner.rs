@@ -20,7 +20,9 @@ mod fetch_tftp;
 mod files_stage;
 mod firstboot;
 mod http_client;
+mod interrupted;
 mod kargs;
+mod labels;
 mod mounting;
 mod refusals;
 

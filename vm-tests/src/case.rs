@@ -88,6 +88,9 @@ pub struct Case {
     /// Blank disks beside the boot disk.
     #[serde(default)]
     pub disks: Vec<BlankDisk>,
+    /// Whether the target has Debian's SELinux policy (form `initramfs`).
+    #[serde(default)]
+    pub selinux: bool,
     /// Whether the machine has a TPM.
     #[serde(default)]
     pub tpm: bool,
@@ -107,7 +110,7 @@ pub struct Case {
     pub boots: Vec<Boot>,
 }
 
-/// A disk that is blank when a fresh boot begins.
+/// A disk that is blank, or freshly formatted, when a fresh boot begins.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlankDisk {
@@ -118,6 +121,9 @@ pub struct BlankDisk {
     /// Bytes of a sector, logical and physical: 512 or 4096.
     #[serde(default = "default_sector")]
     pub sector: u32,
+    /// What formats it on the host: a program of the tools' root and its arguments, without the image's path.
+    #[serde(default)]
+    pub format: Vec<String>,
 }
 
 /// Something that the host serves over HTTP and HTTPS.

@@ -10,6 +10,8 @@
 //! | `rootfs` | the Debian system as an archive | a package list |
 //! | `system` | the disk, the kernel, the initramfs, `/boot` | all of these, and the tree under test without its binary |
 //!
+//! Beside them stands `policy`, Debian's SELinux policy, which is made when a case wants it.
+//!
 //! What changes with every build of `fledge` is an [`Overlay`] on the initramfs, and, for boots through GRUB, a boot
 //! partition that [`Image::boot_disk`] makes anew in a tenth of a second.
 
@@ -31,6 +33,7 @@ use crate::tools::Tools;
 mod boot;
 mod disk;
 mod overlay;
+mod policy;
 mod recipe;
 mod root;
 mod tree;
@@ -38,7 +41,6 @@ mod tree;
 pub use boot::{BootPartition, Item};
 pub use disk::SIZE as DISK_SIZE;
 pub use overlay::Overlay;
-pub use root::as_root;
 
 /// The program that runs [`as_root`]: the words before its argument, for instance this executable and a hidden
 /// subcommand. For a user who isn't root, `sudo` is put in front.
@@ -194,6 +196,45 @@ impl Image {
     }
 }
 
+/// Does what needs root. `args` is what [`Elevate`] passed on: the path of a file with the order.
+///
+/// # Errors
+/// If something can't be made, or it doesn't run as root.
+pub fn as_root(args: &[OsString]) -> Result<()> {
+    let text = args.first().map(fs::read).transpose()?.unwrap_or_default();
+    match serde_json::from_slice::<policy::Order>(&text) {
+        Ok(order) => policy::make(&order),
+        Err(_) => root::as_root(args),
+    }
+}
+
+/// Debian's SELinux policy as the things that a target has below `etc/selinux`; it is made if it isn't in the cache.
+///
+/// # Errors
+/// If it can't be made.
+pub fn policy(cache: &Cache, elevate: &Elevate) -> Result<Vec<Item>> {
+    let key = Keys::base(recipe::SUITE, recipe::POLICY_PACKAGES).finish();
+    if !cache.has("policy", &key) {
+        let _lock = cache.lock()?;
+        if !cache.has("policy", &key) {
+            let folder = cache.begin("policy")?;
+            let order = policy::Order {
+                user: rustix::process::getuid().as_raw(),
+                group: rustix::process::getgid().as_raw(),
+                mirror: std::env::var("FLEDGE_MIRROR").ok(),
+                policy: folder.clone(),
+            };
+            let file = tempfile::NamedTempFile::new()?;
+            fs::write(file.path(), serde_json::to_vec(&order)?)?;
+            run_elevated(elevate, file.path())?;
+            cache.publish("policy", &key, &folder)?;
+        }
+    }
+    let mut items = Vec::new();
+    policy::items(&cache.path("policy", &key).join("selinux"), "etc/selinux", &mut items)?;
+    Ok(items)
+}
+
 /// The keys of all layers.
 struct Keys {
     tools: String,
@@ -203,15 +244,16 @@ struct Keys {
 }
 
 impl Keys {
+    fn base(suite: &str, packages: &[&str]) -> Key {
+        Key::default()
+            .with("revision", recipe::REVISION)
+            .with("suite", suite)
+            .with("packages", packages.join(" "))
+            .with("excluded", recipe::EXCLUDED.join(" "))
+    }
+
     fn of(inputs: &Inputs) -> Result<Self> {
-        let excluded = recipe::EXCLUDED.join(" ");
-        let base = |suite: &str, packages: &[&str]| {
-            Key::default()
-                .with("revision", recipe::REVISION)
-                .with("suite", suite)
-                .with("packages", packages.join(" "))
-                .with("excluded", &excluded)
-        };
+        let base = Self::base;
         let tools = base(recipe::SUITE, recipe::TOOLS_PACKAGES).finish();
         let grub = base(recipe::GRUB_SUITE, recipe::GRUB_PACKAGES)
             .with("modules", recipe::GRUB_MODULES.join(" "))

@@ -20,16 +20,19 @@ use crate::host;
 use crate::qemu::{Disk, HOST_ADDRESS};
 use crate::tools::Tools;
 
-/// The images of the case's disks in `work`. `fresh` makes them blank again.
+/// The images of the case's disks in `work`. `fresh` makes them as they were at first.
 ///
 /// # Errors
 /// If they can't be made.
-pub(crate) fn disks(wanted: &[BlankDisk], fresh: bool, work: &Path) -> Result<Vec<Disk>> {
+pub(crate) fn disks(wanted: &[BlankDisk], fresh: bool, tools: &Tools, work: &Path) -> Result<Vec<Disk>> {
     let mut disks = Vec::new();
     for disk in wanted {
         let path = work.join(format!("{}.img", disk.serial));
         if fresh || !path.exists() {
             fs::File::create(&path)?.set_len(disk.size)?;
+            if let Some((program, args)) = disk.format.split_first() {
+                host::run(tools.command(program)?.args(args).arg(&path))?;
+            }
         }
         disks.push(Disk { path, format: "raw", serial: disk.serial.clone(), sector: disk.sector });
     }
@@ -44,7 +47,7 @@ pub(crate) fn script(lines: &[String], disks: &[BlankDisk]) -> String {
     let mut all = vec!["set -ex".to_owned()];
     all.extend(waits);
     all.extend_from_slice(lines);
-    all.push("udevadm settle --timeout=60\nsync\n".to_owned());
+    all.push("udevadm settle --timeout=60\n".to_owned());
     all.join("\n")
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::cache::Cache;
 use crate::host::Scratch;
-use crate::image::{Elevate, Image, Inputs, Overlay};
+use crate::image::{self, Elevate, Image, Inputs, Item, Overlay};
 use crate::progress::step;
 use crate::qemu::Accel;
 
@@ -88,6 +88,14 @@ impl Session {
         overlay.append_to(&self.image.initramfs(), &path)?;
         known.insert((stay, sabotage), path.clone());
         Ok(path)
+    }
+
+    /// Debian's SELinux policy for a target, see [`image::policy`].
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub fn policy(&self) -> Result<Vec<Item>> {
+        image::policy(&Cache::of_user()?, &self.options.elevate)
     }
 
     /// Keeps a machine's logs for the user to read, and says where.

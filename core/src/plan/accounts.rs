@@ -9,7 +9,7 @@ use super::book::{Book, Circle, Person};
 use super::files::{Planner, Settings, standing_in_the_way};
 use super::world::{Made, Standing, World};
 use super::{Group, Step, User};
-use crate::accounts::{field_fault, name_fault};
+use crate::accounts::{self, field_fault, name_fault};
 use crate::config::{Config, PasswdGroup, PasswdUser};
 use crate::diag::Failure;
 use crate::facts::{Accounts, NodeKind};
@@ -18,6 +18,22 @@ use crate::secret::Secret;
 
 pub(super) const PASSWD: &str = "/etc/passwd";
 pub(super) const GROUP: &str = "/etc/group";
+/// What the tools for users and groups write, with the backups that they leave.
+const TOUCHED: [&str; 13] = [
+    "/etc/.pwd.lock",
+    "/etc/passwd",
+    "/etc/passwd-",
+    "/etc/group",
+    "/etc/group-",
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/subuid",
+    "/etc/subuid-",
+    "/etc/subgid",
+    "/etc/subgid-",
+];
 const FRAGMENT: &str = ".ssh/authorized_keys.d/ignition";
 const WHOLE: &str = ".ssh/authorized_keys";
 
@@ -52,6 +68,11 @@ pub(super) fn plan(config: &Config, world: &mut World<'_>, planner: &mut Planner
             Ok(Some(step)) => planner.step(step, place),
             Ok(None) => {}
             Err(failure) => planner.refuse(place, failure),
+        }
+    }
+    if !config.passwd.groups.is_empty() || !config.passwd.users.is_empty() {
+        for path in TOUCHED {
+            world.label(path);
         }
     }
     for user in &config.passwd.users {
@@ -127,11 +148,15 @@ fn password(hash: Option<&String>) -> Option<Secret> {
     hash.filter(|hash| !hash.is_empty()).map(Secret::new)
 }
 
-fn id(value: Option<i64>, kind: &str) -> Result<Option<u32>, Failure> {
+/// An id as a step has it; the failure's `what` is the caller's to fill in.
+///
+/// # Errors
+/// It is none.
+pub(super) fn id(value: Option<i64>, kind: &str) -> Result<Option<u32>, Failure> {
     let Some(value) = value else { return Ok(None) };
-    match u32::try_from(value).ok().filter(|id| *id != u32::MAX) {
+    match accounts::id(value) {
         Some(id) => Ok(Some(id)),
-        None => Err(Failure::new("", format!("{value} is no {kind} id")).remedy("use a number from 0 to 4294967294")),
+        None => Err(Failure::new("", format!("{value} is no {kind} id")).remedy(accounts::IDS)),
     }
 }
 
@@ -305,6 +330,7 @@ fn plan_home(
     let standing = world.at(&place);
     match &standing {
         Standing::Nothing if makes_home => {
+            world.label(&place);
             world.make(&place, Made::Directory);
             for (below, kind) in &world.facts().skeleton {
                 let made = match kind {
@@ -355,6 +381,7 @@ fn plan_home(
         }
         _ => {}
     }
+    world.label(&key_file);
     world.make(&key_file, Made::File);
     steps.push(Step::AuthorizeKeys { user: name.clone(), file: file.into(), keys: user.ssh_authorized_keys.clone() });
     Ok(())

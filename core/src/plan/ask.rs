@@ -28,7 +28,7 @@ impl Questions {
     pub fn of_mounting(config: &Config) -> Self {
         let mut questions = Self::default();
         for filesystem in &config.storage.filesystems {
-            if super::disks::format(filesystem).is_some() {
+            if super::disks::format(filesystem).is_some_and(|format| format != super::mount::VIRTIOFS) {
                 questions.devices.insert(filesystem.device.clone());
             }
         }
@@ -69,7 +69,7 @@ impl Questions {
                 questions.units.insert(unit.name.clone());
             }
         }
-        for path in [units::PRESET, super::files::RESULT, accounts::PASSWD, accounts::GROUP] {
+        for path in [units::PRESET, super::files::RESULT, super::files::BEGUN, accounts::PASSWD, accounts::GROUP] {
             questions.path(path);
         }
         questions

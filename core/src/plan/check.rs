@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Plan, Step};
+use super::{Plan, Step, mount};
 use crate::diag::Failure;
 use crate::path;
 use crate::stage::Stage;
@@ -73,12 +73,23 @@ impl<'p> Checker<'p> {
             Step::Raid(step) => self.faults(step.faults()),
             Step::Luks(step) => self.faults(step.faults()),
             Step::Filesystem(step) => self.faults(step.faults()),
-            Step::Mount { device, path, .. } => {
-                self.faults(super::disks::device_fault(device).into_iter().collect());
+            Step::Mount { device, path, format, .. } => {
+                // The host names a directory that it shares by a tag.
+                if format != mount::VIRTIOFS {
+                    self.faults(super::disks::device_fault(device).into_iter().collect());
+                }
                 self.mount(path);
             }
             Step::Unmount { path } => self.unmount(path),
             Step::AdoptGroup { .. } => {}
+            Step::Label { policy, paths } => {
+                if policy.is_empty() || policy.contains('/') {
+                    self.fault(format!("{policy:?} is no name of a policy"));
+                }
+                for path in paths {
+                    self.path(path);
+                }
+            }
             Step::EnsureGroup(group) => self.once(&group.name, true),
             Step::DeleteGroup { name } => self.once(name, true),
             Step::EnsureUser(user) => self.once(&user.name, false),
@@ -117,7 +128,7 @@ impl<'p> Checker<'p> {
                     self.fault("a line has a line break in it");
                 }
             }
-            Step::WriteResult { path, .. } => self.path(path),
+            Step::Begin { path, .. } | Step::WriteResult { path, .. } => self.path(path),
             Step::DisableUnit { unit } => {
                 if unit.is_empty() || unit.contains('/') || unit.starts_with('-') {
                     self.fault(format!("{unit:?} is no name of a unit"));
@@ -208,6 +219,7 @@ mod tests {
         Step::WriteFile {
             path: path.into(),
             contents,
+            keep: None,
             append: vec![],
             attributes: Attributes::default(),
             replace: false,
@@ -220,6 +232,7 @@ mod tests {
             path: path.into(),
             format: "ext4".into(),
             options: super::super::Options::default(),
+            policy: None,
         }
     }
 

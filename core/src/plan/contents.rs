@@ -12,7 +12,7 @@ use crate::verification::{Expected, Function, Hasher};
 
 /// The hash of a file of these contents with these appended, if it is known without fetching anything; in the form that facts
 /// have.
-pub fn known_digest(contents: &Resource, append: &[Resource]) -> Option<String> {
+pub(super) fn known_digest(contents: &Resource, append: &[Resource]) -> Option<String> {
     if let (Some(hash), []) = (contents.verification.hash.as_deref(), append) {
         return Expected::parse(hash).ok().map(|hash| hash.to_string());
     }
@@ -25,20 +25,6 @@ pub fn known_digest(contents: &Resource, append: &[Resource]) -> Option<String> 
         }
     }
     Some(hasher.finish().to_string())
-}
-
-/// Whether the configuration alone tells what a file of these contents with these appended will hold: [`known_digest`] knows it
-/// then.
-pub fn is_told(contents: &Contents, append: &[Contents]) -> bool {
-    let verified = |part: &Contents| matches!(part, Contents::Resource(one) if one.verification.hash.is_some());
-    let at_hand = |part: &Contents| match part {
-        Contents::Inline(_) => true,
-        Contents::Resource(one) => {
-            let source = one.source.as_deref().unwrap_or_default();
-            !compressed(one) && (source.is_empty() || DataUrl::parse(source).is_ok())
-        }
-    };
-    (append.is_empty() && verified(contents)) || core::iter::once(contents).chain(append).all(at_hand)
 }
 
 /// Which function the facts about a file have to use, so that they can be compared with [`known_digest`].

@@ -5,6 +5,9 @@ use core::fmt;
 
 use super::{Attributes, Group, Owner, Plan, Step, User};
 
+/// How many of the paths that are labelled are named.
+const LABELS: usize = 20;
+
 impl fmt::Display for Plan {
     /// The stage's name, then a numbered line a step with its place in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,15 +38,24 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
-            Self::Mount { device, path, format, options } => {
+            Self::Mount { device, path, format, options, policy } => {
                 write!(f, "mount {device} at {path} as {format}")?;
-                if options.text.is_empty() { Ok(()) } else { write!(f, " with {options}") }
+                if !options.text.is_empty() {
+                    write!(f, " with {options}")?;
+                }
+                match policy {
+                    Some(policy) => write!(f, ", label what is new by the SELinux policy {policy:?}"),
+                    None => Ok(()),
+                }
             }
             Self::Partition(step) => step.fmt(f),
             Self::Raid(step) => step.fmt(f),
             Self::Luks(step) => step.fmt(f),
             Self::Filesystem(step) => step.fmt(f),
             Self::Unmount { path } => write!(f, "unmount {path}"),
+            Self::Begin { path, .. } => {
+                write!(f, "note in {path} what is about to be made, should this first boot be interrupted")
+            }
             Self::AdoptGroup { name } => {
                 write!(f, "copy the group {name:?} from /usr/lib/group to /etc/group, so that it can have members")
             }
@@ -60,11 +72,14 @@ impl fmt::Display for Step {
             }
             Self::Remove { path } => write!(f, "remove {path}"),
             Self::EnsureDirectory { path, attributes } => write!(f, "make the directory {path}{attributes}"),
-            Self::WriteFile { path, contents, append, attributes, replace } => {
+            Self::WriteFile { path, contents, keep, append, attributes, replace } => {
                 match contents {
                     Some(contents) if *replace => write!(f, "replace {path} by {contents}")?,
                     Some(contents) => write!(f, "write {path} from {contents}")?,
-                    None => write!(f, "keep the contents of {path}")?,
+                    None => match keep {
+                        Some(bytes) => write!(f, "keep the first {bytes} bytes of {path}")?,
+                        None => write!(f, "keep the contents of {path}")?,
+                    },
                 }
                 for contents in append {
                     write!(f, ", append {contents}")?;
@@ -84,6 +99,14 @@ impl fmt::Display for Step {
             Self::WriteResult { path, user_config } => {
                 let whose = if *user_config { "an operator's" } else { "no operator's" };
                 write!(f, "write {path}: provisioned by {whose} configuration")
+            }
+            Self::Label { policy, paths } => {
+                let shown = paths.get(..paths.len().min(LABELS)).unwrap_or_default();
+                write!(f, "label by the SELinux policy {policy:?}: {}", shown.join(", "))?;
+                match paths.len() - shown.len() {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
             }
             Self::DisableUnit { unit } => write!(f, "remove the links that enable {unit}"),
         }

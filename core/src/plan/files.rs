@@ -14,6 +14,9 @@ use crate::facts::Facts;
 use crate::origin::{Origin, SourceKind, Sources};
 use crate::stage::Stage;
 
+/// What is remembered of a run until the first boot is complete ([`crate::facts::Begun`]): in `/etc`, which the stage writes in any
+/// case and which goes when the target is made anew.
+pub const BEGUN: &str = "/etc/.fledge-begun.json";
 /// Ignition's result file.
 pub(super) const RESULT: &str = "/etc/.ignition-result.json";
 
@@ -42,22 +45,59 @@ pub fn files(config: &Config, facts: &Facts, sources: &Sources, settings: Settin
     nodes::plan(config, &mut world, &book, &mut planner);
     units::plan(config, &mut world, &mut planner);
 
+    let begun = world.begun();
+    if !begun.is_empty() {
+        planner.steps.insert(0, PlannedStep { step: Step::Begin { path: world.resolve(BEGUN), begun }, place: None });
+        world.label(BEGUN);
+    }
     let path = world.resolve(RESULT);
     let user_config = sources.0.iter().any(|source| source.kind == SourceKind::User);
     match world.at(&path) {
         Standing::Nothing | Standing::OldFile(..) | Standing::NewFile => {
+            world.label(&path);
             planner.step(Step::WriteResult { path, user_config }, None);
         }
         standing => {
             let why = standing_in_the_way(&path, &standing);
-            planner.refuse(None, Failure::new(format!("writing the result file {path}"), why));
+            let remedy = "remove it from the target";
+            planner.refuse(None, Failure::new(format!("writing the result file {path}"), why).remedy(remedy));
         }
+    }
+    match policy(facts) {
+        Ok(Some(policy)) => {
+            let paths = world.begun().labels.into_iter().collect();
+            planner.step(Step::Label { policy, paths }, None);
+        }
+        Ok(None) => {}
+        Err(failure) => planner.refuse(None, failure),
     }
     if planner.failures.is_empty() {
         Ok(Plan { stage: Stage::Files, steps: planner.steps })
     } else {
         Err(planner.failures)
     }
+}
+
+/// The SELinux policy by which what is made in the target is labelled; `None` if the target has no SELinux.
+///
+/// # Errors
+/// It has, and nothing could be labelled.
+pub(super) fn policy(facts: &Facts) -> Result<Option<String>, Failure> {
+    let Some(selinux) = &facts.selinux else { return Ok(None) };
+    let policy = &selinux.policy;
+    let what = || format!("labelling what is made by the target's SELinux policy {policy:?}");
+    if !selinux.contexts {
+        return Err(Failure::new(what(), format!("/etc/selinux/{policy}/contexts/files/file_contexts isn't there"))
+            .remedy(
+                "install the policy that SELINUXTYPE in /etc/selinux/config names, or set SELINUX=disabled there",
+            ));
+    }
+    if !selinux.tool {
+        return Err(Failure::new(what(), "the program setfiles is not in the initramfs").remedy(
+            "install policycoreutils, which brings it, where the initramfs is made, and make it again; or set SELINUX=disabled in the target's /etc/selinux/config",
+        ));
+    }
+    Ok(Some(policy.clone()))
 }
 
 /// Why a path can't be written.
@@ -103,11 +143,8 @@ pub(super) fn owner(
     has: impl Fn(&Book, &str) -> bool,
     book: &Book,
 ) -> Result<super::Owner, Failure> {
-    match (id, name.filter(|name| !name.is_empty())) {
-        (Some(id), _) => match u32::try_from(id).ok().filter(|id| *id != u32::MAX) {
-            Some(id) => Ok(super::Owner::Id(id)),
-            None => Err(Failure::new("", format!("{id} is no {kind} id")).remedy("use a number from 0 to 4294967294")),
-        },
+    match (accounts::id(id, kind)?, name.filter(|name| !name.is_empty())) {
+        (Some(id), _) => Ok(super::Owner::Id(id)),
         (None, Some(name)) if has(book, name) => Ok(super::Owner::Name(name.into())),
         (None, Some(name)) => Err(Failure::new("", format!("there is no {kind} {name:?} in the target"))
             .remedy(format!("add the {kind} to passwd of the configuration, or correct the name"))),

@@ -32,17 +32,16 @@ use alloc::vec::Vec;
 
 pub use ask::Questions;
 pub use check::check;
-pub use contents::{is_told, known_digest};
 pub use disks::{PHASES, Phase, disks, filesystems, luks, partitions, raid};
-pub use files::{Settings, files};
+pub use files::{BEGUN, Settings, files};
 pub use kargs::kargs;
-pub use mount::mount;
+pub use mount::{VIRTIOFS, mount};
 pub use options::Options;
 pub use umount::umount;
 
 use crate::config::Config;
 use crate::diag::{Failure, Place};
-use crate::facts::Facts;
+use crate::facts::{Begun, Facts, Node, NodeKind};
 use crate::origin::Sources;
 use crate::secret::Secret;
 use crate::stage::Stage;
@@ -74,10 +73,19 @@ fn apply(plan: &Plan, facts: &mut Facts) {
         if let Step::Mount { path, .. } = &planned.step {
             facts.mounts.push(path.clone());
             facts.mounted.push(path.clone());
-            let missing = crate::path::ancestors(path)
+            let mut missing: Vec<_> = crate::path::ancestors(path)
                 .chain([path.as_str()])
-                .filter(|path| facts.nodes.get(*path).is_some_and(|node| node.kind == crate::facts::NodeKind::Missing));
-            facts.made_directories.extend(missing.map(String::from).collect::<Vec<_>>());
+                .filter(|path| facts.nodes.get(*path).is_some_and(|node| node.kind == NodeKind::Missing))
+                .map(String::from)
+                .collect();
+            missing.sort();
+            for made in [&missing[..], core::slice::from_ref(path)].concat() {
+                let is_there = Node { resolved: made.clone(), kind: NodeKind::Directory, missing: None };
+                facts.nodes.insert(made, is_there);
+            }
+            facts.made_directories.append(&mut missing);
+            // What was seen below is hidden now, and what comes with the file system isn't known.
+            facts.nodes.retain(|_, node| node.resolved == *path || !crate::path::is_within(&node.resolved, path));
         }
     }
 }
@@ -128,11 +136,20 @@ pub enum Step {
         format: String,
         /// Mount options.
         options: Options,
+        /// The SELinux policy by which directories that are made for it are labelled, and the file system's own if it is empty.
+        policy: Option<String>,
     },
     /// Unmount what is mounted at a path.
     Unmount {
         /// The mount point.
         path: String,
+    },
+    /// Remember what is about to be made, for another run should this one be interrupted.
+    Begin {
+        /// The file that it is written to, mode 0600.
+        path: String,
+        /// What.
+        begun: Begun,
     },
     /// Copy a group of `/usr/lib/group` to `/etc/group`, so that it can have members.
     AdoptGroup {
@@ -188,6 +205,8 @@ pub enum Step {
         path: String,
         /// New contents; `None` keeps those of the file that stands there.
         contents: Option<Contents>,
+        /// How many bytes of that file are kept, if not all: what follows was appended by a run that was interrupted.
+        keep: Option<u64>,
         /// What is appended, in order.
         append: Vec<Contents>,
         /// Mode and owner.
@@ -229,6 +248,14 @@ pub enum Step {
         path: String,
         /// Whether an operator gave a configuration.
         user_config: bool,
+    },
+    /// Give files, and directories with all that is in them, the labels of the target's SELinux policy. What isn't there, and what
+    /// lies on a file system without labels, is passed over.
+    Label {
+        /// The policy.
+        policy: String,
+        /// The paths.
+        paths: Vec<String>,
     },
     /// Remove the links that enable a unit, so that a preset alone decides.
     DisableUnit {

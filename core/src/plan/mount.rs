@@ -14,6 +14,9 @@ use crate::origin::Sources;
 use crate::path;
 use crate::stage::Stage;
 
+/// A directory that the host shares; what stands for its device is a tag.
+pub const VIRTIOFS: &str = "virtiofs";
+
 /// Plans the mount stage.
 ///
 /// # Errors
@@ -23,6 +26,7 @@ pub fn mount(config: &Config, facts: &Facts, sources: &Sources) -> Result<Plan, 
     let mut plan = Plan { stage: Stage::Mount, steps: Vec::new() };
     let mut failures = Vec::new();
     let mut taken: BTreeMap<String, &str> = BTreeMap::new();
+    let policy = super::files::policy(facts);
     for (filesystem, mount_point) in mount_points(config) {
         let place = sources.place(filesystem.origin, "$.storage.filesystems");
         let planned = match taken.insert(mount_point.clone(), &filesystem.device) {
@@ -31,7 +35,7 @@ pub fn mount(config: &Config, facts: &Facts, sources: &Sources) -> Result<Plan, 
                 format!("{other} is to be mounted there too"),
             )
             .remedy("give one of them another path")),
-            None => step(filesystem, mount_point, facts),
+            None => step(filesystem, mount_point, facts).and_then(|step| labelled(step, policy.clone())),
         };
         match planned {
             Ok(step) => plan.steps.push(PlannedStep { step, place }),
@@ -42,6 +46,13 @@ pub fn mount(config: &Config, facts: &Facts, sources: &Sources) -> Result<Plan, 
         }
     }
     if failures.is_empty() { Ok(plan) } else { Err(failures) }
+}
+
+fn labelled(mut step: Step, wanted: Result<Option<String>, Failure>) -> Result<Step, Failure> {
+    if let Step::Mount { policy, .. } = &mut step {
+        *policy = wanted?;
+    }
+    Ok(step)
 }
 
 /// The file systems that get mounted and their clean mount points, in the order of mounting.
@@ -68,7 +79,8 @@ fn step(filesystem: &Filesystem, mount_point: String, facts: &Facts) -> Result<S
         return Err(Failure::new(what(), "the root file system is mounted already")
             .remedy("leave the path out; the root is mounted by the initramfs"));
     }
-    if facts.devices.get(device).is_some_and(|device| !device.present) {
+    let tagged = filesystem.format.as_deref() == Some(VIRTIOFS);
+    if !tagged && facts.devices.get(device).is_some_and(|device| !device.present) {
         return Err(disks::missing(device, what(), facts));
     }
     for above in path::ancestors(&mount_point).chain([mount_point.as_str()]) {
@@ -80,5 +92,5 @@ fn step(filesystem: &Filesystem, mount_point: String, facts: &Facts) -> Result<S
         return Err(Failure::new(what(), thing).remedy("mount at a path that is made of directories only"));
     }
     let format = disks::format(filesystem).unwrap_or_default().into();
-    Ok(Step::Mount { device: device.clone(), path: mount_point, format, options })
+    Ok(Step::Mount { device: device.clone(), path: mount_point, format, options, policy: None })
 }

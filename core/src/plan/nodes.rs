@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::book::Book;
 use super::contents::known_digest;
-use super::files::{Planner, owner, standing_in_the_way};
+use super::files::{BEGUN, Planner, owner, standing_in_the_way};
 use super::world::{Made, Standing, World};
 use super::{Attributes, Contents, Owner, Step};
 use crate::config::{Config, Directory, File, Link, NodeGroup, NodeUser};
@@ -143,6 +143,7 @@ fn plan_entry(
             .remedy(format!("make {thing} a directory of the configuration with overwrite, or choose another path")));
     }
     let replace = entry.overwrite() && make_room(entry, resolved, world, steps)?;
+    let is_there = matches!(world.at(resolved), Standing::Directory);
     let made = match entry {
         Entry::Directory(_) => Some(plan_directory(resolved, attributes, world, steps)?),
         Entry::File(file) => plan_file(file, resolved, attributes, replace, world, steps)?,
@@ -151,6 +152,12 @@ fn plan_entry(
     };
     if let Some(made) = made {
         world.make(resolved, made);
+    }
+    if entry.is_hard_link() {
+        world.label_above(resolved);
+    } else if !is_there {
+        // A directory that was there keeps its label, and so does what lies in it.
+        world.label(resolved);
     }
     Ok(())
 }
@@ -206,32 +213,41 @@ fn plan_file(
     resolved: &str,
     attributes: Attributes,
     replace: bool,
-    world: &World<'_>,
+    world: &mut World<'_>,
     steps: &mut Vec<Step>,
 ) -> Result<Option<Made>, Failure> {
-    let contents = file.contents.source.is_some().then(|| Contents::Resource(file.contents.clone()));
-    let append: Vec<_> = file.append.iter().cloned().map(Contents::Resource).collect();
-    let path = resolved.to_owned();
-    let step = match world.at(resolved) {
-        _ if replace => Step::WriteFile { path, contents, append, attributes, replace },
+    let mut step = Step::WriteFile {
+        path: resolved.to_owned(),
+        contents: file.contents.source.is_some().then(|| Contents::Resource(file.contents.clone())),
+        keep: None,
+        append: file.append.iter().cloned().map(Contents::Resource).collect(),
+        attributes,
+        replace,
+    };
+    let Step::WriteFile { contents, keep, append, attributes, replace, .. } = &mut step else { return Ok(None) };
+    match world.at(resolved) {
+        _ if *replace => {}
         Standing::Nothing => {
-            let contents = contents.or(Some(Contents::Inline(Vec::new())));
-            Step::WriteFile { path, contents, append, attributes, replace }
+            contents.get_or_insert_with(|| Contents::Inline(Vec::new()));
+            world.claim(resolved);
         }
-        Standing::OldFile(_, _, digest) if contents.is_none() => {
-            // What an earlier run of this boot appended isn't appended again.
-            let append = if is_finished(resolved, digest, world) { Vec::new() } else { append };
-            Step::WriteFile { path, contents: None, append, attributes, replace }
+        // What an earlier run of this first boot made is made again: it may be half of it.
+        Standing::OldFile(..) if world.is_ours(resolved) => {
+            contents.get_or_insert_with(|| Contents::Inline(Vec::new()));
+            *replace = true;
         }
-        Standing::NewFile if contents.is_none() => {
-            Step::WriteFile { path, contents: None, append, attributes, replace }
+        Standing::OldFile(_, _, digest) if contents.is_none() && !append.is_empty() => {
+            let digest = digest.map(String::from);
+            *keep = original(resolved, digest.as_deref(), world)?;
         }
-        Standing::OldFile(_, _, digest) if is_so(file, digest) || is_finished(resolved, digest, world) => {
-            let attributes = explicit(attributes);
-            Step::WriteFile { path, contents: None, append: Vec::new(), attributes, replace }
+        Standing::OldFile(..) | Standing::NewFile if contents.is_none() => {}
+        Standing::OldFile(_, _, digest) if is_so(file, digest) => {
+            *contents = None;
+            append.clear();
+            *attributes = explicit(core::mem::take(attributes));
         }
         standing => return Err(in_the_way(resolved, &standing)),
-    };
+    }
     // A file that is kept stays the file that it was.
     let kept = matches!(&step, Step::WriteFile { contents: None, append, .. } if append.is_empty());
     steps.push(step);
@@ -243,9 +259,20 @@ fn is_so(file: &File, digest: Option<&str>) -> bool {
     digest.is_some() && known_digest(&file.contents, &file.append).as_deref() == digest
 }
 
-/// Whether a file is as an earlier run of this boot left it.
-fn is_finished(resolved: &str, digest: Option<&str>, world: &World<'_>) -> bool {
-    digest.is_some() && world.facts().finished.get(resolved).map(String::as_str) == digest
+/// How much of a file is from before this first boot: all of it, unless an earlier run has appended to it.
+fn original(resolved: &str, digest: Option<&str>, world: &mut World<'_>) -> Result<Option<u64>, Failure> {
+    let again = world.facts().begun.originals.contains_key(resolved);
+    let Some(original) = world.original(resolved, digest).filter(|_| again) else { return Ok(None) };
+    if original.intact {
+        return Ok(Some(original.size));
+    }
+    Err(Failure::new(
+        "",
+        "an earlier run of this first boot was to append to it, and it no longer begins with what it held before",
+    )
+    .remedy(format!(
+        "put the file back as it was, or remove {BEGUN} from the target if it may be appended to as it is"
+    )))
 }
 
 /// Mode and owner that a new file would have, for one that is kept because it is the same.
@@ -280,8 +307,8 @@ fn plan_link(
 fn plan_hard_link(
     link: &Link,
     resolved: &str,
-    replace: bool,
-    world: &World<'_>,
+    mut replace: bool,
+    world: &mut World<'_>,
     steps: &mut Vec<Step>,
 ) -> Result<Made, Failure> {
     let written = target(link)?;
@@ -294,7 +321,8 @@ fn plan_hard_link(
                 .remedy("add the target to storage.files, or correct it"));
         }
         Standing::Blocked(thing) => {
-            return Err(Failure::new("", format!("its target is below {thing}, which is not a directory")));
+            return Err(Failure::new("", format!("its target is below {thing}, which is not a directory"))
+                .remedy("correct the target"));
         }
         Standing::Directory => {
             return Err(Failure::new("", format!("its target {written} is a directory"))
@@ -308,10 +336,13 @@ fn plan_hard_link(
     match world.at(resolved) {
         _ if replace => {}
         Standing::Nothing => {}
+        // The file that it named for an earlier run may have been made anew.
+        Standing::OldFile(..) if world.is_ours(resolved) => replace = true,
         Standing::OldFile(device, inode, _) if matches!(standing, Standing::OldFile(d, i, _) if (d, i) == (device, inode)) =>
             {}
         standing => return Err(in_the_way(resolved, &standing)),
     }
+    world.claim(resolved);
     steps.push(Step::HardLink { path: resolved.into(), target, replace });
     Ok(Made::File)
 }

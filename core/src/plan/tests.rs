@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::config;
-use crate::facts::{Accounts, Device, Node, NodeKind};
+use crate::facts::{Accounts, Device, Node, NodeKind, Original, Selinux};
 use crate::origin::{Source, SourceKind};
 
 mod files;
@@ -51,7 +51,8 @@ fn plan(json: &str, facts: &Facts) -> String {
 }
 
 fn node(resolved: &str, kind: NodeKind) -> Node {
-    Node { resolved: resolved.into(), kind }
+    let missing = (kind == NodeKind::Missing).then(|| resolved.into());
+    Node { resolved: resolved.into(), kind, missing }
 }
 
 fn facts(nodes: &[(&str, &str, NodeKind)]) -> Facts {
@@ -71,7 +72,7 @@ fn accounts() -> Accounts {
 }
 
 fn old_file(digest: Option<&str>) -> NodeKind {
-    NodeKind::File { device: 1, inode: 7, digest: digest.map(Into::into) }
+    NodeKind::File { device: 1, inode: 7, size: 3, digest: digest.map(Into::into) }
 }
 
 /// Compares line by line, so that a difference shows.
@@ -110,12 +111,13 @@ mount
    1 mount /dev/disk/by-label/var at /var as ext4  [test:5:5 at $.storage.filesystems.1]
    2 mount /dev/disk/by-label/log at /var/log as xfs with noatime  [test:4:5 at $.storage.filesystems.0]
 files
-   1 create the user "nest", groups wheel, with a password  [test:9:23 at $.passwd.users.0]
-   2 write 2 SSH keys of the user "nest" to ~/.ssh/authorized_keys.d/ignition  [test:9:23 at $.passwd.users.0]
-   3 write /etc/motd from https://example.com/motd?t=..., decompressed, mode 0444, user "nobody-knows"  [test:7:13 at $.storage.files.0]
-   4 write /etc/systemd/system/a.service from 30 bytes  [test:11:24 at $.systemd.units.0]
-   5 add to /etc/systemd/system-preset/20-ignition.preset: enable a.service
-   6 write /etc/.ignition-result.json: provisioned by an operator's configuration
+   1 note in /etc/.fledge-begun.json what is about to be made, should this first boot be interrupted
+   2 create the user "nest", groups wheel, with a password  [test:9:23 at $.passwd.users.0]
+   3 write 2 SSH keys of the user "nest" to ~/.ssh/authorized_keys.d/ignition  [test:9:23 at $.passwd.users.0]
+   4 write /etc/motd from https://example.com/motd?t=..., decompressed, mode 0444, user "nobody-knows"  [test:7:13 at $.storage.files.0]
+   5 write /etc/systemd/system/a.service from 30 bytes  [test:11:24 at $.systemd.units.0]
+   6 add to /etc/systemd/system-preset/20-ignition.preset: enable a.service
+   7 write /etc/.ignition-result.json: provisioned by an operator's configuration
 umount
    1 unmount /var/log  [test:4:5 at $.storage.filesystems.0]
    2 unmount /var  [test:5:5 at $.storage.filesystems.1]
@@ -147,6 +149,7 @@ fn questions_name_every_path_and_device() {
         paths,
         [
             ("/", false),
+            ("/etc/.fledge-begun.json", false),
             ("/etc/.ignition-result.json", false),
             ("/etc/a/b", true),
             ("/etc/c", false),

@@ -55,6 +55,7 @@ pub(super) fn plan(config: &Config, world: &mut World<'_>, planner: &mut Planner
     match world.at(&path) {
         Standing::Nothing | Standing::OldFile(..) | Standing::NewFile => {
             world.make(&path, Made::File);
+            world.label(&path);
             planner.step(Step::AddLines { path, lines }, None);
         }
         standing => {
@@ -85,11 +86,13 @@ fn plan_unit(unit: &Unit, world: &mut World<'_>, steps: &mut Vec<Step>) -> Resul
         let replace = match world.at(&path) {
             Standing::Nothing | Standing::Symlink(NOWHERE) => false,
             standing @ Standing::Blocked(_) => {
-                return Err(Failure::new(what(), standing_in_the_way(&path, &standing)));
+                let why = standing_in_the_way(&path, &standing);
+                return Err(Failure::new(what(), why).remedy("remove it from the target"));
             }
             Standing::Directory => {
                 if let Some(mount) = world.mounted_within(&path) {
-                    return Err(Failure::new(what(), format!("something is mounted at {mount}")));
+                    return Err(Failure::new(what(), format!("something is mounted at {mount}"))
+                        .remedy("mount it elsewhere: this path is the unit's"));
                 }
                 steps.push(Step::Remove { path: path.clone() });
                 false
@@ -97,6 +100,7 @@ fn plan_unit(unit: &Unit, world: &mut World<'_>, steps: &mut Vec<Step>) -> Resul
             _ => true,
         };
         world.make(&path, Made::Symlink(NOWHERE.into()));
+        world.label(&path);
         let attributes = Attributes::default();
         steps.push(Step::Symlink { path, target: NOWHERE.into(), attributes, replace });
     } else if let Some(contents) = unit.contents.as_ref().filter(|contents| !contents.is_empty()) {
@@ -125,9 +129,11 @@ fn write(
         _ => true,
     };
     world.make(&path, Made::File);
+    world.label(&path);
     steps.push(Step::WriteFile {
         path,
         contents: Some(Contents::Inline(contents.as_bytes().to_vec())),
+        keep: None,
         append: Vec::new(),
         attributes: Attributes::default(),
         replace,

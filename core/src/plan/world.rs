@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::facts::{Facts, NodeKind};
+use crate::facts::{Begun, Facts, Node, NodeKind, Original};
 use crate::path;
 
 /// What a step left at a path.
@@ -22,12 +22,14 @@ pub(super) enum Made {
 /// The tree.
 pub(super) struct World<'f> {
     facts: &'f Facts,
-    /// Kinds by resolved path.
-    known: BTreeMap<&'f str, &'f NodeKind>,
+    /// Facts by resolved path.
+    known: BTreeMap<&'f str, &'f Node>,
     made: BTreeMap<String, Made>,
     removed: BTreeSet<String>,
     /// Symbolic links that directories take the place of: from the path as written to the place where the directory stands.
     replaced: BTreeMap<String, String>,
+    /// What another run has to know if this one is interrupted.
+    begun: Begun,
 }
 
 /// What stands at a path, as far as planning cares.
@@ -67,10 +69,11 @@ impl<'f> World<'f> {
     pub(super) fn new(facts: &'f Facts) -> Self {
         Self {
             facts,
-            known: facts.nodes.values().map(|node| (node.resolved.as_str(), &node.kind)).collect(),
+            known: facts.nodes.values().map(|node| (node.resolved.as_str(), node)).collect(),
             made: BTreeMap::new(),
             removed: BTreeSet::new(),
             replaced: BTreeMap::new(),
+            begun: Begun::default(),
         }
     }
 
@@ -117,14 +120,14 @@ impl<'f> World<'f> {
         if self.removed.iter().any(|removed| path::is_within(resolved, removed)) {
             return Standing::Nothing;
         }
-        match self.known.get(resolved) {
+        match self.known.get(resolved).map(|node| &node.kind) {
             None if resolved == "/" => Standing::Directory,
             None | Some(NodeKind::Missing) => Standing::Nothing,
             Some(NodeKind::Blocked(thing)) => {
                 let gone = self.removed.iter().any(|removed| path::is_within(thing, removed));
                 if gone { Standing::Nothing } else { Standing::Blocked(thing.clone()) }
             }
-            Some(NodeKind::File { device, inode, digest }) => Standing::OldFile(*device, *inode, digest.as_deref()),
+            Some(NodeKind::File { device, inode, digest, .. }) => Standing::OldFile(*device, *inode, digest.as_deref()),
             Some(NodeKind::Directory) => Standing::Directory,
             Some(NodeKind::Symlink(target)) => Standing::Symlink(target),
             Some(NodeKind::Other) => Standing::Other,
@@ -141,6 +144,66 @@ impl<'f> World<'f> {
             }
         }
         self.made.insert(resolved.into(), made);
+    }
+
+    /// Whether an earlier run of this first boot set out to make the file at a resolved path, so that what stands there is ours.
+    pub(super) fn is_ours(&self, resolved: &str) -> bool {
+        self.facts.begun.made.contains(resolved)
+    }
+
+    /// Says that the file at a resolved path is one that this first boot makes.
+    pub(super) fn claim(&mut self, resolved: &str) {
+        self.begun.made.insert(resolved.into());
+    }
+
+    /// A file that is appended to, as it was before this first boot; none if `digest` isn't known.
+    pub(super) fn original(&mut self, resolved: &str, digest: Option<&str>) -> Option<Original> {
+        let size = match self.known.get(resolved).map(|node| &node.kind) {
+            Some(NodeKind::File { size, .. }) => *size,
+            _ => 0,
+        };
+        let original = match self.facts.begun.originals.get(resolved) {
+            Some(original) => original.clone(),
+            None => Original { size, digest: digest?.into(), intact: true },
+        };
+        self.begun.originals.insert(resolved.into(), original.clone());
+        Some(original)
+    }
+
+    /// Says that what a step makes at a resolved path gets a label, and with it the directories that are made above it.
+    pub(super) fn label(&mut self, resolved: &str) {
+        if self.facts.selinux.is_none() {
+            return;
+        }
+        let node = self.known.get(resolved);
+        let label = node.and_then(|node| node.missing.clone()).filter(|missing| path::is_within(resolved, missing));
+        self.begun.labels.insert(label.unwrap_or_else(|| resolved.into()));
+    }
+
+    /// As [`Self::label`], but only for the directories above: what is made at the path has a label from elsewhere.
+    pub(super) fn label_above(&mut self, resolved: &str) {
+        let missing = self.known.get(resolved).and_then(|node| node.missing.as_deref());
+        if missing.is_some_and(|missing| missing != resolved) {
+            self.label(resolved);
+        }
+    }
+
+    /// What another run has to know if this one is interrupted, with what it knows of earlier ones.
+    pub(super) fn begun(&self) -> Begun {
+        let mut begun = self.begun.clone();
+        begun.made.extend(self.facts.begun.made.iter().cloned());
+        begun.labels.extend(self.facts.begun.labels.iter().cloned());
+        for (path, original) in &self.facts.begun.originals {
+            begun.originals.entry(path.clone()).or_insert_with(|| original.clone());
+        }
+        // What lies in a directory that is labelled is labelled with it.
+        let labels = core::mem::take(&mut begun.labels);
+        for label in labels {
+            if !path::ancestors(&label).any(|above| begun.labels.contains(above)) {
+                begun.labels.insert(label);
+            }
+        }
+        begun
     }
 
     /// Says that a step removes what stands at a resolved path and below it.

@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Files, lines of files, and the links that enable units.
 
-use std::io::{self, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read, Seek, Write};
 
-use fledge_core::facts::Accounts;
-use fledge_core::plan::{Attributes as Planned, Contents as Source, Owner, is_told};
-use fledge_core::verification::Function;
+use fledge_core::facts::{Accounts, Begun, Original};
+use fledge_core::plan::{Attributes as Planned, BEGUN, Contents as Source, Owner};
 
 use super::contents::Contents;
 use super::{Done, Machine};
 use crate::host::cmd;
 use crate::host::fs::{self, Attributes};
 use crate::host::temporary::Temporary;
-use crate::observe;
+use crate::observe::{self, begun::Note};
 
 const FILE_MODE: u32 = 0o644;
+const NOTE_MODE: u32 = 0o600;
 
 /// A file to write.
 pub(super) struct File<'p> {
     pub(super) path: &'p str,
     pub(super) contents: Option<&'p Source>,
+    pub(super) keep: Option<u64>,
     pub(super) append: &'p [Source],
     pub(super) attributes: &'p Planned,
     pub(super) replace: bool,
@@ -72,9 +72,6 @@ impl Machine<'_> {
             }
         }
         above.place(new, name, attributes, file.replace)?;
-        if !file.replace && !is_told(source, file.append) {
-            self.remember(file.path)?;
-        }
         Ok(true)
     }
 
@@ -95,19 +92,50 @@ impl Machine<'_> {
         }
         let metadata = old.metadata()?;
         let new = above.temporary()?;
-        fs::append(&new, &mut old)?;
+        fs::append(&new, &mut (&mut old).take(file.keep.unwrap_or(u64::MAX)))?;
         fs::copy_extended_attributes(&new, &old)?;
         append_all(&new, file.append, number, contents)?;
-        above.place(new, name, attributes.or(metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), true)?;
-        self.remember(file.path)?;
+        let attributes = attributes.or_those_of(&metadata);
+        if fs::is_same(new.file(), &old, attributes)? {
+            return Ok(false);
+        }
+        if file.keep.is_none() {
+            self.begin_append(file.path, metadata.len())?;
+        }
+        // What is there already must not be lost: all of the new file is on the disk before it takes the place of the old.
+        new.file().sync_all()?;
+        above.place(new, name, attributes, true)?;
         Ok(true)
     }
 
-    /// Leaves word of what a file holds now, for a run that comes after this one.
-    fn remember(&mut self, path: &str) -> io::Result<()> {
-        let digest = self.root.digest(path, Function::Sha512)?;
-        self.state.finished.insert(path.into(), digest);
-        (self.save)(self.state).map_err(io::Error::other)
+    /// Sees that a file is written down as it is before something is appended to it: what a new home directory holds isn't known
+    /// when the stage is planned.
+    fn begin_append(&self, path: &str, size: u64) -> io::Result<()> {
+        let mut begun = observe::begun::read(self.root, self.state)?;
+        if !begun.originals.contains_key(path) {
+            let digest = self.root.digest_of_start(path, size)?.unwrap_or_default();
+            begun.originals.insert(path.into(), Original { size, digest, intact: true });
+            self.begin(BEGUN, &begun)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what is about to be made, where it outlives a loss of power.
+    pub(super) fn begin(&self, path: &str, begun: &Begun) -> io::Result<bool> {
+        let (above, name) = self.root.make_parent(path)?;
+        let config = self.state.fingerprint().to_owned();
+        let new = above.temporary()?;
+        serde_json::to_writer(new.file(), &Note { config, begun: begun.clone() })?;
+        let attributes = Attributes::default().or(0, 0, NOTE_MODE);
+        if let Ok(Some(old)) = above.file(name) {
+            if fs::is_same(new.file(), &old, attributes)? {
+                return Ok(false);
+            }
+        }
+        new.file().sync_all()?;
+        above.place(new, name, attributes, true)?;
+        rustix::fs::fsync(&above)?;
+        Ok(true)
     }
 
     /// Adds the lines that a file doesn't have yet.
@@ -123,7 +151,7 @@ impl Machine<'_> {
         let mut attributes = Attributes::default().or(0, 0, FILE_MODE);
         if let Some(mut old) = old {
             let metadata = old.metadata()?;
-            attributes = Attributes::default().or(metadata.uid(), metadata.gid(), metadata.mode() & 0o7777);
+            attributes = Attributes::default().or_those_of(&metadata);
             fs::append(&new, &mut old)?;
             fs::copy_extended_attributes(&new, &old)?;
         }

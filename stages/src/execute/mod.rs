@@ -14,15 +14,17 @@ mod partitions;
 mod raid;
 mod result;
 
+use std::path::Path;
+
 use fledge_core::diag::Failure;
-use fledge_core::plan::{Plan, Step};
+use fledge_core::plan::{Plan, Step, VIRTIOFS};
 use fledge_core::report::{StepOutcome, StepReport};
 use fledge_core::state::State;
 
 use crate::fetch::Fetcher;
-use crate::host::clock;
 use crate::host::fs::Root;
 use crate::host::mount::{self, Unmounted};
+use crate::host::{clock, label};
 use crate::run::Journal;
 use contents::Contents;
 
@@ -116,19 +118,15 @@ impl Machine<'_> {
             Step::Raid(step) => self.raid(step),
             Step::Luks(step) => self.luks(step),
             Step::Filesystem(step) => self.filesystem(step),
-            Step::Mount { device, path, format, options } => {
-                let mut made = Vec::new();
-                let mounted = mount::mount(self.root, device.as_ref(), path, format, options, &mut |directory| {
-                    made.push(directory.to_owned());
-                });
-                self.state.directories.append(&mut made);
-                if !self.state.mounted.contains(path) && mounted.is_ok() {
-                    self.state.mounted.push(path.clone());
+            Step::Mount { path, policy, .. } => {
+                let mounted = self.mount(step)?;
+                if let Some(policy) = policy {
+                    label::set_empty(self.root, policy, path)?;
                 }
-                (self.save)(self.state)?;
-                io(mounted)
+                Ok(mounted)
             }
             Step::Unmount { path } => self.unmount(step, path),
+            Step::Begin { path, begun } => io(self.begin(path, begun)),
             Step::AdoptGroup { name } => io(self.adopt_group(name)),
             Step::EnsureGroup(group) => self.ensure_group(group),
             Step::DeleteGroup { name } => self.delete_group(name),
@@ -140,8 +138,9 @@ impl Machine<'_> {
             Step::EnsureDirectory { path, attributes } => {
                 io(self.attributes(attributes).and_then(|attributes| self.root.ensure_directory(path, attributes)))
             }
-            Step::WriteFile { path, contents: own, append, attributes, replace } => {
-                let written = files::File { path, contents: own.as_ref(), append, attributes, replace: *replace };
+            Step::WriteFile { path, contents: own, keep, append, attributes, replace } => {
+                let (own, keep, replace) = (own.as_ref(), *keep, *replace);
+                let written = files::File { path, contents: own, keep, append, attributes, replace };
                 io(self.write_file(&written, number, contents))
             }
             Step::Symlink { path, target, attributes, replace } => io(self
@@ -150,8 +149,32 @@ impl Machine<'_> {
             Step::HardLink { path, target, replace } => io(self.root.ensure_hard_link(path, target, *replace)),
             Step::AddLines { path, lines } => io(self.add_lines(path, lines)),
             Step::DisableUnit { unit } => self.disable_unit(unit),
+            Step::Label { policy, paths } => label::set(self.root, policy, paths.iter().map(String::as_str)),
             Step::WriteResult { path, user_config } => self.write_result(step, path, *user_config),
         }
+    }
+
+    /// Mounts, and leaves word of what was made and mounted. Says whether it wasn't so already.
+    fn mount(&mut self, step: &Step) -> Done {
+        let Step::Mount { device, path, format, options, policy } = step else { return Ok(false) };
+        let io = |error: std::io::Error| failed(step, &error);
+        let source = if format == VIRTIOFS { device.into() } else { Path::new(device).canonicalize().map_err(io)? };
+        let is_mounted = mount::is_mounted(self.root, &source, path).map_err(io)?;
+        if !is_mounted {
+            let directories = &mut self.state.directories;
+            let made = self.root.make_directories(path, &mut |directory| directories.push(directory.to_owned()));
+            (self.save)(self.state)?;
+            made.map_err(io)?;
+            if let Some(policy) = policy {
+                label::set_mount_point(self.root, policy, path)?;
+            }
+            mount::mount(self.root, &source, path, format, options).map_err(io)?;
+        }
+        if !self.state.mounted.contains(path) {
+            self.state.mounted.push(path.clone());
+            (self.save)(self.state)?;
+        }
+        Ok(!is_mounted)
     }
 
     fn unmount(&mut self, step: &Step, path: &str) -> Done {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The only place that runs external programs.
 //!
-//! Each is found by its name in fixed directories, gets nothing to read, a fixed environment and a time limit; what it says on
+//! Each is found by its name in fixed directories, gets nothing to read unless it is fed, a fixed environment and a time limit; what it says on
 //! standard error ends in the failure. Secret arguments appear in no log and no failure.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use fledge_core::diag::Failure;
 use fledge_core::secret::Secret;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// A program that Fledge runs.
@@ -119,7 +119,10 @@ pub fn find(tool: Tool) -> Option<PathBuf> {
 /// # Errors
 /// It isn't there, can't be started, takes too long, or fails; with the end of what it said.
 pub fn run(tool: Tool, args: &[Arg<'_>]) -> Result<Output, Failure> {
-    let output = output(tool, args)?;
+    succeeded(tool, args, output(tool, args)?)
+}
+
+fn succeeded(tool: Tool, args: &[Arg<'_>], output: Output) -> Result<Output, Failure> {
     if output.code == Some(0) {
         return Ok(output);
     }
@@ -132,11 +135,28 @@ pub fn run(tool: Tool, args: &[Arg<'_>]) -> Result<Output, Failure> {
     Err(Failure::new(what(tool, args), why))
 }
 
+/// As [`run`], with something for the program to read.
+///
+/// # Errors
+/// As [`run`].
+pub fn feed(tool: Tool, args: &[Arg<'_>], input: &[u8]) -> Result<Output, Failure> {
+    let stdin = memfd_create("input", MemfdFlags::CLOEXEC)
+        .map_err(std::io::Error::from)
+        .map(std::fs::File::from)
+        .and_then(|mut file| file.write_all(input).and_then(|()| file.rewind()).map(|()| file))
+        .map_err(|error| Failure::new(what(tool, args), error.to_string()))?;
+    succeeded(tool, args, start(tool, args, stdin.into())?)
+}
+
 /// Runs a program, whatever its exit code.
 ///
 /// # Errors
 /// It isn't there, can't be started, or takes too long.
 pub fn output(tool: Tool, args: &[Arg<'_>]) -> Result<Output, Failure> {
+    start(tool, args, Stdio::null())
+}
+
+fn start(tool: Tool, args: &[Arg<'_>], stdin: Stdio) -> Result<Output, Failure> {
     let failure = |why: String| Failure::new(what(tool, args), why);
     let program = find(tool).ok_or_else(|| {
         failure(format!("the program is in none of {}", DIRECTORIES.join(", ")))
@@ -151,7 +171,7 @@ pub fn output(tool: Tool, args: &[Arg<'_>]) -> Result<Output, Failure> {
         };
     }
     command.env_clear().env("PATH", PATH).env("LC_ALL", "C").current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| failure(error.to_string()))?;
     let result = watch(&mut child, tool.limit);
     if result.is_err() {

@@ -10,9 +10,10 @@ mod place;
 mod remove;
 mod walk;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fledge_core::path;
@@ -48,6 +49,19 @@ impl Attributes {
     #[must_use]
     pub fn or(self, uid: u32, gid: u32, mode: u32) -> Self {
         Self { uid: self.uid.or(Some(uid)), gid: self.gid.or(Some(gid)), mode: self.mode.or(Some(mode)) }
+    }
+
+    /// The same, with those of a file where nothing is said. What belongs to somebody else then isn't run in that one's name, as
+    /// chown(2) has it.
+    #[must_use]
+    pub fn or_those_of(self, file: &Metadata) -> Self {
+        let (uid, gid) = (self.uid.unwrap_or(file.uid()), self.gid.unwrap_or(file.gid()));
+        let mut mode = file.mode() & 0o7777;
+        if (uid, gid) != (file.uid(), file.gid()) {
+            // Without the right to execute, the set-group-id bit once meant something else, and the kernel leaves it.
+            mode &= if mode & 0o010 == 0 { !0o4000 } else { !0o6000 };
+        }
+        self.or(uid, gid, mode)
     }
 
     fn are_those_of(self, stat: &Stat) -> bool {
@@ -270,12 +284,14 @@ pub fn set_attributes(fd: BorrowedFd<'_>, attributes: Attributes) -> io::Result<
     if attributes.are_those_of(&stat) {
         return Ok(false);
     }
-    // Owner first: changing it clears the set-id bits.
-    let mode = attributes.mode.unwrap_or(stat.st_mode & 0o7777);
-    if attributes.uid.is_some() || attributes.gid.is_some() {
-        fchown(fd, attributes.uid.map(Uid::from_raw), attributes.gid.map(Gid::from_raw))?;
+    // Owner first: changing it takes a file's set-id bits away, which are another's then and come back only by being asked for.
+    let (uid, gid) = (attributes.uid.unwrap_or(stat.st_uid), attributes.gid.unwrap_or(stat.st_gid));
+    if (uid, gid) != (stat.st_uid, stat.st_gid) {
+        fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
-    fchmod(fd, Mode::from_raw_mode(mode))?;
+    if let Some(mode) = attributes.mode {
+        fchmod(fd, Mode::from_raw_mode(mode))?;
+    }
     Ok(true)
 }
 

@@ -9,6 +9,7 @@ pub mod device;
 pub mod dmi;
 pub mod fs;
 pub mod kexec;
+pub mod label;
 pub mod limit;
 pub mod module;
 pub mod mount;

@@ -81,44 +81,47 @@ pub fn below(root: &Path) -> io::Result<Vec<String>> {
     Ok(table()?.iter().filter_map(seen_from_root).collect())
 }
 
-/// Mounts a device at a path below the root, which is made if it is missing; `made` is told which directories were. Says whether
-/// it had to be mounted, or was before.
+/// Whether a device, or what stands for one, is what is mounted at a path below the root.
 ///
 /// # Errors
-/// Something else than a directory is in the way, or whatever the operating system says.
-pub fn mount(
-    root: &Root,
-    device: &Path,
-    path: &str,
-    format: &str,
-    options: &Options,
-    made: &mut dyn FnMut(&str),
-) -> io::Result<bool> {
-    let device = device.canonicalize()?;
+/// Whatever the operating system says.
+pub fn is_mounted(root: &Root, source: &Path, path: &str) -> io::Result<bool> {
     let full = root.path().join(path.trim_start_matches('/'));
     let on_top = table()?.into_iter().rfind(|mount| mount.point == full);
-    if on_top.is_some_and(|mount| Path::new(&mount.source).canonicalize().is_ok_and(|source| source == device)) {
-        return Ok(false);
-    }
-    root.make_directories(path, made)?;
+    Ok(on_top.is_some_and(|mount| {
+        let mounted = Path::new(&mount.source);
+        mounted == source || mounted.canonicalize().is_ok_and(|mounted| mounted == source)
+    }))
+}
+
+/// Mounts a device at a directory below the root. One that is write-protected is mounted read-only, as mount(8) does.
+///
+/// # Errors
+/// The directory isn't there or has symbolic links on the way to it, or whatever the operating system says.
+pub fn mount(root: &Root, source: &Path, path: &str, format: &str, options: &Options) -> io::Result<()> {
     // The descriptor can't be led astray between looking and mounting.
     let point = root.directory_without_links(path)?;
     let target = format!("/proc/self/fd/{}", point.as_fd().as_raw_fd());
     let flags = MountFlags::from_bits_retain(options.flags);
     let data = std::ffi::CString::new(options.data.as_str()).map_err(|_| Errno::INVAL)?;
     let data = (!options.data.is_empty()).then_some(data.as_c_str());
-    let mounted = match rustix::mount::mount(&device, &target, format, flags, data) {
-        Err(Errno::NODEV) => {
-            // The kernel knows no such file system yet.
-            if let Err(failure) = module::load(format) {
-                log::warn!("{failure}");
-            }
-            rustix::mount::mount(&device, &target, format, flags, data)
+    let try_with = |flags| rustix::mount::mount(source, &target, format, flags, data);
+    let mut mounted = try_with(flags);
+    if mounted == Err(Errno::NODEV) {
+        // The kernel knows no such file system yet.
+        if let Err(failure) = module::load(format) {
+            log::warn!("{failure}");
         }
-        result => result,
-    };
+        mounted = try_with(flags);
+    }
+    if matches!(mounted, Err(Errno::ACCESS | Errno::ROFS)) && !flags.contains(MountFlags::RDONLY) {
+        mounted = try_with(flags | MountFlags::RDONLY);
+        if mounted.is_ok() {
+            log::warn!("{} is write-protected: it is mounted read-only", source.display());
+        }
+    }
     match mounted {
-        Ok(()) => Ok(true),
+        Ok(()) => Ok(()),
         Err(Errno::NODEV) => Err(io::Error::other(format!("the kernel has no file system {format}"))),
         Err(Errno::INVAL) => Err(io::Error::other(format!(
             "{}: the device holds no sound {format}, or the kernel doesn't know one of the mount options; the kernel's log says more",

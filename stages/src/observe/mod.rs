@@ -2,6 +2,7 @@
 //! Gathers the facts that a configuration makes one want to know, and nothing else. Looking changes nothing.
 
 mod accounts;
+pub(crate) mod begun;
 mod disks;
 
 use std::path::Path;
@@ -14,7 +15,7 @@ use fledge_core::plan::Questions;
 use fledge_core::state::State;
 
 use crate::host::fs::Root;
-use crate::host::{cmd, device, mount};
+use crate::host::{cmd, device, label, mount};
 
 pub use accounts::accounts;
 pub use disks::for_phase;
@@ -27,6 +28,9 @@ pub fn facts(config: &Config, root: &Path) -> Result<Facts, Vec<Failure>> {
     let root = open(root).map_err(|failure| vec![failure])?;
     let mut observer = Observer::new(&root, &State::default());
     observer.accounts();
+    observer.selinux();
+    // `setfiles` has to be in the initramfs, not here.
+    observer.facts.selinux.iter_mut().for_each(|selinux| selinux.tool = true);
     let questions = Questions::of(config, observer.facts.accounts.as_ref());
     observer.ask(&questions, Duration::ZERO);
     observer.skeleton(config);
@@ -39,6 +43,7 @@ pub fn facts(config: &Config, root: &Path) -> Result<Facts, Vec<Failure>> {
 /// Each thing that can't be looked at.
 pub fn for_mounting(config: &Config, root: &Root, state: &State, patience: Duration) -> Result<Facts, Vec<Failure>> {
     let mut observer = Observer::new(root, state);
+    observer.selinux();
     observer.ask(&Questions::of_mounting(config), patience);
     observer.finish()
 }
@@ -50,6 +55,9 @@ pub fn for_mounting(config: &Config, root: &Root, state: &State, patience: Durat
 pub fn for_files(config: &Config, root: &Root, state: &State) -> Result<Facts, Vec<Failure>> {
     let mut observer = Observer::new(root, state);
     observer.accounts();
+    observer.selinux();
+    observer.facts.begun =
+        observer.note("reading what an earlier run began", begun::read(root, state)).unwrap_or_default();
     let questions = Questions::of_files(config, observer.facts.accounts.as_ref());
     observer.ask(&questions, Duration::ZERO);
     observer.skeleton(config);
@@ -75,12 +83,8 @@ struct Observer<'r> {
 
 impl<'r> Observer<'r> {
     fn new(root: &'r Root, state: &State) -> Self {
-        let facts = Facts {
-            mounted: state.mounted.clone(),
-            made_directories: state.directories.clone(),
-            finished: state.finished.clone(),
-            ..Facts::default()
-        };
+        let facts =
+            Facts { mounted: state.mounted.clone(), made_directories: state.directories.clone(), ..Facts::default() };
         Self { root, facts, failures: Vec::new() }
     }
 
@@ -90,6 +94,10 @@ impl<'r> Observer<'r> {
 
     fn accounts(&mut self) {
         self.facts.accounts = self.note("reading the target's users and groups", accounts(self.root));
+    }
+
+    fn selinux(&mut self) {
+        self.facts.selinux = self.note("reading the target's /etc/selinux", label::observe(self.root)).flatten();
     }
 
     /// What new home directories will hold, if any will be made.

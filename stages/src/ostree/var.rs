@@ -17,6 +17,7 @@ use rustix::mount::{MountFlags, mount_bind, mount_remount};
 
 use crate::host::cmd::{self, Arg};
 use crate::host::fs::Root;
+use crate::host::label::{self, Label};
 use crate::host::mount;
 
 /// What users, units and links of an image expect below `/var` (rpm-ostree's tmpfiles.d, Fedora CoreOS's
@@ -113,7 +114,7 @@ pub fn populate(root: &Path) -> Result<(), Failure> {
     let missing: Vec<_> = DIRECTORIES.into_iter().filter(|name| !exists(name)).collect();
     if missing.is_empty() {
         log::info!("all directories of {} exist", var.display());
-        return Ok(());
+        return label(root);
     }
     for name in missing.iter().filter(|name| PLAIN.contains(name)) {
         let path = var.join(name);
@@ -127,7 +128,7 @@ pub fn populate(root: &Path) -> Result<(), Failure> {
         make_by_image(root, &by_image)?;
     }
     let (made, left): (Vec<_>, Vec<_>) = missing.into_iter().partition(|name| exists(name));
-    label(root, &made)?;
+    label(root)?;
     log::info!("made below {}: {}", var.display(), made.join(", "));
     if !left.is_empty() {
         log::info!("the image has no tmpfiles.d entry for these below {}: {}", var.display(), left.join(", "));
@@ -147,24 +148,23 @@ fn make_by_image(root: &Path, names: &[&str]) -> Result<(), Failure> {
     }
 }
 
-/// Labels what was made, as no policy is loaded yet that would. An image without SELinux has no policy to label by.
-fn label(root: &Path, made: &[&str]) -> Result<(), Failure> {
-    let Ok(config) = fs::read_to_string(root.join("etc/selinux/config")) else { return Ok(()) };
-    let Some(policy) = selinux_type(&config) else { return Ok(()) };
-    if made.is_empty() {
+/// Labels those of the directories that have no label: what was made now, and what an earlier run made that was interrupted. An image
+/// without SELinux has no policy to label by.
+fn label(root: &Path) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::new("labelling the directories of /var", error.to_string());
+    let root = Root::open(root).map_err(failed)?;
+    let Some(selinux) = label::observe(&root).map_err(failed)? else { return Ok(()) };
+    let mut unlabelled = Vec::new();
+    for name in DIRECTORIES {
+        let path = format!("/var/{name}");
+        if label::look(&root, &path).map_err(failed)? == Label::Absent {
+            unlabelled.push(path);
+        }
+    }
+    if unlabelled.is_empty() {
         return Ok(());
     }
-    let contexts = root.join("etc/selinux").join(policy).join("contexts/files/file_contexts");
-    let paths: Vec<_> = made.iter().map(|name| root.join("var").join(name)).collect();
-    let args = [Arg::from("-F"), Arg::from("-r"), Arg::from(root), Arg::from(&contexts)];
-    let args: Vec<_> = args.into_iter().chain(paths.iter().map(Arg::from)).collect();
-    cmd::run(cmd::SETFILES, &args).map(drop)
-}
-
-fn selinux_type(config: &str) -> Option<&str> {
-    let value = config.lines().filter_map(|line| line.trim().strip_prefix("SELINUXTYPE=")).next_back()?;
-    let value = value.trim().trim_matches('"');
-    (!value.is_empty() && !value.contains('/')).then_some(value)
+    label::set(&root, &selinux.policy, unlabelled.iter().map(String::as_str)).map(drop)
 }
 
 #[cfg(test)]
@@ -279,14 +279,5 @@ mod tests {
             |name: &str| fs::metadata(root.path().join("var").join(name)).map(|metadata| metadata.mode() & 0o7777).ok();
         let modes = ["lib", "log", "home", "roothome", "opt", "cache", "srv"].map(mode);
         assert_eq!(modes, [Some(0o755), Some(0o755), Some(0o755), Some(0o700), Some(0o711), None, None]);
-    }
-
-    #[test]
-    fn the_policy_is_the_last_one_named() {
-        assert_eq!(selinux_type("SELINUX=enforcing\nSELINUXTYPE=targeted\n"), Some("targeted"));
-        assert_eq!(selinux_type("#SELINUXTYPE=mls\nSELINUXTYPE=\"minimum\""), Some("minimum"));
-        for none in ["SELINUX=disabled\n", "SELINUXTYPE=\n", "SELINUXTYPE=../../x\n"] {
-            assert_eq!(selinux_type(none), None, "{none}");
-        }
     }
 }

@@ -83,7 +83,7 @@ pub fn fetcher(args: &StageArgs, config: &Config, sources: &Sources) -> Result<F
 /// # Errors
 /// As [`fetcher`].
 pub fn fetcher_in(conditions: Conditions, config: &Config, sources: &Sources) -> Result<Fetcher, Vec<Failure>> {
-    let mut readings = Readings { sources: sources.clone(), remarks: Vec::new() };
+    let mut readings = Readings { sources: sources.clone(), ..Readings::default() };
     let mut renderer = Renderer::new(Fetcher::new(conditions, Settings::default()), &mut readings);
     match renderer.follow(config) {
         Ok(()) => Ok(renderer.into_fetcher()),

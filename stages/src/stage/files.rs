@@ -2,6 +2,7 @@
 //! `files`: users and groups, directories, files, links, units, and the result file.
 
 use fledge_core::diag::Failure;
+use fledge_core::go::parse_bool;
 use fledge_core::plan::{self, Settings};
 
 use super::fetch;
@@ -27,19 +28,16 @@ pub fn run(args: &StageArgs, journal: &mut Journal) -> Result<(), Vec<Failure>> 
 fn settings() -> Result<Settings, Vec<Failure>> {
     const KEY: &str = "IGNITION_WRITE_AUTHORIZED_KEYS_FRAGMENT";
     let value = std::env::var(KEY).unwrap_or_default();
-    // As Go's strconv.ParseBool has it; Ignition stops at anything else.
-    let keys_fragment = match value.as_str() {
-        "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-        other => {
-            return Err(vec![
-                Failure::new(
-                    format!("reading the environment variable {KEY}"),
-                    format!("{other:?} is neither true nor false"),
-                )
+    if value.is_empty() {
+        return Ok(Settings { keys_fragment: true });
+    }
+    // Ignition stops at anything else, too.
+    let keys_fragment = parse_bool(&value).ok_or_else(|| {
+        let why = format!("{value:?} is neither true nor false");
+        vec![
+            Failure::new(format!("reading the environment variable {KEY}"), why)
                 .remedy("set it to true or false where ignition.env is made"),
-            ]);
-        }
-    };
+        ]
+    })?;
     Ok(Settings { keys_fragment })
 }

@@ -24,7 +24,7 @@ const UNIT_PROPERTIES: &str =
 ///
 /// | look | fact |
 /// |---|---|
-/// | `{"path": P}` | `kind` (`file`, `dir`, `link`, `other`, `absent`), `mode`, `uid`, `gid`, `size`, `links`, `inode`, `sha256`, `text`, `target` |
+/// | `{"path": P}` | `kind` (`file`, `dir`, `link`, `other`, `absent`), `mode`, `uid`, `gid`, `size`, `links`, `inode`, `sha256`, `text`, `target`, `label` (SELinux's) |
 /// | `{"left": P}` | as `path`, but in the moment in which the initramfs was left |
 /// | `{"tree": P, "except": [P..]}` | `sha256`, `count`, and `changed` since `checker before` |
 /// | `{"user": N}` | `uid`, `gid`, `gecos`, `home`, `shell`, `password`, `groups`; or `absent` |
@@ -98,6 +98,11 @@ pub(crate) fn of_path(path: &Path) -> Result<Value> {
         "inode": meta.ino(),
     });
     let map = fact.as_object_mut().context("an object")?;
+    let mut label = [0_u8; 256];
+    if let Ok(len) = rustix::fs::lgetxattr(path, "security.selinux", &mut label[..]) {
+        let text = String::from_utf8_lossy(label.get(..len).unwrap_or_default());
+        map.insert("label".to_owned(), json!(text.trim_end_matches('\0')));
+    }
     if kind.is_symlink() {
         map.insert("target".to_owned(), json!(fs::read_link(path)?.to_string_lossy()));
     } else if kind.is_file() {

@@ -95,6 +95,8 @@ fn prepare() -> Result<()> {
     if !status.success() {
         bail!("the case's preparation failed ({status})");
     }
+    // The initramfs has no program for it.
+    rustix::fs::sync();
     Ok(())
 }
 

@@ -27,6 +27,9 @@ pub(super) const TOOLS_PACKAGES: &[&str] = &[
     "xfsprogs",
 ];
 
+/// Debian's policy for SELinux.
+pub(super) const POLICY_PACKAGES: &[&str] = &["policycoreutils", "selinux-policy-default"];
+
 /// What GRUB's image is put together from.
 pub(super) const GRUB_PACKAGES: &[&str] = &["grub-common", "grub-pc-bin"];
 

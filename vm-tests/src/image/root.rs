@@ -68,7 +68,7 @@ impl Order {
 ///
 /// # Errors
 /// If something can't be made, or it doesn't run as root.
-pub fn as_root(args: &[OsString]) -> Result<()> {
+pub(super) fn as_root(args: &[OsString]) -> Result<()> {
     let [path] = args else { bail!("as_root takes one argument: the file that says what to make") };
     ensure!(rustix::process::geteuid().is_root(), "this part of making the image needs root");
     // The first process of a process namespace ignores signals that it doesn't handle.
@@ -127,7 +127,7 @@ fn make(order: &Order, work: &Path) -> Result<()> {
     Ok(())
 }
 
-fn mmdebstrap(suite: &str, variant: &str, packages: &[&str], work: &Path) -> Command {
+pub(super) fn mmdebstrap(suite: &str, variant: &str, packages: &[&str], work: &Path) -> Command {
     let mut command = Command::new("mmdebstrap");
     command.args(["--quiet", "--mode=root", "--variant", variant, "--dpkgopt=force-unsafe-io"]);
     command.args(recipe::EXCLUDED.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}")));

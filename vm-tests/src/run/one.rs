@@ -196,6 +196,9 @@ impl Run<'_> {
         let image = &self.session.image;
         if self.case.form == Form::Initramfs {
             let mut items = accounts();
+            if self.case.selinux {
+                items.extend(self.session.policy()?);
+            }
             for placed in &self.case.target {
                 items.push(self.item(placed)?);
             }
@@ -264,7 +267,7 @@ impl Run<'_> {
         };
         let format = if self.case.form == Form::Initramfs { "raw" } else { "qcow2" };
         let mut disks = vec![Disk { path: disk, format, serial: "fledge-boot".to_owned(), sector: 512 }];
-        disks.extend(peripherals::disks(&self.case.disks, self.first, self.work)?);
+        disks.extend(peripherals::disks(&self.case.disks, self.first, image.tools(), self.work)?);
         Ok(Machine {
             memory: self.case.memory,
             processors: 1,

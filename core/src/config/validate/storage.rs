@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::common::{check_path, index_of, said};
+use crate::accounts;
 use crate::config::model::{Checking, Rules};
 use crate::config::schema::{FORMATS, LINK_TARGET_REQUIRED, SPECIAL_MODE_BITS, accepted, listed};
 use crate::config::types::{Directory, File, Filesystem, Link, NodeGroup, NodeUser, Raid, Storage};
@@ -151,11 +152,10 @@ fn check_owner(id: Option<i64>, name: Option<&String>, at: &Path<'_>, cx: &mut C
     check_id(id, &at.key("id"), cx);
 }
 
-/// Numbers of users and groups that a file can have: the largest means "unchanged" to the kernel.
+/// Numbers of users and groups.
 pub(super) fn check_id(id: Option<i64>, at: &Path<'_>, cx: &mut Checking<'_>) {
-    let most = i64::from(u32::MAX) - 1;
-    if let Some(id) = id.filter(|id| !(0..=most).contains(id)) {
-        cx.remarks.error(at, format!("{id} can't be the id of a user or group")).remedy(format!("give 0 to {most}"));
+    if let Some(id) = id.filter(|id| accounts::id(*id).is_none()) {
+        cx.remarks.error(at, format!("{id} can't be the id of a user or group")).remedy(accounts::IDS);
     }
 }
 

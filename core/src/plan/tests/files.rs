@@ -22,13 +22,14 @@ fn the_shallowest_come_first_and_hard_links_last() {
         &plan(json, &facts(&[])),
         r#"
 files
-   1 make the directory /b, user 5, group "wheel"  [test:4:53 at $.storage.directories.1]
-   2 write /top from 0 bytes  [test:3:86 at $.storage.files.1]
-   3 link /b/soft to ../x  [test:5:71 at $.storage.links.1]
-   4 make the directory /b/c/d, mode 2700  [test:4:19 at $.storage.directories.0]
-   5 write /b/c/d/file from data:... (7 bytes), mode 0777  [test:3:13 at $.storage.files.0]
-   6 hard link /hard to the file /b/c/d/file  [test:5:13 at $.storage.links.0]
-   7 write /etc/.ignition-result.json: provisioned by an operator's configuration
+   1 note in /etc/.fledge-begun.json what is about to be made, should this first boot be interrupted
+   2 make the directory /b, user 5, group "wheel"  [test:4:53 at $.storage.directories.1]
+   3 write /top from 0 bytes  [test:3:86 at $.storage.files.1]
+   4 link /b/soft to ../x  [test:5:71 at $.storage.links.1]
+   5 make the directory /b/c/d, mode 2700  [test:4:19 at $.storage.directories.0]
+   6 write /b/c/d/file from data:... (7 bytes), mode 0777  [test:3:13 at $.storage.files.0]
+   7 hard link /hard to the file /b/c/d/file  [test:5:13 at $.storage.links.0]
+   8 write /etc/.ignition-result.json: provisioned by an operator's configuration
 "#,
     );
 }
@@ -46,7 +47,7 @@ fn overwrite_decides_over_what_stands_there() {
         (OVERWRITE, NodeKind::Missing, "write /a from data"),
         (OVERWRITE, old_file(Some("sha512-00")), "replace /a by data"),
         (OVERWRITE, link(), "replace /a by data"),
-        (OVERWRITE, NodeKind::Directory, "1 remove /a  [test:2:23 at $.storage.files.0]\n   2 write /a from data"),
+        (OVERWRITE, NodeKind::Directory, "2 remove /a  [test:2:23 at $.storage.files.0]\n   3 write /a from data"),
         (EMPTY, NodeKind::Missing, "write /a from 0 bytes"),
         (EMPTY, old_file(None), "keep the contents of /a  ["),
         (EMPTY, NodeKind::Directory, "a directory stands at /a and overwrite is not set"),
@@ -96,19 +97,113 @@ fn appending_keeps_what_is_there_and_happens_once() {
         text.contains("keep the contents of /a, append data:... (9 bytes), append data:... (9 bytes), mode 0600"),
         "{text}"
     );
-    facts.finished.insert("/a".into(), "sha512-11".into());
+    let begun = |facts: &Facts| {
+        let (config, sources) = config(json);
+        let plan = files(&config, facts, &sources, Settings::default()).unwrap();
+        plan.steps.into_iter().find_map(|planned| match planned.step {
+            Step::Begin { path, begun } if path == BEGUN => Some(begun),
+            _ => None,
+        })
+    };
+    let original = Original { size: 3, digest: "sha512-11".into(), intact: true };
+    let noted = begun(&facts).unwrap();
+    assert_eq!((noted.originals["/a"].clone(), noted.made.len()), (original.clone(), 0));
+    // An earlier run appended, or didn't get that far: what was there before is what counts, and stays noted.
+    facts.nodes.insert("/a".into(), node("/a", old_file(Some("sha512-22"))));
+    facts.begun.originals.insert("/a".into(), original.clone());
     let text = plan(json, &facts);
-    assert!(text.contains("keep the contents of /a, mode 0600"), "{text}");
+    assert!(text.contains("keep the first 3 bytes of /a, append data:... (9 bytes), append"), "{text}");
+    assert_eq!(begun(&facts).unwrap().originals["/a"], original);
     // Somebody changed it since.
-    facts.finished.insert("/a".into(), "sha512-22".into());
-    assert!(plan(json, &facts).contains("append data"));
-    // What was fetched by an earlier run isn't in the way of this one.
-    let fetched = r#"{"storage": {"files": [{"path": "/a", "contents": {"source": "https://example.com/"}}]}}"#;
-    assert!(plan(fetched, &facts).contains("a file stands at /a"));
-    facts.finished.insert("/a".into(), "sha512-11".into());
-    assert!(plan(fetched, &facts).contains("keep the contents of /a, mode 0644, user 0, group 0"));
-    let text = plan(json, &super::facts(&[]));
-    assert!(text.contains("write /a from 0 bytes, append data"), "{text}");
+    facts.begun.originals.insert("/a".into(), Original { intact: false, ..original });
+    let text = plan(json, &facts);
+    assert!(text.contains("no longer begins with what it held before") && text.contains("what to do"), "{text}");
+}
+
+#[test]
+fn what_an_interrupted_run_made_is_made_again_and_nothing_else() {
+    let links = r#"{"storage": {"files": [{"path": "/a", "contents": {"source": "https://example.com/"}},
+        {"path": "/new", "append": [{"source": "data:,x"}]}], "links": [{"path": "/l", "target": "/a", "hard": true}]}}"#;
+    let missing = facts(&[("/a", "/a", NodeKind::Missing)]);
+    let (config, sources) = config(links);
+    let first = files(&config, &missing, &sources, Settings::default()).unwrap();
+    let Some(Step::Begin { begun, .. }) = first.steps.first().map(|planned| &planned.step) else { panic!("{first}") };
+    assert_eq!(begun.made.iter().collect::<Vec<_>>(), ["/a", "/l", "/new"]);
+    let other = NodeKind::File { device: 1, inode: 8, size: 0, digest: None };
+    let mut halfway = facts(&[
+        ("/a", "/a", old_file(Some("sha512-11"))),
+        ("/new", "/new", old_file(Some("sha512-22"))),
+        ("/l", "/l", other),
+    ]);
+    let text = plan(links, &halfway);
+    assert!(text.contains("a file stands at /a") && text.contains("a file stands at /l"), "{text}");
+    halfway.begun = begun.clone();
+    let text = plan(links, &halfway);
+    for words in [
+        "replace /a by https://example.com/",
+        "replace /new by 0 bytes, append data",
+        "replace by a hard link /l to the file /a",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in:\n{text}");
+    }
+    // It is noted once more: this run may be interrupted too.
+    let again = files(&config, &halfway, &sources, Settings::default()).unwrap();
+    assert_eq!(again.steps[0].step, first.steps[0].step);
+}
+
+#[test]
+fn what_is_made_is_labelled_and_what_was_there_is_not() {
+    let below = |resolved: &str, missing: &str| Node {
+        resolved: resolved.into(),
+        kind: NodeKind::Missing,
+        missing: Some(missing.into()),
+    };
+    let mut facts = facts(&[
+        ("/old", "/old", NodeKind::Directory),
+        ("/kept", "/kept", old_file(None)),
+        ("/home/nest", "/var/home/nest", NodeKind::Missing),
+        ("/hard", "/hard", NodeKind::Missing),
+    ]);
+    let keys = "home/nest/.ssh/authorized_keys.d/ignition";
+    facts.nodes.insert(format!("/{keys}"), below(&format!("/var/{keys}"), "/var/home/nest"));
+    facts.nodes.insert("/opt/a/b/file".into(), below("/var/opt/a/b/file", "/var/opt/a"));
+    facts.nodes.insert("/opt/a/dir".into(), below("/var/opt/a/dir", "/var/opt/a"));
+    facts.nodes.insert("/in/here/hard".into(), below("/in/here/hard", "/in/here"));
+    facts.begun.labels.insert("/from/before".into());
+    facts.selinux = Some(Selinux { policy: "targeted".into(), contexts: true, tool: true });
+    let json = r#"{"passwd": {"users": [{"name": "nest", "sshAuthorizedKeys": ["k"]}]}, "storage": {
+  "directories": [{"path": "/old", "mode": 448}, {"path": "/opt/a/dir"}],
+  "files": [{"path": "/opt/a/b/file"}, {"path": "/kept", "mode": 384}],
+  "links": [{"path": "/soft", "target": "/kept"}, {"path": "/hard", "target": "/kept", "hard": true},
+            {"path": "/in/here/hard", "target": "/kept", "hard": true}]},
+ "systemd": {"units": [{"name": "m.service", "mask": true}]}}"#;
+    let (config, sources) = config(json);
+    let labels = |facts: &Facts| {
+        let plan = files(&config, facts, &sources, Settings::default()).unwrap();
+        check(&plan).unwrap();
+        let last = plan.steps.into_iter().next_back().map(|planned| planned.step);
+        let Some(Step::Label { policy, paths }) = last else { return Vec::new() };
+        assert_eq!(policy, "targeted");
+        paths.into_iter().filter(|path| !path.starts_with("/etc/")).collect()
+    };
+    assert_eq!(labels(&facts), ["/from/before", "/in/here", "/kept", "/soft", "/var/home/nest", "/var/opt/a"]);
+    let text = plan(json, &facts);
+    for path in ["/etc/.fledge-begun.json", "/etc/.ignition-result.json", "/etc/.pwd.lock", "/etc/shadow-"] {
+        assert!(text.contains(path), "{path} is not in:\n{text}");
+    }
+    assert!(text.contains("label by the SELinux policy \"targeted\": /etc/.fledge-begun.json"), "{text}");
+    assert!(!text.contains("/etc/systemd/system,"), "{text}");
+
+    for (contexts, tool, words) in [
+        (false, true, "contexts/files/file_contexts isn't there"),
+        (true, false, "the program setfiles is not in the initramfs"),
+    ] {
+        facts.selinux = Some(Selinux { policy: "targeted".into(), contexts, tool });
+        let text = plan(json, &facts);
+        assert!(text.starts_with("refused: ") && text.contains(words) && text.contains("what to do"), "{text}");
+    }
+    facts.selinux = None;
+    assert_eq!(labels(&facts), [] as [&str; 0]);
 }
 
 #[test]
@@ -134,7 +229,7 @@ fn a_directory_in_place_of_a_link_is_what_paths_go_through() {
         facts(&[("/a", "/a", NodeKind::Symlink("/elsewhere".into())), ("/a/b", "/elsewhere/b", NodeKind::Missing)]);
     let json = r#"{"storage": {"directories": [{"path": "/a", "overwrite": true}], "files": [{"path": "/a/b"}]}}"#;
     let text = plan(json, &facts);
-    assert!(text.contains("1 remove /a  [") && text.contains("write /a/b from"), "{text}");
+    assert!(text.contains("2 remove /a  [") && text.contains("write /a/b from"), "{text}");
 }
 
 #[test]
@@ -200,7 +295,7 @@ fn hard_links_need_a_file_to_name() {
     let with = |target, link| plan(json, &facts(&[("/a", "/a", target), ("/l", "/l", link)]));
     assert!(with(old_file(None), NodeKind::Missing).contains("hard link /l to the file /a"));
     assert!(with(old_file(None), old_file(None)).contains("hard link /l to the file /a"));
-    let other = NodeKind::File { device: 1, inode: 8, digest: None };
+    let other = NodeKind::File { device: 1, inode: 8, size: 3, digest: None };
     assert!(with(old_file(None), other).contains("a file stands at /l and overwrite is not set"));
     assert!(with(NodeKind::Missing, NodeKind::Missing).contains("its target /a isn't there"));
     assert!(with(NodeKind::Directory, NodeKind::Missing).contains("its target /a is a directory"));

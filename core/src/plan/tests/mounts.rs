@@ -139,6 +139,52 @@ fn what_somebody_else_unmounted_is_left_alone() {
 }
 
 #[test]
+fn what_a_mount_hides_is_not_planned_from() {
+    let json = r#"{"storage": {"filesystems": [{"device": "/dev/vdb", "format": "xfs", "path": "/var/data"}],
+        "files": [{"path": "/var/data/file", "contents": {"source": "data:,new"}},
+                  {"path": "/link/file", "contents": {"source": "data:,new"}},
+                  {"path": "/var/data2", "contents": {"source": "data:,new"}}]}}"#;
+    let (config, sources) = config(json);
+    let mut facts = facts(&[
+        ("/var/data/file", "/var/data/file", old_file(None)),
+        ("/link/file", "/var/data/below/file", old_file(None)),
+        ("/var/data2", "/var/data2", NodeKind::Missing),
+        ("/var/data", "/var/data", NodeKind::Missing),
+        ("/var", "/var", NodeKind::Directory),
+    ]);
+    let plans = all(&config, &facts, &sources, Settings::default()).unwrap();
+    let text: String = plans.iter().map(ToString::to_string).collect();
+    assert!(text.contains("write /var/data/file from") && text.contains("write /var/data2 from"), "{text}");
+    // Without the mount the file would be in the way.
+    facts.nodes.retain(|path, _| path.as_str() != "/link/file");
+    let (config, sources) = super::config(&json.replace("\"path\": \"/var/data\"", "\"path\": \"\""));
+    let failures = all(&config, &facts, &sources, Settings::default()).unwrap_err();
+    assert!(failures[0].why.contains("a file stands at /var/data/file"), "{failures:?}");
+}
+
+#[test]
+fn a_shared_directory_is_mounted_by_its_tag() {
+    let json = r#"{"storage": {"filesystems": [{"device": "host", "format": "virtiofs", "path": "/mnt/host"}]}}"#;
+    let (config, sources) = unchecked(json);
+    assert!(Questions::of_mounting(&config).devices.is_empty());
+    assert_plan(&show(mount(&config, &Facts::default(), &sources)), "mount\n   1 mount host at /mnt/host as virtiofs");
+}
+
+#[test]
+fn what_is_new_is_labelled_where_the_target_has_selinux() {
+    let with_selinux = |tool| {
+        let selinux = Selinux { policy: "targeted".into(), contexts: true, tool };
+        Facts { selinux: Some(selinux), ..Facts::default() }
+    };
+    let facts = with_selinux(true);
+    assert!(with(ONE, &facts, mount).contains("as ext4, label what is new by the SELinux policy \"targeted\""));
+    let facts = with_selinux(false);
+    let text = with(ONE, &facts, mount);
+    assert!(text.contains("setfiles is not in the initramfs") && text.contains("$.storage.filesystems.0"), "{text}");
+    assert_plan(&with(r#"{"storage": {}}"#, &facts, mount), "mount\nnothing to do");
+}
+
+#[test]
 fn two_file_systems_at_one_path_are_refused() {
     let json = r#"{"storage": {"filesystems": [
         {"device": "/dev/vdb", "format": "xfs", "path": "/a"}, {"device": "/dev/vdc", "format": "xfs", "path": "/a"}]}}"#;

@@ -34,7 +34,7 @@ impl Directory {
 ///
 /// # Errors
 /// Whatever the operating system says.
-pub fn append(file: &Temporary, other: &mut File) -> io::Result<u64> {
+pub fn append(file: &Temporary, other: &mut impl Read) -> io::Result<u64> {
     file.file().seek(SeekFrom::End(0))?;
     io::copy(other, &mut file.file())
 }

@@ -2,7 +2,6 @@
 //! Says where a path leads inside the target root, and what stands there.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -26,7 +25,7 @@ impl Root {
         let mut todo: VecDeque<String> = path::names(path).map(Into::into).collect();
         let mut resolved: Vec<String> = Vec::new();
         let mut links = 0;
-        let mut missing = false;
+        let mut missing: Option<String> = None;
         while let Some(name) = todo.pop_front() {
             match name.as_str() {
                 "." | "" => continue,
@@ -37,15 +36,16 @@ impl Root {
                 _ => resolved.push(name),
             }
             let here = here(&resolved);
-            let fd = if missing { None } else { self.peek(&here)? };
+            let fd = if missing.is_some() { None } else { self.peek(&here)? };
             let Some(fd) = fd else {
-                missing = true;
+                missing.get_or_insert(here);
                 continue;
             };
             let stat = fstat(&fd)?;
             let kind = FileType::from_raw_mode(stat.st_mode);
             if todo.is_empty() {
-                return Ok(Node { resolved: here.clone(), kind: self.kind(&here, &fd, kind, &stat, digest)? });
+                let kind = self.kind(&here, &fd, kind, &stat, digest)?;
+                return Ok(Node { resolved: here, kind, missing: None });
             }
             match kind {
                 FileType::Directory => {}
@@ -62,12 +62,12 @@ impl Root {
                 _ => {
                     resolved.extend(todo);
                     let resolved = path::clean(&self::here(&resolved));
-                    return Ok(Node { resolved, kind: NodeKind::Blocked(here) });
+                    return Ok(Node { resolved, kind: NodeKind::Blocked(here), missing: None });
                 }
             }
         }
-        let kind = if missing { NodeKind::Missing } else { NodeKind::Directory };
-        Ok(Node { resolved: here(&resolved), kind })
+        let kind = if missing.is_some() { NodeKind::Missing } else { NodeKind::Directory };
+        Ok(Node { resolved: here(&resolved), kind, missing })
     }
 
     /// Opens what stands at a path without links in it, only to look at it. `None` if nothing does.
@@ -90,11 +90,12 @@ impl Root {
     ) -> io::Result<NodeKind> {
         Ok(match kind {
             FileType::RegularFile => {
+                let size = u64::try_from(stat.st_size).unwrap_or_default();
                 let digest = match digest {
                     Some(function) => self.file(path)?.map(|file| hash(file, function)).transpose()?,
                     None => None,
                 };
-                NodeKind::File { device: stat.st_dev, inode: stat.st_ino, digest }
+                NodeKind::File { device: stat.st_dev, inode: stat.st_ino, size, digest }
             }
             FileType::Directory => NodeKind::Directory,
             FileType::Symlink => NodeKind::Symlink(readlinkat(fd, "", Vec::new())?.to_string_lossy().into_owned()),
@@ -111,7 +112,7 @@ fn here(names: &[String]) -> String {
 ///
 /// # Errors
 /// Whatever the operating system says.
-pub(super) fn hash(mut file: File, function: Function) -> io::Result<String> {
+pub(super) fn hash(mut file: impl Read, function: Function) -> io::Result<String> {
     let mut hasher = Hasher::new(function);
     let mut buffer = vec![0; 65536];
     loop {
@@ -124,12 +125,12 @@ pub(super) fn hash(mut file: File, function: Function) -> io::Result<String> {
 }
 
 impl Root {
-    /// The hash of a regular file at a path.
+    /// The SHA-512 of the first bytes of a regular file at a path, as facts have it. `None` if it isn't there.
     ///
     /// # Errors
-    /// It isn't there, or whatever the operating system says.
-    pub fn digest(&self, path: &str, function: Function) -> io::Result<String> {
-        hash(self.file(path)?.ok_or(Errno::NOENT)?, function)
+    /// Whatever the operating system says.
+    pub fn digest_of_start(&self, path: &str, size: u64) -> io::Result<Option<String>> {
+        self.file(path)?.map(|file| hash(file.take(size), Function::Sha512)).transpose()
     }
 }
 
