@@ -20,6 +20,7 @@ pub mod dataurl;
 pub mod diag;
 pub mod facts;
 pub mod generator;
+pub mod gpt;
 pub mod json;
 pub mod network;
 pub mod origin;
