@@ -3,6 +3,7 @@
 
 mod accounts;
 mod disks;
+mod partitions;
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub fn facts(config: &Config, root: &Path) -> Result<Facts, Vec<Failure>> {
     observer.accounts();
     let questions = Questions::of(config, observer.facts.accounts.as_ref());
     observer.ask(&questions, Duration::ZERO);
+    partitions::look(config, &mut observer.facts, &mut observer.failures);
     observer.skeleton(config);
     observer.finish()
 }
