@@ -268,9 +268,9 @@ impl Table {
         problems
     }
 
-    /// The bytes of both copies, in the order in which they are to be written: the second copy's array and header, then, once these
-    /// are safe, the first copy's. A power cut leaves one that is whole.
-    pub fn render(&self, geometry: Geometry) -> [[Region; 2]; 2] {
+    /// The bytes of both copies: the second array, its header, the first array, its header. Each is to be safe before the next is
+    /// written. Then a power cut leaves one copy that is whole, and never a header without its array.
+    pub fn render(&self, geometry: Geometry) -> [Region; 4] {
         let mut array = vec![0; self.slots as usize * ENTRY];
         for partition in &self.partitions {
             let start = (partition.number as usize).saturating_sub(1) * ENTRY;
@@ -299,8 +299,10 @@ impl Table {
         let (first, last) = (1, geometry.last());
         let entries = |sector: u64| Region { offset: geometry.offset(sector), bytes: array.clone() };
         [
-            [entries(self.backup_array), header(last, first, self.backup_array)],
-            [entries(self.array), header(first, last, self.array)],
+            entries(self.backup_array),
+            header(last, first, self.backup_array),
+            entries(self.array),
+            header(first, last, self.array),
         ]
     }
 }

@@ -34,7 +34,7 @@ impl Image {
     }
 
     fn write(&mut self, table: &Table) {
-        table.render(self.geometry).iter().flatten().for_each(|region| self.put(region));
+        table.render(self.geometry).iter().for_each(|region| self.put(region));
     }
 
     fn read(&self) -> Found {
@@ -179,8 +179,7 @@ fn either_copy_is_enough() {
     let mut other = table(512);
     other.partitions.pop();
     image.write(&other);
-    let old: Vec<_> = table(512).render(sound.geometry).into_iter().next().unwrap().into();
-    old.iter().for_each(|region| image.put(region));
+    table(512).render(sound.geometry).iter().take(2).for_each(|region| image.put(region));
     let found = image.gpt();
     assert_eq!((found.table, found.flaws), (other, vec!["its second copy differs from the first".to_string()]));
 }

@@ -133,15 +133,15 @@ pub fn open(node: &Path, patience: Duration) -> io::Result<File> {
 
 /// Makes the bytes of a table those on the disk; `None` stands for no table. Says whether any differed.
 ///
-/// The second copy is safe before the first is begun, and the first before the MBR is.
+/// Each part is safe before the next is begun: the second copy, the first, the MBR.
 ///
 /// # Errors
 /// Whatever the operating system says.
 pub fn write(file: &File, geometry: Geometry, table: Option<&Table>, mbr: Mbr) -> io::Result<bool> {
     let Some(table) = table else { return ensure(file, &gpt::blank(geometry)) };
     let mut changed = false;
-    for copy in table.render(geometry) {
-        changed |= ensure(file, &copy)?;
+    for part in table.render(geometry) {
+        changed |= ensure(file, &[part])?;
     }
     let mut old = [0; 512];
     if mbr == Mbr::Protective {

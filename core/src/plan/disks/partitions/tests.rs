@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The table of Ignition's operator notes, and what must hold of any configuration.
 
+mod power_cut;
 mod properties;
 mod rules;
 

@@ -87,7 +87,7 @@ fn text(entries: &[Entry], wipe: bool, guids: bool) -> String {
 fn through_bytes(step: &Step) -> Found {
     let mut image = vec![0; SMALL.sectors as usize * 512];
     let table = step.table.as_ref().unwrap();
-    for region in table.render(SMALL).iter().flatten() {
+    for region in &table.render(SMALL) {
         image[region.offset as usize..][..region.bytes.len()].copy_from_slice(&region.bytes);
     }
     image[..512].copy_from_slice(&crate::gpt::protective(SMALL, &[]));
