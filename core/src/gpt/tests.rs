@@ -154,6 +154,20 @@ fn an_array_that_stands_elsewhere_stays_there() {
     assert_eq!(image.gpt().table, gpt.table);
 }
 
+/// Why it isn't gptman that writes: it puts the entries behind the header, wherever they are, and leaves the header as it is.
+#[test]
+fn gptman_breaks_an_array_that_stands_elsewhere() {
+    let mut wanted = table(512);
+    (wanted.array, wanted.first) = (20, 52);
+    let mut image = Image::with(512, 4096, &wanted);
+    let loader = b"a boot loader between header and array";
+    image.bytes[2 * 512..][..loader.len()].copy_from_slice(loader);
+    let mut gpt = gptman::GPT::read_from(&mut Cursor::new(&image.bytes), 512).unwrap();
+    gpt[1].partition_name = "other".into();
+    gpt.write_into(&mut Cursor::new(&mut image.bytes)).unwrap();
+    assert!(!image.bytes[2 * 512..].starts_with(loader));
+}
+
 #[test]
 fn either_copy_is_enough() {
     let sound = Image::with(512, 4096, &table(512));
