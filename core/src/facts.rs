@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub struct Facts {
     /// The devices that the configuration names, by that name.
     pub devices: BTreeMap<String, Device>,
-    /// The disks that the configuration partitions, by the name that it has for them.
-    pub disks: BTreeMap<String, Disk>,
+    /// The disks that the configuration partitions.
+    pub disks: Vec<Disk>,
     /// The block devices that are there, for the message when one that is asked for isn't: a line each.
     pub block_devices: Vec<String>,
     /// The paths that the configuration names in the target root, by that name made clean.

@@ -10,6 +10,7 @@ mod guid;
 mod mbr;
 #[cfg(test)]
 mod tests;
+pub mod text;
 
 use alloc::format;
 use alloc::string::String;
@@ -25,20 +26,20 @@ pub use mbr::{Extent, protective};
 use crate::signature::Read;
 
 /// Bytes of an entry. The format allows more; Linux doesn't.
-const ENTRY: usize = 128;
+const ENTRY: u32 = 128;
 /// Units of UTF-16 in a name.
 pub const NAME: usize = 36;
 /// Entries in a table that is made anew.
 pub const SLOTS: u32 = 128;
 /// Entries that are read at most: 1 MiB of them.
 const SLOTS_MAX: u32 = 8192;
-const HEADER: usize = 92;
+const HEADER: u32 = 92;
 const SIGNATURE: &[u8; 8] = b"EFI PART";
 /// The flaw of a table without a protective MBR.
 pub(crate) const UNPROTECTED: &str = "the protective MBR in front of it is missing";
 
 /// The size of a disk.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Geometry {
     /// Bytes of a logical sector.
     pub sector: u32,
@@ -47,7 +48,7 @@ pub struct Geometry {
 }
 
 /// A whole table. Places and sizes are in logical sectors.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Table {
     /// The disk's GUID.
     pub guid: Guid,
@@ -66,7 +67,7 @@ pub struct Table {
 }
 
 /// An entry in use.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Partition {
     /// Its place in the array, from 1.
     pub number: u32,
@@ -81,16 +82,14 @@ pub struct Partition {
     /// Its name.
     pub label: String,
     /// The field of the name in hexadecimal, where it holds more than the label.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Attribute bits.
-    #[serde(default)]
     pub attributes: u64,
 }
 
-/// What a disk holds.
+/// What a disk holds. As text it is a list of lines, see [`text`].
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(into = "Vec<String>", try_from = "Vec<String>")]
 pub enum Found {
     /// No partition table.
     #[default]
@@ -104,17 +103,15 @@ pub enum Found {
 }
 
 /// A GPT that can be read.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Gpt {
     /// The table.
     pub table: Table,
     /// Where the header of the second copy stands or should stand. The last sector, unless the disk was grown.
     pub backup: u64,
     /// The partitions that a hybrid MBR shows to old systems.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hybrid: Vec<Extent>,
     /// What is damaged and can be made anew from the rest, in words.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flaws: Vec<String>,
 }
 
@@ -135,7 +132,7 @@ impl Geometry {
 
     /// How many sectors an array takes.
     pub fn array(self, slots: u32) -> u64 {
-        (u64::from(slots) * ENTRY as u64).div_ceil(u64::from(self.sector.max(1)))
+        (u64::from(slots) * u64::from(ENTRY)).div_ceil(u64::from(self.sector.max(1)))
     }
 
     /// How many sectors a number of MiB has.
@@ -175,7 +172,7 @@ impl Partition {
         if kind == Guid::NONE {
             return None;
         }
-        let name = entry.get(56..ENTRY)?;
+        let name = entry.get(56..128)?;
         let text = name.chunks_exact(2).filter_map(|unit| Some(u16::from_le_bytes(unit.try_into().ok()?)));
         let label: String = char::decode_utf16(text.take_while(|unit| *unit != 0))
             .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
@@ -271,10 +268,10 @@ impl Table {
     /// The bytes of both copies: the second array, its header, the first array, its header. Each is to be safe before the next is
     /// written. Then a power cut leaves one copy that is whole, and never a header without its array.
     pub fn render(&self, geometry: Geometry) -> [Region; 4] {
-        let mut array = vec![0; self.slots as usize * ENTRY];
+        let mut array = vec![0; self.slots as usize * ENTRY as usize];
         for partition in &self.partitions {
-            let start = (partition.number as usize).saturating_sub(1) * ENTRY;
-            if let Some(entry) = array.get_mut(start..start + ENTRY) {
+            if let Some(entry) = array.chunks_exact_mut(ENTRY as usize).nth((partition.number as usize).wrapping_sub(1))
+            {
                 partition.bytes(entry);
             }
         }
@@ -283,16 +280,16 @@ impl Table {
             let mut bytes = vec![0; geometry.sector as usize];
             put(&mut bytes, 0, SIGNATURE);
             put(&mut bytes, 8, &0x0001_0000_u32.to_le_bytes());
-            put(&mut bytes, 12, &(HEADER as u32).to_le_bytes());
+            put(&mut bytes, 12, &HEADER.to_le_bytes());
             for (index, sector) in [place, other, self.first, self.last].into_iter().enumerate() {
                 put(&mut bytes, 24 + index * 8, &sector.to_le_bytes());
             }
             put(&mut bytes, 56, &self.guid.to_disk());
             put(&mut bytes, 72, &array.to_le_bytes());
             put(&mut bytes, 80, &self.slots.to_le_bytes());
-            put(&mut bytes, 84, &(ENTRY as u32).to_le_bytes());
+            put(&mut bytes, 84, &ENTRY.to_le_bytes());
             put(&mut bytes, 88, &crc.to_le_bytes());
-            let own = crc32fast::hash(bytes.get(..HEADER).unwrap_or_default());
+            let own = crc32fast::hash(bytes.get(..HEADER as usize).unwrap_or_default());
             put(&mut bytes, 16, &own.to_le_bytes());
             Region { offset: geometry.offset(place), bytes }
         };
@@ -312,7 +309,8 @@ pub fn blank(geometry: Geometry) -> [Region; 2] {
     let array = geometry.array(SLOTS);
     let zeros = |sector: u64, sectors: u64| {
         let sectors = sectors.min(geometry.sectors);
-        Region { offset: geometry.offset(sector), bytes: vec![0; geometry.offset(sectors) as usize] }
+        let len = usize::try_from(geometry.offset(sectors)).unwrap_or_default();
+        Region { offset: geometry.offset(sector), bytes: vec![0; len] }
     };
     [zeros(geometry.last().saturating_sub(array), array + 1), zeros(0, array + 2)]
 }
@@ -339,8 +337,8 @@ struct Header {
 impl Header {
     /// `None` if it is no header for that place.
     fn parse(bytes: &[u8], place: u64) -> Option<Self> {
-        let size = le32(bytes, 12)? as usize;
-        let mut covered = bytes.get(..size)?.to_vec();
+        let size = le32(bytes, 12)?;
+        let mut covered = bytes.get(..size as usize)?.to_vec();
         covered.get_mut(16..20)?.fill(0);
         let sound = size >= HEADER && crc32fast::hash(&covered) == le32(bytes, 16)? && le64(bytes, 24)? == place;
         sound.then_some(())?;
@@ -357,7 +355,7 @@ impl Header {
     }
 
     fn table(&self, entries: &[u8], backup_array: u64) -> Table {
-        let partitions = (1..).zip(entries.chunks_exact(ENTRY));
+        let partitions = (1..).zip(entries.chunks_exact(ENTRY as usize));
         Table {
             guid: self.guid,
             first: self.first,
@@ -385,8 +383,8 @@ fn copy(geometry: Geometry, place: u64, read: Read<'_>) -> Copy {
     let fits = header.first <= header.last
         && header.last <= geometry.last()
         && (1..=SLOTS_MAX).contains(&header.slots)
-        && header.entry as usize == ENTRY;
-    let entries = fits.then(|| geometry.read(read, header.array, header.slots as usize * ENTRY)).flatten();
+        && header.entry == ENTRY;
+    let entries = fits.then(|| geometry.read(read, header.array, header.slots as usize * ENTRY as usize)).flatten();
     match entries {
         Some(entries) if crc32fast::hash(&entries) == header.crc => Copy::Sound { header, entries },
         _ => Copy::Damaged { header: Some(header) },
@@ -432,7 +430,7 @@ pub fn read(geometry: Geometry, read: Read<'_>) -> Found {
         (Copy::Absent, Copy::Absent) => {
             return if mbr == mbr::Mbr::Own { Found::Mbr } else { Found::Nothing };
         }
-        (Copy::Damaged { header: Some(header) }, _) if header.entry as usize != ENTRY => {
+        (Copy::Damaged { header: Some(header) }, _) if header.entry != ENTRY => {
             return Found::Broken(format!(
                 "its entries have {} bytes each, and Linux reads only those of {ENTRY}",
                 header.entry

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! GUIDs, in the order of their text. On the disk the first three groups are little-endian.
 
-use alloc::string::{String, ToString};
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha512};
 
 /// A GUID.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Guid([u8; 16]);
 
 impl Guid {
@@ -55,9 +52,11 @@ impl Guid {
 
     /// The same change in both directions.
     pub(super) fn to_disk(self) -> [u8; 16] {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = self.0;
-        let [i, j, k, l, m, n, o, p] = rest;
-        [d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p]
+        let mut bytes = self.0;
+        for group in [0..4, 4..6, 6..8] {
+            bytes.get_mut(group).unwrap_or_default().reverse();
+        }
+        bytes
     }
 }
 
@@ -70,19 +69,5 @@ impl fmt::Display for Guid {
             write!(f, "{byte:02X}")?;
         }
         Ok(())
-    }
-}
-
-impl From<Guid> for String {
-    fn from(guid: Guid) -> Self {
-        guid.to_string()
-    }
-}
-
-impl TryFrom<String> for Guid {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("this is no GUID")
     }
 }

@@ -3,15 +3,13 @@
 
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Geometry, le32};
 
 /// The type that protects a GPT from systems that don't know it.
 const PROTECTIVE: u8 = 0xee;
 
 /// Sectors of a partition in an MBR.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Extent {
     /// First sector.
     pub start: u32,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! gptman is the independent reader; `fledge-stages` has sgdisk and sfdisk read what is written.
-
+#![allow(clippy::cast_possible_truncation, reason = "images here are small")]
 use alloc::string::ToString;
 use std::io::Cursor;
 
@@ -193,7 +193,9 @@ fn either_copy_is_enough() {
     let mut other = table(512);
     other.partitions.pop();
     image.write(&other);
-    table(512).render(sound.geometry).iter().take(2).for_each(|region| image.put(region));
+    for region in table(512).render(sound.geometry).iter().take(2) {
+        image.put(region);
+    }
     let found = image.gpt();
     assert_eq!((found.table, found.flaws), (other, vec!["its second copy differs from the first".to_string()]));
 }
@@ -290,8 +292,8 @@ fn odd_names_are_kept() {
     let found = image.gpt();
     assert_eq!(found.table.partitions[0].label, "a");
     assert_eq!(found.table.partitions[1].label.chars().next(), Some('\u{fffd}'));
-    let text = serde_json::to_string(&found).unwrap();
-    assert_eq!(serde_json::from_str::<Gpt>(&text).unwrap(), found);
+    let text = serde_json::to_string(&Found::Gpt(found.clone())).unwrap();
+    assert_eq!(serde_json::from_str::<Found>(&text).unwrap(), Found::Gpt(found.clone()), "{text}");
     image.write(&found.table);
     assert!(image.bytes[..34 * 512] == before);
 }
@@ -314,4 +316,19 @@ fn guids() {
     let derived = Guid::derived(&[b"a", b"b"]).to_string();
     assert_ne!(derived, Guid::derived(&[b"ab", b""]).to_string());
     assert_eq!((&derived[14..15], "89AB".contains(&derived[19..20])), ("8", true), "{derived}");
+}
+
+#[test]
+fn lines_for_facts_are_read_back() {
+    let mut table = table(512);
+    table.partitions[1].label = " two  words ".into();
+    let flaws = vec!["its second copy is damaged".to_string(), "x".to_string()];
+    let gpt = Gpt { table, backup: 77, hybrid: vec![Extent { start: 1, size: 2 }], flaws };
+    for found in [Found::Nothing, Found::Mbr, Found::Broken("a b".into()), Found::Gpt(gpt)] {
+        let lines = Vec::from(found.clone());
+        assert_eq!(Found::try_from(lines.clone()), Ok(found), "{lines:?}");
+    }
+    for wrong in ["", "1 2 3", "gpt", "flaw x", "gpt 01234567-89AB-CDEF-EDCB-A98765432101 1 2 3 4 5"] {
+        assert!(Found::try_from(vec![wrong.to_string()]).is_err(), "{wrong}");
+    }
 }

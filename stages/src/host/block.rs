@@ -77,8 +77,10 @@ pub fn look(device: &str) -> io::Result<Option<facts::Disk>> {
         holds = Found::Broken("the kernel sees partitions, and their table is of another kind".into());
     }
     Ok(Some(facts::Disk {
+        device: device.to_owned(),
         node: entry.node.to_string_lossy().into_owned(),
-        geometry,
+        sector: geometry.sector,
+        sectors: geometry.sectors,
         read_only: entry.text("ro").as_deref() == Some("1"),
         part_of,
         identity: entry.identity(),

@@ -11,7 +11,7 @@ use crate::host::block;
 pub(super) fn look(config: &Config, facts: &mut Facts, failures: &mut Vec<Failure>) {
     for disk in &config.storage.disks {
         match block::look(&disk.device) {
-            Ok(found) => facts.disks.extend(found.map(|found| (disk.device.clone(), found))),
+            Ok(found) => facts.disks.extend(found),
             Err(error) => {
                 failures.push(Failure::new(format!("looking at the disk {}", disk.device), error.to_string()));
             }

@@ -136,16 +136,19 @@ fn one(disk: &config::Disk, facts: &Facts, sources: &Sources) -> Result<Option<S
         return Err(vec![missing(&disk.device, what, facts)]);
     }
     let assumed = Disk {
+        device: disk.device.clone(),
         node: disk.device.clone(),
-        geometry: ASSUMED,
+        sector: ASSUMED.sector,
+        sectors: ASSUMED.sectors,
         read_only: false,
         part_of: None,
         identity: String::new(),
         holds: Found::Nothing,
         uses: Vec::new(),
     };
-    let known = facts.disks.get(&disk.device);
+    let known = facts.disks.iter().find(|known| known.device == disk.device);
     let facts = known.unwrap_or(&assumed);
+    let geometry = facts.geometry();
     unsuitable(disk, facts).map_or(Ok(()), |(why, remedy)| Err(vec![Failure::new(&what, why).remedy(remedy)]))?;
     let text = serde_json::to_vec(disk).unwrap_or_default();
     let mark = |key: &str| Guid::derived(&[b"fledge partition", &text, facts.identity.as_bytes(), key.as_bytes()]);
@@ -157,11 +160,11 @@ fn one(disk: &config::Disk, facts: &Facts, sources: &Sources) -> Result<Option<S
             None => failure,
         }
     };
-    let rules = matching::Disk { config: disk, geometry: facts.geometry, mark: &mark, at: &at };
+    let rules = matching::Disk { config: disk, geometry, mark: &mark, at: &at };
     let makes = disk.partitions.iter().any(|partition| partition.should_exist != Some(false));
     let step = |table, changes| Step {
         device: disk.device.clone(),
-        geometry: facts.geometry,
+        geometry,
         assumed: known.is_none(),
         table,
         write: true,
@@ -175,20 +178,18 @@ fn one(disk: &config::Disk, facts: &Facts, sources: &Sources) -> Result<Option<S
         Found::Gpt(gpt) if disk.wipe_table != Some(true) => {
             let (table, changes) = existing(&rules, gpt)?;
             let step = step(Some(table), changes);
-            with_mbr(step, gpt, facts.geometry).map_err(|why| vec![Failure::new(&what, why.0).remedy(why.1)])?
+            with_mbr(step, gpt, geometry).map_err(|why| vec![Failure::new(&what, why.0).remedy(why.1)])?
         }
         _ => {
-            let fresh = Table::fresh(facts.geometry, mark("")).ok_or_else(|| {
-                let why =
-                    format!("the disk is too small for a partition table: it has {} sectors", facts.geometry.sectors);
+            let fresh = Table::fresh(geometry, mark("")).ok_or_else(|| {
+                let why = format!("the disk is too small for a partition table: it has {} sectors", facts.sectors);
                 vec![Failure::new(&what, why).remedy("use a larger disk")]
             })?;
             let (table, changes) = rules.layout(&fresh)?;
             let mut step = step(Some(table), changes);
             if let Found::Gpt(gpt) = &facts.holds {
                 let same = step.table.as_ref() == Some(&gpt.table);
-                step.write =
-                    !same || !gpt.flaws.is_empty() || !gpt.hybrid.is_empty() || gpt.backup != facts.geometry.last();
+                step.write = !same || !gpt.flaws.is_empty() || !gpt.hybrid.is_empty() || gpt.backup != geometry.last();
                 if same {
                     step.changes.iter_mut().for_each(|change| change.deed = Deed::Keep);
                 }
@@ -198,7 +199,7 @@ fn one(disk: &config::Disk, facts: &Facts, sources: &Sources) -> Result<Option<S
     };
     step.repairs.retain(|_| step.write);
     refuse_in_use(&step, disk, facts).map_err(|failure| vec![failure])?;
-    let problems = step.table.iter().flat_map(|table| table.problems(facts.geometry)).collect::<Vec<_>>();
+    let problems = step.table.iter().flat_map(|table| table.problems(geometry)).collect::<Vec<_>>();
     if step.write && !problems.is_empty() {
         return Err(vec![
             Failure::new(&what, problems.join("; "))
@@ -223,9 +224,9 @@ fn unsuitable(disk: &config::Disk, facts: &Disk) -> Option<(String, &'static str
         let why = format!("the disk {} is in use as a whole: it is {}", used.device, used.how);
         return Some((why, "name another disk, or see to it that nothing uses this one in the initramfs"));
     }
-    if !facts.geometry.sector.is_power_of_two() || !(512..=65536).contains(&facts.geometry.sector) {
+    if !facts.sector.is_power_of_two() || !(512..=65536).contains(&facts.sector) {
         return Some((
-            format!("its sectors have {} bytes", facts.geometry.sector),
+            format!("its sectors have {} bytes", facts.sector),
             "use a disk with sectors of 512 or 4096 bytes",
         ));
     }
@@ -286,9 +287,10 @@ fn refuse_in_use(step: &Step, disk: &config::Disk, facts: &Disk) -> Result<(), F
     let used = facts.uses.iter().find(|used| used.number.is_some_and(|number| wiped || changed(number)));
     let Some(used) = used else { return Ok(()) };
     let number = used.number.unwrap_or_default();
-    let what = match wiped {
-        true => format!("wiping the partition table of {}", disk.device),
-        false => format!("changing partition {number} of {}", disk.device),
+    let what = if wiped {
+        format!("wiping the partition table of {}", disk.device)
+    } else {
+        format!("changing partition {number} of {}", disk.device)
     };
     Err(Failure::new(what, format!("{} is in use: it is {}", used.device, used.how))
         .remedy("leave this partition as it is, or see to it that nothing uses it in the initramfs"))
@@ -313,7 +315,7 @@ fn apply(step: &super::super::Step, facts: &mut Facts) {
 
 /// Notes what the step will have made of the disk, under all its names.
 fn remember(step: &Step, facts: &mut Facts) {
-    let node = facts.disks.get(&step.device).map(|disk| disk.node.clone());
+    let node = facts.disks.iter().find(|disk| disk.device == step.device).map(|disk| disk.node.clone());
     let holds = match &step.table {
         Some(table) => Found::Gpt(Gpt {
             table: table.clone(),
@@ -323,7 +325,7 @@ fn remember(step: &Step, facts: &mut Facts) {
         }),
         None => Found::Nothing,
     };
-    for disk in facts.disks.values_mut().filter(|disk| Some(&disk.node) == node.as_ref()) {
+    for disk in facts.disks.iter_mut().filter(|disk| Some(&disk.node) == node.as_ref()) {
         if step.write {
             disk.holds = holds.clone();
         }

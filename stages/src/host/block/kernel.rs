@@ -28,7 +28,7 @@ pub(super) fn node(sys: &Path) -> String {
     format!("/dev/{}", name.replace('!', "/"))
 }
 
-/// The partitions of a disk that the kernel knows, by number.
+/// The partitions of a disk that the kernel knows, in any order.
 pub(super) fn partitions(disk: &Entry) -> io::Result<Vec<(Wanted, PathBuf)>> {
     let mut found = Vec::new();
     for folder in fs::read_dir(&disk.sys)? {
@@ -40,7 +40,6 @@ pub(super) fn partitions(disk: &Entry) -> io::Result<Vec<(Wanted, PathBuf)>> {
             found.push((Wanted { number, start: start << 9, length: size << 9 }, sys.clone()));
         }
     }
-    found.sort_by_key(|(partition, _)| partition.number);
     Ok(found)
 }
 
@@ -88,9 +87,10 @@ impl Entry {
                 calls.push((3, Operation::Add, *partition));
             }
         }
-        calls.sort_by_key(|(order, ..)| *order);
-        for (_, operation, Wanted { number, start, length }) in &calls {
-            change(disk, *operation, *number, *start, *length).map_err(|error| (self.partition(*number), error))?;
+        for turn in 0..4 {
+            for (_, operation, Wanted { number, start, length }) in calls.iter().filter(|(order, ..)| *order == turn) {
+                change(disk, *operation, *number, *start, *length).map_err(|error| (self.partition(*number), error))?;
+            }
         }
         Ok(!calls.is_empty())
     }

@@ -2,7 +2,6 @@
 //! Against sgdisk and sfdisk on images, and the kernel on loop devices. Tools that aren't installed fail their test: they must be
 //! there.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -76,15 +75,17 @@ fn plan(geometry: Geometry, holds: Found, rest: &str) -> Result<Option<Step>, St
         format!(r#"{{"ignition": {{"version": "3.4.0"}}, "storage": {{"disks": [{{"device": "/dev/x", {rest}}}]}}}}"#);
     let config = config::parse(text.as_bytes(), "test", None).map_err(|refusal| format!("config: {refusal}"))?.config;
     let disk = Disk {
+        device: "/dev/x".into(),
         node: "/dev/x".into(),
-        geometry,
+        sector: geometry.sector,
+        sectors: geometry.sectors,
         read_only: false,
         part_of: None,
         identity: String::new(),
         holds,
         uses: Vec::new(),
     };
-    let facts = Facts { disks: BTreeMap::from([("/dev/x".into(), disk)]), ..Facts::default() };
+    let facts = Facts { disks: vec![disk], ..Facts::default() };
     let phase = PHASES.first().unwrap();
     let plan = phase.plan(&config, &facts, &Sources::default()).map_err(|failures| failures[0].to_string())?;
     Ok(plan.steps.into_iter().next().map(|planned| match planned.step {
@@ -276,7 +277,9 @@ impl Drop for Loop {
 }
 
 fn known(entry: &Entry) -> Vec<Wanted> {
-    kernel::partitions(entry).unwrap().into_iter().map(|(partition, _)| partition).collect()
+    let mut known: Vec<_> = kernel::partitions(entry).unwrap().into_iter().map(|(partition, _)| partition).collect();
+    known.sort_by_key(|partition| partition.number);
+    known
 }
 
 #[test]
@@ -340,11 +343,11 @@ fn a_disk_is_looked_at() {
     );
     assert!(blank.uses.is_empty());
 
-    let step = plan(blank.geometry, Found::Nothing, r#""partitions": [{"number": 1, "sizeMiB": 8}, {"number": 2}]"#);
+    let step = plan(blank.geometry(), Found::Nothing, r#""partitions": [{"number": 1, "sizeMiB": 8}, {"number": 2}]"#);
     let table = step.unwrap().unwrap().table.unwrap();
     let disk = open(&entry.node, Duration::ZERO).unwrap();
-    write(&disk, blank.geometry, Some(&table), Mbr::Fresh).unwrap();
-    let wanted = Wanted::of(Some(&table), blank.geometry);
+    write(&disk, blank.geometry(), Some(&table), Mbr::Fresh).unwrap();
+    let wanted = Wanted::of(Some(&table), blank.geometry());
     entry.tell(&disk, &wanted).unwrap();
     assert_eq!(wait(&entry, &wanted, Duration::from_secs(5)).unwrap(), Vec::<String>::new());
     let first = format!("{}p1", device.0);
@@ -360,7 +363,7 @@ fn a_disk_is_looked_at() {
     assert_eq!(words, [(Some(1), first.clone(), format!("mounted at {path}"))]);
 
     // Partitions that the kernel knows and no table has are of a kind that isn't known.
-    write(&disk, blank.geometry, None, Mbr::Keep).unwrap();
+    write(&disk, blank.geometry(), None, Mbr::Keep).unwrap();
     let Found::Broken(why) = look(&device.0).unwrap().unwrap().holds else { panic!("not broken") };
     assert_eq!(why, "the kernel sees partitions, and their table is of another kind");
     entry.tell(&disk, &[]).unwrap();

@@ -66,14 +66,16 @@ impl Disk<'_> {
             match one.deed(table.partition(one.number)) {
                 Ok(Some((deed, partition))) => {
                     after.partitions.retain(|other| other.number != one.number);
-                    after.partitions.extend(partition);
+                    if let Some(partition) = partition {
+                        let place = after.partitions.iter().take_while(|other| other.number < one.number).count();
+                        after.partitions.insert(place, partition);
+                    }
                     changes.push(Change { number: one.number, deed });
                 }
                 Ok(None) => {}
                 Err(failure) => failures.push((self.at)(failure, one.config)),
             }
         }
-        after.partitions.sort_by_key(|partition| partition.number);
         if failures.is_empty() { Ok((after, changes)) } else { Err(failures) }
     }
 
@@ -103,9 +105,10 @@ impl Disk<'_> {
             wanted.push(if taken { Wanted { number: 0, own: false, ..one } } else { one });
         }
         for index in 0..wanted.len() {
-            let free = (1..).find(|number| match wanted.iter().find(|one| one.number == *number) {
-                Some(_) => wanted.iter().all(|one| one.number != *number || !one.should_exist()),
-                None => table.partition(*number).is_none(),
+            let free = (1..=table.slots.saturating_add(1)).find(|number| {
+                let mut same = wanted.iter().filter(|one| one.number == *number).peekable();
+                let gone = same.peek().is_some();
+                same.all(|one| !one.should_exist()) && (gone || table.partition(*number).is_none())
             });
             if let Some(one) = wanted.get_mut(index).filter(|one| one.number == 0) {
                 one.number = free.unwrap_or_default();
@@ -170,11 +173,10 @@ impl Wanted<'_> {
             let resized = Partition { end: self.placed.1, ..there.clone() };
             return Ok(Some((Deed::Resize { from: there.size() }, Some(resized))));
         }
-        let remedy = match differences.is_empty() {
-            true => "set resize to change its size, wipePartitionEntry to replace it, or write sizeMiB as it is",
-            false => {
-                "write it as it is, leave out what may be as it is, or set wipePartitionEntry to replace it with what is on it"
-            }
+        let remedy = if differences.is_empty() {
+            "set resize to change its size, wipePartitionEntry to replace it, or write sizeMiB as it is"
+        } else {
+            "write it as it is, leave out what may be as it is, or set wipePartitionEntry to replace it with what is on it"
         };
         differences.extend(size);
         Err(Failure::new(what(), differences.join(", ")).remedy(remedy))

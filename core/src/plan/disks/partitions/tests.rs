@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The table of Ignition's operator notes, and what must hold of any configuration.
+#![allow(clippy::cast_possible_truncation, reason = "images here are small")]
 
 mod power_cut;
 mod properties;
 mod rules;
-
 use alloc::string::{String, ToString};
 
 use super::*;
@@ -24,8 +24,10 @@ fn configuration(disks: &str) -> (Config, Sources) {
 
 fn disk(geometry: Geometry, holds: Found) -> Disk {
     Disk {
+        device: "/dev/vdb".into(),
         node: "/dev/vdb".into(),
-        geometry,
+        sector: geometry.sector,
+        sectors: geometry.sectors,
         read_only: false,
         part_of: None,
         identity: "serial 7".into(),
@@ -35,7 +37,7 @@ fn disk(geometry: Geometry, holds: Found) -> Disk {
 }
 
 fn facts(disk: Disk) -> Facts {
-    Facts { disks: [("/dev/vdb".into(), disk)].into(), ..Facts::default() }
+    Facts { disks: vec![disk], ..Facts::default() }
 }
 
 fn partition(number: u32, start: u64, size: u64, label: &str) -> Partition {
@@ -129,4 +131,13 @@ fn a_plan_reads_well() {
        replace \"gone\" by 3 \"var\", sectors 8192 to 110591 (50 MiB), type 0FC63DAF-8483-4772-8E79-3D69D8477DE4, GUID 01234567-89AB-CDEF-EDCB-A98765432101
        make 4 \"log\", sectors 204800 to 206847 (1 MiB), type 0FC63DAF-8483-4772-8E79-3D69D8477DE4, GUID 648C5420-D6F8-8200-8EA6-AD2B84C7B3D7  [test:2:23 at $.storage.disks.0]"
     );
+}
+
+#[test]
+fn facts_about_disks_read_back_from_their_json() {
+    let mut used = disk(DISK, Found::Gpt(gpt(DISK, &[partition(1, 2048, 2048, "a b")])));
+    used.uses.push(crate::facts::Use { number: Some(1), device: "/dev/vdb1".into(), how: "mounted at /a b".into() });
+    used.uses.push(crate::facts::Use { number: None, device: "/dev/vdb".into(), how: "held by md0".into() });
+    let text = serde_json::to_string(&facts(used.clone())).unwrap();
+    assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts(used), "{text}");
 }

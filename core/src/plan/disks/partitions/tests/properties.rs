@@ -16,6 +16,7 @@ const SMALL: Geometry = Geometry { sector: 512, sectors: 64 << 11 };
 type There = Vec<(u64, u64, u32, bool)>;
 
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "so has the configuration")]
 struct Entry {
     number: u32,
     start: Option<u32>,
@@ -76,7 +77,7 @@ fn text(entries: &[Entry], wipe: bool, guids: bool) -> String {
             text.extend(value.map(|value| format!(", {word:?}: {value}")));
         }
         if entry.guid && guids {
-            text += &format!(", \"guid\": \"{}\"", Guid::derived(&[b"given", &index.to_le_bytes()]));
+            text.extend([format!(", \"guid\": \"{}\"", Guid::derived(&[b"given", &index.to_le_bytes()]))]);
         }
         words.push(text + "}");
     }

@@ -200,7 +200,7 @@ fn wiping_makes_the_table_anew_once() {
         apply(&crate::plan::Step::Partition(step), &mut known);
         // Even when something holds them by now, as an assembled array would.
         let held = Use { number: Some(1), device: "/dev/vdb1".into(), how: "held by md0".into() };
-        known.disks.get_mut("/dev/vdb").unwrap().uses.push(held);
+        known.disks[0].uses.push(held);
         assert_eq!(
             brief(&steps(config, &known).unwrap()[0]),
             "keep 1, keep 2, 1:b 2048-18431, 2:a 18432-34815, as it is"
@@ -321,7 +321,7 @@ fn what_was_made_for_this_configuration_is_known_again() {
     // Another disk, another machine, another configuration: not ours.
     for (config, identity) in [(config.to_string(), "serial 8"), (config.replace("8}", "9}"), "serial 7")] {
         let mut known = known.clone();
-        known.disks.get_mut("/dev/vdb").unwrap().identity = identity.into();
+        known.disks[0].identity = identity.into();
         assert!(steps(&config, &known).is_err());
     }
     let guids: Vec<_> = first.table.unwrap().partitions.iter().map(|partition| partition.guid).collect();
@@ -331,7 +331,7 @@ fn what_was_made_for_this_configuration_is_known_again() {
 #[test]
 fn two_names_of_one_disk() {
     let mut known = facts(disk(DISK, Found::Nothing));
-    known.disks.insert("/dev/disk/by-id/x".into(), disk(DISK, Found::Nothing));
+    known.disks.push(Disk { device: "/dev/disk/by-id/x".into(), ..disk(DISK, Found::Nothing) });
     let one = r#"{"device": "/dev/vdb", "partitions": [{"number": 1, "sizeMiB": 1}]}"#;
     let other = r#"{"device": "/dev/disk/by-id/x", "partitions": [{"number": 2, "sizeMiB": 1}]}"#;
     let steps = steps(&format!("[{one}, {other}]"), &known).unwrap();
