@@ -256,7 +256,9 @@ fn what_is_no_gpt() {
     assert_eq!(Image::new(512, 1).read(), Found::Nothing);
     assert_eq!(Image::new(512, 0).read(), Found::Nothing);
     let mut wiped = Image::with(512, 4096, &table(512));
-    blank(wiped.geometry).iter().for_each(|region| wiped.put(region));
+    for region in &blank(wiped.geometry) {
+        wiped.put(region);
+    }
     assert_eq!(wiped.bytes, image.bytes);
 }
 

@@ -108,7 +108,7 @@ impl Machine<'_> {
     fn step(&mut self, step: &Step, number: usize, contents: &mut Contents) -> Done {
         let io = |result: std::io::Result<bool>| result.map_err(|error| failed(step, &error));
         match step {
-            Step::Partition(step) => self.partition(step),
+            Step::Partition(step) => partitions::partition(step),
             Step::Raid(step) => self.raid(step),
             Step::Luks(step) => self.luks(step),
             Step::Filesystem(step) => self.filesystem(step),

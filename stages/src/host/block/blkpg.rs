@@ -6,6 +6,7 @@
 use std::ffi::c_int;
 use std::fs::File;
 use std::io;
+use std::num::TryFromIntError;
 use std::os::fd::AsRawFd;
 
 /// What to do with a partition.
@@ -22,7 +23,7 @@ pub(super) enum Operation {
 struct Argument {
     operation: c_int,
     flags: c_int,
-    length: c_int,
+    size: c_int,
     partition: *const Partition,
 }
 
@@ -40,7 +41,7 @@ nix::ioctl_write_ptr_bad!(call, nix::request_code_none!(0x12, 105), Argument);
 
 /// Changes one partition of a disk; start and length in bytes.
 pub(super) fn change(disk: &File, operation: Operation, number: u32, start: u64, length: u64) -> io::Result<()> {
-    let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let invalid = |_: TryFromIntError| io::Error::from(io::ErrorKind::InvalidInput);
     let partition = Partition {
         start: start.try_into().map_err(invalid)?,
         length: length.try_into().map_err(invalid)?,
@@ -48,8 +49,8 @@ pub(super) fn change(disk: &File, operation: Operation, number: u32, start: u64,
         device: [0; 64],
         volume: [0; 64],
     };
-    let length = size_of::<Partition>() as c_int;
-    let argument = Argument { operation: operation as c_int, flags: 0, length, partition: &raw const partition };
+    let size = c_int::try_from(size_of::<Partition>()).map_err(invalid)?;
+    let argument = Argument { operation: operation as c_int, flags: 0, size, partition: &raw const partition };
     // SAFETY: the descriptor is open for the whole call. The argument and the partition that it points to have the layout of the
     // kernel's structures, and both outlive the call, which only reads them.
     unsafe { call(disk.as_raw_fd(), &raw const argument) }?;

@@ -97,8 +97,8 @@ fn plan(geometry: Geometry, holds: Found, rest: &str) -> Result<Option<Step>, St
 /// What `sfdisk` finds, without GUIDs: number, start, size, type, name of each partition.
 fn table(path: &str) -> Vec<(String, u64, u64, String, String)> {
     let said: serde_json::Value = serde_json::from_str(&succeed("sfdisk", &["--json", path])).unwrap();
-    let none = Vec::new();
-    let partitions = said["partitiontable"]["partitions"].as_array().unwrap_or(&none);
+    let empty = Vec::new();
+    let partitions = said["partitiontable"]["partitions"].as_array().unwrap_or(&empty);
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let number = |value: &serde_json::Value| value.as_u64().unwrap();
     partitions
@@ -159,18 +159,18 @@ fn pretend(args: &[String], path: &str) -> Option<Vec<(u32, u64, u64)>> {
 /// New partitions go where sgdisk puts them when it is called as Ignition calls it, and both refuse the same.
 #[test]
 fn partitions_go_where_sgdisk_puts_them() {
-    let mut numbers = Numbers(7);
+    let mut random = Numbers(7);
     let (mut made, mut refused) = (0, 0);
     for round in 0..300 {
         let image = Image::new(64);
         let file = image.open();
         let geometry = geometry(&file).unwrap();
         let mut table = Table::fresh(geometry, Guid::derived(&[])).unwrap();
-        let mut next = 34 + numbers.below(3) * 1007;
-        for number in 1..=u32::try_from(numbers.below(5)).unwrap() {
+        let mut next = 34 + random.below(3) * 1007;
+        for number in 1..=u32::try_from(random.below(5)).unwrap() {
             let (start, size) = match round % 3 {
-                0 => (next + numbers.below(9000), 1 + numbers.below(20_000)),
-                _ => (next.next_multiple_of(2048) + numbers.below(8) * 2048, (1 + numbers.below(8)) * 2048),
+                0 => (next + random.below(9000), 1 + random.below(20_000)),
+                _ => (next.next_multiple_of(2048) + random.below(8) * 2048, (1 + random.below(8)) * 2048),
             };
             next = start + size;
             let guid = Guid::derived(&[&number.to_le_bytes()]);
@@ -193,10 +193,10 @@ fn partitions_go_where_sgdisk_puts_them() {
 
         // Every partition of the configuration is new or replaced.
         let (mut json, mut deletions, mut creations, mut unnumbered) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for index in 0..=numbers.below(4) {
-            let number = if numbers.below(3) == 0 { 0 } else { index + 1 };
-            let start = (numbers.below(3) == 0).then(|| numbers.below(50));
-            let size = (numbers.below(3) > 0).then(|| numbers.below(20));
+        for index in 0..=random.below(4) {
+            let number = if random.below(3) == 0 { 0 } else { index + 1 };
+            let start = (random.below(3) == 0).then(|| random.below(50));
+            let size = (random.below(3) > 0).then(|| random.below(20));
             let mut text = format!(r#"{{"number": {number}, "label": "n{index}", "wipePartitionEntry": true"#);
             text.extend(start.map(|start| format!(", \"startMiB\": {start}")));
             text.extend(size.map(|size| format!(", \"sizeMiB\": {size}")));

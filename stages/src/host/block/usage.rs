@@ -12,7 +12,7 @@ use crate::host::mount;
 
 /// What uses a disk and its partitions. Parts of a device of device-mapper count as its partitions, not as its users.
 pub(super) fn of(disk: &Entry) -> io::Result<Vec<Use>> {
-    let mut used = used_nodes()?;
+    let nodes = used_nodes()?;
     let mapped = disk.mapped();
     let mut parts = vec![(None, disk.node.clone(), mapped.is_none().then(|| disk.sys.clone()))];
     for (partition, sys) in kernel::partitions(disk)? {
@@ -24,7 +24,7 @@ pub(super) fn of(disk: &Entry) -> io::Result<Vec<Use>> {
     }
     let mut uses = Vec::new();
     for (number, node, sys) in parts {
-        let how = used.iter_mut().find(|(used, _)| *used == node).map(|(_, how)| how.clone());
+        let how = nodes.iter().find(|(used, _)| *used == node).map(|(_, how)| how.clone());
         let how = match (how, sys) {
             (None, Some(sys)) => held(&sys)?,
             (how, _) => how,
