@@ -5,10 +5,13 @@
 //! from nothing else than a configuration and these. What isn't listed isn't known: a device that isn't named here may be
 //! there, a path that isn't named here is taken for missing.
 
+mod disk;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use disk::{Disk, Use};
 use serde::{Deserialize, Serialize};
 
 /// A machine, as far as a configuration asks about it. The default is the explicit blank machine.
@@ -17,6 +20,8 @@ use serde::{Deserialize, Serialize};
 pub struct Facts {
     /// The devices that the configuration names, by that name.
     pub devices: BTreeMap<String, Device>,
+    /// The disks that the configuration partitions.
+    pub disks: Vec<Disk>,
     /// The block devices that are there, for the message when one that is asked for isn't: a line each.
     pub block_devices: Vec<String>,
     /// The paths that the configuration names in the target root, by that name made clean.

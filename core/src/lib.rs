@@ -23,6 +23,7 @@ pub mod diag;
 pub mod facts;
 pub mod generator;
 pub mod go;
+pub mod gpt;
 pub mod json;
 pub mod network;
 pub mod origin;

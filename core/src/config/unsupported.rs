@@ -25,7 +25,6 @@ struct Gap {
 
 /// The gaps. Whoever closes one removes its row.
 const GAPS: &[Gap] = &[
-    Gap { what: "partition disks", find: |config, found| each("storage", "disks", config.storage.disks.len(), found) },
     Gap { what: "make RAID arrays", find: |config, found| each("storage", "raid", config.storage.raid.len(), found) },
     Gap { what: "make LUKS volumes", find: |config, found| each("storage", "luks", config.storage.luks.len(), found) },
     Gap { what: "format file systems", find: formatting },
@@ -120,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_this_build_does_is_not_refused() {
-        let supported = "\"storage\": {\"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"path\": \"/var\", \"label\": \"x\"}],
+        let supported = "\"storage\": {\"disks\": [{\"device\": \"/d\"}], \"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"path\": \"/var\", \"label\": \"x\"}],
             \"files\": [{\"path\": \"/a\", \"contents\": {\"source\": \"HTTPS://h/x\"}, \"append\": [{\"source\": \"http://h\"}, {\"source\": \"data:,\"}, {\"source\": \"s3://b/k\"}]},
             {\"path\": \"/b\", \"append\": [{\"source\": \"tftp://h/x\", \"compression\": \"gzip\"}, {\"source\": \"gs://b/o\", \"compression\": \"gzip\"}]}],
             \"directories\": [{\"path\": \"/c\"}], \"links\": [{\"path\": \"/l\", \"target\": \"x\"}]},
@@ -133,7 +132,6 @@ mod tests {
     #[test]
     fn what_it_does_not_do_is_refused_each_where_it_stands() {
         for (rest, path) in [
-            ("\"storage\": {\"disks\": [{\"device\": \"/d\"}]}", "$.storage.disks.0"),
             (
                 "\"storage\": {\"raid\": [{\"name\": \"a\", \"level\": \"1\", \"devices\": [\"/d\"]}]}",
                 "$.storage.raid.0",

@@ -80,6 +80,7 @@ impl Questions {
         let mut questions = Self::of_files(config, accounts);
         let mounting = Self::of_mounting(config);
         questions.devices = mounting.devices;
+        questions.devices.extend(config.storage.disks.iter().map(|disk| disk.device.clone()));
         for path in mounting.paths.into_keys() {
             questions.path(&path);
         }

@@ -114,7 +114,7 @@ impl Machine<'_> {
             Step::SetKernelArguments { should_exist, should_not_exist } => {
                 kargs::set_kernel_arguments(step, should_exist, should_not_exist)
             }
-            Step::Partition(step) => self.partition(step),
+            Step::Partition(step) => partitions::partition(step),
             Step::Raid(step) => self.raid(step),
             Step::Luks(step) => self.luks(step),
             Step::Filesystem(step) => self.filesystem(step),

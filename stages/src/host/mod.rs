@@ -2,6 +2,7 @@
 //! The only code that touches the operating system.
 
 pub mod atomic;
+pub mod block;
 pub mod bootfs;
 pub mod clock;
 pub mod cmd;

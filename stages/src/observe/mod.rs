@@ -4,6 +4,7 @@
 mod accounts;
 pub(crate) mod begun;
 mod disks;
+mod partitions;
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub fn facts(config: &Config, root: &Path) -> Result<Facts, Vec<Failure>> {
     observer.facts.selinux.iter_mut().for_each(|selinux| selinux.tool = true);
     let questions = Questions::of(config, observer.facts.accounts.as_ref());
     observer.ask(&questions, Duration::ZERO);
+    partitions::look(config, &mut observer.facts, &mut observer.failures);
     observer.skeleton(config);
     observer.finish()
 }

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The disks that a configuration partitions.
+
+use fledge_core::config::Config;
+use fledge_core::diag::Failure;
+use fledge_core::facts::Facts;
+
+use crate::host::block;
+
+/// Adds what is known about these disks.
+pub(super) fn look(config: &Config, facts: &mut Facts, failures: &mut Vec<Failure>) {
+    for disk in &config.storage.disks {
+        match block::look(&disk.device) {
+            Ok(found) => facts.disks.extend(found),
+            Err(error) => {
+                failures.push(Failure::new(format!("looking at the disk {}", disk.device), error.to_string()));
+            }
+        }
+    }
+}
