@@ -11,12 +11,22 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+mod filesystems;
+mod raid;
+
+pub use filesystems::Use;
+pub use raid::{Member, Raid, Superblock};
+
 /// A machine, as far as a configuration asks about it. The default is the explicit blank machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Facts {
     /// The devices that the configuration names, by that name.
     pub devices: BTreeMap<String, Device>,
+    /// Which device each of these names means and what it is used for.
+    pub uses: BTreeMap<String, Use>,
+    /// Arrays.
+    pub raid: Raid,
     /// The block devices that are there, for the message when one that is asked for isn't: a line each.
     pub block_devices: Vec<String>,
     /// The paths that the configuration names in the target root, by that name made clean.
