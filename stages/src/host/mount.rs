@@ -94,10 +94,14 @@ pub fn mount(
     options: &Options,
     made: &mut dyn FnMut(&str),
 ) -> io::Result<bool> {
-    let device = device.canonicalize()?;
+    // What a host shares has a tag, not a device.
+    let device = if format == "virtiofs" { device.to_owned() } else { device.canonicalize()? };
     let full = root.path().join(path.trim_start_matches('/'));
     let on_top = table()?.into_iter().rfind(|mount| mount.point == full);
-    if on_top.is_some_and(|mount| Path::new(&mount.source).canonicalize().is_ok_and(|source| source == device)) {
+    if on_top.is_some_and(|mount| {
+        let source = Path::new(&mount.source);
+        source == device || source.canonicalize().is_ok_and(|source| source == device)
+    }) {
         return Ok(false);
     }
     root.make_directories(path, made)?;
