@@ -67,13 +67,25 @@ impl Disk {
     /// # Panics
     /// It can't be made.
     pub fn new(mebibytes: u64, format: &[&str]) -> Self {
+        Self::attached(mebibytes, format, &[])
+    }
+
+    /// A blank device that can't be written.
+    ///
+    /// # Panics
+    /// It can't be made.
+    pub fn read_only(mebibytes: u64) -> Self {
+        Self::attached(mebibytes, &[], &["--read-only"])
+    }
+
+    fn attached(mebibytes: u64, format: &[&str], flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let image = folder.path().join("image");
         std::fs::File::create(&image).expect("an image").set_len(mebibytes << 20).expect("a sparse image");
         if let Some((tool, args)) = format.split_first() {
             run(Command::new(tool).args(args).arg(&image));
         }
-        let device = run(Command::new("losetup").args(["--find", "--show"]).arg(&image));
+        let device = run(Command::new("losetup").args(["--find", "--show"]).args(flags).arg(&image));
         Self { device: device.trim().into(), _folder: folder }
     }
 
