@@ -22,6 +22,11 @@ pub(super) type Timed = (Done, u64, u64);
 
 /// Carries out steps side by side. The results are in the order of the steps, whatever order they ended in.
 pub(super) fn all(steps: &[&Step]) -> Vec<Timed> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    side_by_side(steps, processors, one)
+}
+
+fn side_by_side(steps: &[&Step], threads: usize, carry_out: impl Fn(&Step) -> Done + Sync) -> Vec<Timed> {
     let results: Vec<Mutex<Option<Timed>>> = steps.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
     let work = || {
@@ -30,16 +35,15 @@ pub(super) fn all(steps: &[&Step]) -> Vec<Timed> {
             steps.get(number).zip(results.get(number))
         } {
             let start = clock::millis();
-            let done = one(step);
+            let done = carry_out(step);
             if let Ok(mut result) = result.lock() {
                 *result = Some((done, start, clock::millis()));
             }
         }
     };
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         // The caller's thread works too. Fewer threads than wanted are slower, nothing else.
-        for _ in 1..processors.min(steps.len()) {
+        for _ in 1..threads.min(steps.len()) {
             if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
                 break;
             }
@@ -128,4 +132,31 @@ fn write_at_end(node: &Path, bytes: &[u8]) -> io::Result<()> {
     let offset = size.checked_sub(bytes.len() as u64).ok_or(io::ErrorKind::StorageFull)?;
     file.write_all_at(bytes, offset)?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn steps_run_side_by_side_and_are_told_in_order() {
+        let steps: Vec<_> = ["/dev/a", "/dev/b", "/dev/c", "/dev/d"]
+            .map(|device| Step::Wipe { device: device.into(), replaces: None })
+            .into();
+        let steps: Vec<_> = steps.iter().collect();
+        // Nobody passes unless another is there at the same time.
+        let barrier = Barrier::new(2);
+        let results = side_by_side(&steps, 2, |step| {
+            barrier.wait();
+            if step.device() == "/dev/a" {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            if step.device() == "/dev/c" { Err(Failure::new("c", "why")) } else { Ok(step.device() == "/dev/b") }
+        });
+        let outcomes: Vec<_> = results.iter().map(|(done, ..)| done.as_ref().ok().copied()).collect();
+        assert_eq!(outcomes, [Some(false), Some(true), None, Some(false)]);
+    }
 }

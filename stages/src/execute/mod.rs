@@ -137,7 +137,7 @@ impl Machine<'_> {
                 kargs::set_kernel_arguments(step, should_exist, should_not_exist)
             }
             Step::Partition(step) => self.partition(step),
-            Step::Raid(step) => self.raid(step),
+            Step::Raid(step) => raid::one(step),
             Step::Luks(step) => self.luks(step),
             Step::Filesystem(step) => filesystems::one(step),
             Step::Mount { device, path, format, options } => {
