@@ -20,7 +20,8 @@ pub(super) fn arrays(config: &Config, facts: &mut Facts) -> Result<(), (String, 
         return Ok(());
     }
     // The UUID of the firmware; few machines have none.
-    facts.raid.machine = fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default().trim().to_owned();
+    let machine = fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
+    machine.trim().clone_into(&mut facts.raid.machine);
     for raid in &config.storage.raid {
         for name in raid.devices.iter().filter(|name| device::is_there(name)) {
             let node = Path::new(name);
