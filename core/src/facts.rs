@@ -4,15 +4,19 @@
 //! Observers in `fledge-stages` gather facts, tests make them by hand, `fledge facts` writes them as JSON. A plan is made
 //! from nothing else than a configuration and these. What isn't listed isn't known: a device that isn't named here may be
 //! there, a path that isn't named here is taken for missing.
-
-mod disk;
-
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-pub use disk::{Disk, Use};
 use serde::{Deserialize, Serialize};
+
+mod disk;
+mod filesystems;
+mod raid;
+
+pub use disk::{Disk, Use};
+pub use filesystems::Usage;
+pub use raid::{Member, Raid, Superblock};
 
 /// A machine, as far as a configuration asks about it. The default is the explicit blank machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
@@ -22,6 +26,10 @@ pub struct Facts {
     pub devices: BTreeMap<String, Device>,
     /// The disks that the configuration partitions.
     pub disks: Vec<Disk>,
+    /// Which device each of these names means and what it is used for.
+    pub uses: BTreeMap<String, Usage>,
+    /// Arrays.
+    pub raid: Raid,
     /// The block devices that are there, for the message when one that is asked for isn't: a line each.
     pub block_devices: Vec<String>,
     /// The paths that the configuration names in the target root, by that name made clean.

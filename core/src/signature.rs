@@ -13,6 +13,15 @@
 //! | `LVM2_member` | one of the first four sectors | lvm2 `lib/format_text/layout.h` |
 //!
 //! Content of other kinds is told by its magic alone, so that it isn't taken for nothing.
+//!
+//! # What was never finished
+//! A file system whose making was interrupted must not be taken for one that can be used, nor for somebody's data; nothing was
+//! ever stored in it. It counts as nothing, and so is made anew:
+//! - `mkfs.ext4` writes the first superblock when all else is on the disk, `mkfs.btrfs` its magic, `mkswap` the one page that it
+//!   writes: before that, nothing is there to be seen. Half of a swap header has no version.
+//! - `mkfs.xfs` sets `sb_inprogress` first and clears it last.
+//! - `mkfs.fat` begins with the boot sector. So [`UNFINISHED`] stands in the last bytes of the device, which it leaves alone,
+//!   from before it starts until its work is on the disk.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -23,13 +32,20 @@ use data_encoding::HEXLOWER;
 
 use crate::facts::Signature;
 
+mod raid;
+
+pub use raid::superblock;
+
+/// What the last bytes of a device are while a vfat is being made on it.
+pub const UNFINISHED: &[u8; 32] = b"Fledge: this vfat is unfinished\n";
+
 /// Reads `len` bytes at an offset; `None` if they aren't all there.
 pub type Read<'r> = &'r mut dyn FnMut(u64, usize) -> Option<Vec<u8>>;
 
-/// What a device of `size` bytes contains: containers first (arrays, encryption, volumes), then file systems. More than one is
-/// a left-over of what was there before; the first is what counts.
+/// What a device of `size` bytes contains: containers first (arrays, volumes, encryption), then file systems. More than one is
+/// a left-over of what was there before; the first is what counts, in the order of libblkid (`libblkid/src/superblocks/`).
 pub fn identify(size: u64, read: Read<'_>) -> Vec<Signature> {
-    let probes: [fn(u64, Read<'_>) -> Option<Signature>; 9] = [raid, luks, lvm, btrfs, xfs, ext, swap, vfat, other];
+    let probes: [fn(u64, Read<'_>) -> Option<Signature>; 9] = [raid, lvm, luks, vfat, swap, xfs, ext, btrfs, other];
     probes.iter().filter_map(|probe| probe(size, read)).collect()
 }
 
@@ -94,8 +110,9 @@ fn ext(_: u64, read: Read<'_>) -> Option<Signature> {
 }
 
 fn xfs(_: u64, read: Read<'_>) -> Option<Signature> {
+    const IN_PROGRESS: usize = 126;
     let block = read(0, 128)?;
-    if !block.starts_with(b"XFSB") {
+    if !block.starts_with(b"XFSB") || *block.get(IN_PROGRESS)? != 0 {
         return None;
     }
     Some(found("xfs", part(&block, 108, 12)?, uuid(part(&block, 32, 16)?)))
@@ -119,6 +136,10 @@ fn swap(_: u64, read: Read<'_>) -> Option<Signature> {
             _ => continue,
         };
         let header = read(1024, 44)?;
+        // Version 1, in the byte order of the machine that wrote it.
+        if magic == b"SWAPSPACE2" && !matches!(le32(&header, 0)?, 1 | 0x0100_0000) {
+            return None;
+        }
         return Some(found(format, part(&header, 28, 16)?, uuid(part(&header, 12, 16)?)));
     }
     None
@@ -155,26 +176,11 @@ fn lvm(_: u64, read: Read<'_>) -> Option<Signature> {
 }
 
 fn raid(size: u64, read: Read<'_>) -> Option<Signature> {
-    const MAGIC: u32 = 0xA92B_4EFC;
-    // Versions 1.1, 1.2, 1.0.
-    let old_end = size.checked_sub(8192).map(|offset| offset & !4095);
-    for offset in [Some(0), Some(4096), old_end].into_iter().flatten() {
-        let Some(block) = read(offset, 64) else { continue };
-        if le32(&block, 0)? == MAGIC && le32(&block, 4)? == 1 {
-            return Some(found("linux_raid_member", part(&block, 32, 32)?, uuid(part(&block, 16, 16)?)));
-        }
-    }
-    // Version 0.90, in the byte order of the machine: the UUID is the words 5, 13, 14 and 15.
-    let offset = (size & !0xFFFF).checked_sub(0x1_0000)?;
-    let block = read(offset, 64)?;
-    if le32(&block, 0)? != MAGIC {
-        return None;
-    }
-    let words = [part(&block, 20, 4)?, part(&block, 52, 12)?].concat();
-    Some(found("linux_raid_member", &[], uuid(&words)))
+    let member = superblock(size, read)?;
+    Some(Signature { format: "linux_raid_member".into(), label: member.name, uuid: member.uuid })
 }
 
-fn vfat(_: u64, read: Read<'_>) -> Option<Signature> {
+fn vfat(size: u64, read: Read<'_>) -> Option<Signature> {
     let boot = read(0, 512)?;
     let (sector, cluster) = (le16(&boot, 11)?, *boot.get(13)?);
     let (reserved, tables, media) = (le16(&boot, 14)?, *boot.get(16)?, *boot.get(21)?);
@@ -185,6 +191,9 @@ fn vfat(_: u64, read: Read<'_>) -> Option<Signature> {
         && tables > 0
         && (media == 0xF0 || media >= 0xF8);
     if !plausible {
+        return None;
+    }
+    if read(size.checked_sub(UNFINISHED.len() as u64)?, UNFINISHED.len())? == UNFINISHED {
         return None;
     }
     let (short, long) = (u32::from(le16(&boot, 22)?), le32(&boot, 36)?);
@@ -270,9 +279,10 @@ mod tests {
     fn left_overs_come_after_what_counts() {
         let mut bytes = vec![0; 1 << 20];
         bytes[..4].copy_from_slice(b"XFSB");
+        bytes[0x1_0040..0x1_0048].copy_from_slice(b"_BHRfS_M");
         bytes[1024 + 56..1024 + 58].copy_from_slice(&[0x53, 0xEF]);
         let formats: Vec<_> = identify_bytes(&bytes).into_iter().map(|found| found.format).collect();
-        assert_eq!(formats, ["xfs", "ext2"]);
+        assert_eq!(formats, ["xfs", "ext2", "btrfs"]);
     }
 
     #[test]

@@ -36,6 +36,12 @@ install() {
         groupadd \
         groupdel \
         groupmod \
+        mdadm \
+        mkfs.btrfs \
+        mkfs.ext4 \
+        mkfs.fat \
+        mkfs.xfs \
+        mkswap \
         modprobe \
         setfiles \
         systemctl \
@@ -43,6 +49,7 @@ install() {
         useradd \
         userdel \
         usermod \
+        wipefs \
         ignition-kargs-helper
 
     for target in complete subsequent diskful diskful-subsequent; do

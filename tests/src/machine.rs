@@ -127,7 +127,7 @@ impl Machine {
     /// The program can't be started.
     pub fn boot(&self, config: &str) -> Boot {
         let start = Instant::now();
-        fs::write(self.folder.path().join("config.ign"), config).expect("a config");
+        self.prepare(config);
         let mut output = String::new();
         let mut stopped = None;
         for stage in ["fetch-offline", "fetch", "kargs", "disks", "mount", "files"] {
@@ -149,6 +149,14 @@ impl Machine {
     /// It can't be removed.
     pub fn lose_power(&self) {
         fs::remove_dir_all(self.folder.path().join("run")).expect("a folder for what stages leave");
+    }
+
+    /// Gives the machine a config without booting it.
+    ///
+    /// # Panics
+    /// It can't be written.
+    pub fn prepare(&self, config: &str) {
+        fs::write(self.folder.path().join("config.ign"), config).expect("a config");
     }
 
     /// A file that stages leave for each other.
@@ -177,6 +185,27 @@ impl Machine {
     pub fn report(&self) -> serde_json::Value {
         let text = fs::read(self.folder.path().join("fledge/report.json")).expect("a report");
         serde_json::from_slice(&text).expect("a report in JSON")
+    }
+
+    /// Starts one stage in a process group of its own and kills it, with all that it started, after a while.
+    ///
+    /// # Panics
+    /// The program can't be started or killed.
+    pub fn cut_off(&self, stage: &str, after: Duration) {
+        use std::os::unix::process::CommandExt;
+        let mut child = self.command(stage).process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.as_mut().expect("fledge runs");
+        std::thread::sleep(after);
+        // It may have ended already; as nobody has waited for it yet, its number is still its own.
+        let group = rustix::process::Pid::from_child(child);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        child.wait().expect("an end");
+        // What it started holds on to devices until it is gone, too.
+        let end = Instant::now() + Duration::from_secs(20);
+        while rustix::process::test_kill_process_group(group).is_ok() {
+            assert!(Instant::now() < end, "something of the process group {group:?} doesn't end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn command(&self, stage: &str) -> Command {

@@ -18,6 +18,7 @@ mod fetch_proxy;
 mod fetch_stage;
 mod fetch_tftp;
 mod files_stage;
+mod filesystems;
 mod firstboot;
 mod http_client;
 mod interrupted;

@@ -30,6 +30,8 @@ pub enum Outcome {
     Emergency,
     /// In the initramfs, with every stage done (form `initramfs` only).
     Initramfs,
+    /// Nowhere: its power is cut when something in the guest, which `prepare` set up, writes `cut` to the port.
+    Cut,
 }
 
 impl Outcome {
@@ -39,6 +41,7 @@ impl Outcome {
             Self::Login => "real-root",
             Self::Emergency => "emergency",
             Self::Initramfs => "initramfs",
+            Self::Cut => "cut",
         }
     }
 }
@@ -292,11 +295,14 @@ pub fn parse(name: &str, folder: &Path, text: &str) -> Result<Case> {
         let fits = match boot.outcome {
             Outcome::Login => case.form != Form::Initramfs,
             Outcome::Initramfs => case.form == Form::Initramfs,
-            Outcome::Emergency => true,
+            Outcome::Emergency | Outcome::Cut => true,
         };
         ensure!(fits, "case {name}: a machine of form {:?} can't end at {:?}", case.form, boot.outcome);
         // The place alone says nothing about what the stages did.
-        ensure!(!boot.facts.is_empty() || !boot.console.contains.is_empty(), "case {name}: a boot expects nothing");
+        let cut = boot.outcome == Outcome::Cut;
+        let expects = !boot.facts.is_empty() || !boot.console.contains.is_empty();
+        ensure!(cut || expects, "case {name}: a boot expects nothing");
+        ensure!(!cut || boot.facts.is_empty(), "case {name}: nobody answers when the power is cut");
         for fact in &boot.facts {
             let expected = fact.get("is").and_then(Value::as_object);
             let expected = expected.with_context(|| format!("case {name}: a fact has no `is` table: {fact:?}"))?;

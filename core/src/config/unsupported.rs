@@ -24,11 +24,10 @@ struct Gap {
 }
 
 /// The gaps. Whoever closes one removes its row.
-const GAPS: &[Gap] = &[
-    Gap { what: "make RAID arrays", find: |config, found| each("storage", "raid", config.storage.raid.len(), found) },
-    Gap { what: "make LUKS volumes", find: |config, found| each("storage", "luks", config.storage.luks.len(), found) },
-    Gap { what: "format file systems", find: formatting },
-];
+const GAPS: &[Gap] = &[Gap {
+    what: "make LUKS volumes",
+    find: |config, found| each("storage", "luks", config.storage.luks.len(), found),
+}];
 
 /// What a config asks for that this build of Fledge doesn't do yet. All are errors; without any, the list is empty.
 pub fn unsupported(config: &Config, sources: &Sources) -> Vec<Diagnostic> {
@@ -58,17 +57,6 @@ fn each(section: &str, list: &str, len: usize, found: Found<'_>) {
     let list = section.key(list);
     for index in 0..len {
         found(&list.index(index));
-    }
-}
-
-/// Whether an unformatted device has to be formatted is known only on the machine; there the stage refuses it.
-fn formatting(config: &Config, found: Found<'_>) {
-    let storage = Path::ROOT.key("storage");
-    let list = storage.key("filesystems");
-    for (index, filesystem) in config.storage.filesystems.iter().enumerate() {
-        if filesystem.wipe_filesystem == Some(true) {
-            found(&list.index(index).key("wipeFilesystem"));
-        }
     }
 }
 
@@ -119,7 +107,8 @@ mod tests {
 
     #[test]
     fn what_this_build_does_is_not_refused() {
-        let supported = "\"storage\": {\"disks\": [{\"device\": \"/d\"}], \"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"path\": \"/var\", \"label\": \"x\"}],
+        let supported = "\"storage\": {\"disks\": [{\"device\": \"/d\"}], \"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"path\": \"/var\", \"label\": \"x\", \"wipeFilesystem\": true}],
+             \"raid\": [{\"name\": \"a\", \"level\": \"1\", \"devices\": [\"/e\"]}],
             \"files\": [{\"path\": \"/a\", \"contents\": {\"source\": \"HTTPS://h/x\"}, \"append\": [{\"source\": \"http://h\"}, {\"source\": \"data:,\"}, {\"source\": \"s3://b/k\"}]},
             {\"path\": \"/b\", \"append\": [{\"source\": \"tftp://h/x\", \"compression\": \"gzip\"}, {\"source\": \"gs://b/o\", \"compression\": \"gzip\"}]}],
             \"directories\": [{\"path\": \"/c\"}], \"links\": [{\"path\": \"/l\", \"target\": \"x\"}]},
@@ -131,17 +120,7 @@ mod tests {
 
     #[test]
     fn what_it_does_not_do_is_refused_each_where_it_stands() {
-        for (rest, path) in [
-            (
-                "\"storage\": {\"raid\": [{\"name\": \"a\", \"level\": \"1\", \"devices\": [\"/d\"]}]}",
-                "$.storage.raid.0",
-            ),
-            ("\"storage\": {\"luks\": [{\"name\": \"a\", \"device\": \"/d\"}]}", "$.storage.luks.0"),
-            (
-                "\"storage\": {\"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"wipeFilesystem\": true}]}",
-                "$.storage.filesystems.0.wipeFilesystem",
-            ),
-        ] {
+        for (rest, path) in [("\"storage\": {\"luks\": [{\"name\": \"a\", \"device\": \"/d\"}]}", "$.storage.luks.0")] {
             assert_eq!(said(rest), [path], "{rest}");
         }
     }

@@ -28,7 +28,7 @@ impl Questions {
     pub fn of_mounting(config: &Config) -> Self {
         let mut questions = Self::default();
         for filesystem in &config.storage.filesystems {
-            if super::disks::format(filesystem).is_some_and(|format| format != super::mount::VIRTIOFS) {
+            if super::disks::is_on_device(filesystem) {
                 questions.devices.insert(filesystem.device.clone());
             }
         }
@@ -81,6 +81,7 @@ impl Questions {
         let mounting = Self::of_mounting(config);
         questions.devices = mounting.devices;
         questions.devices.extend(config.storage.disks.iter().map(|disk| disk.device.clone()));
+        questions.devices.extend(config.storage.raid.iter().flat_map(|raid| raid.devices.iter().cloned()));
         for path in mounting.paths.into_keys() {
             questions.path(&path);
         }

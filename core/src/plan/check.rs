@@ -16,6 +16,7 @@ use crate::stage::Stage;
 /// - every path is absolute and clean, so that none leads out of the root by its text;
 /// - no path is made twice, none is made below a file or link of the plan, and nothing that was made is removed;
 /// - the root itself is neither removed nor written, mounted on nor unmounted;
+/// - no device is given to two arrays or file systems, or to one of each;
 /// - mount points are mounted on once, what lies above first; unmounting goes the other way;
 /// - no user and no group is handled twice, and keys go below `.ssh`.
 ///
@@ -44,6 +45,7 @@ enum Thing {
 #[derive(Default)]
 struct Checker<'p> {
     made: BTreeMap<&'p str, Thing>,
+    devices: Vec<&'p str>,
     mounted: Vec<&'p str>,
     unmounted: Vec<&'p str>,
     users: BTreeSet<&'p str>,
@@ -70,9 +72,15 @@ impl<'p> Checker<'p> {
                 }
             }
             Step::Partition(step) => self.faults(step.faults()),
-            Step::Raid(step) => self.faults(step.faults()),
+            Step::Raid(step) => {
+                self.faults(step.faults());
+                step.devices().iter().for_each(|device| self.device(device));
+            }
             Step::Luks(step) => self.faults(step.faults()),
-            Step::Filesystem(step) => self.faults(step.faults()),
+            Step::Filesystem(step) => {
+                self.faults(step.faults());
+                self.device(step.device());
+            }
             Step::Mount { device, path, format, .. } => {
                 // The host names a directory that it shares by a tag.
                 if format != mount::VIRTIOFS {
@@ -152,6 +160,13 @@ impl<'p> Checker<'p> {
         for fault in faults {
             self.fault(fault);
         }
+    }
+
+    fn device(&mut self, device: &'p str) {
+        if self.devices.contains(&device) {
+            self.fault(format!("an earlier step is about {device}"));
+        }
+        self.devices.push(device);
     }
 
     fn make(&mut self, path: &'p str, thing: Thing) {
@@ -242,6 +257,40 @@ mod tests {
         assert_eq!(faults(Stage::Mount, vec![mount("/var"), mount("/var/lib")]), 0);
         let unmount = |path: &str| Step::Unmount { path: path.into() };
         assert_eq!(faults(Stage::Umount, vec![unmount("/var/lib"), unmount("/var")]), 0);
+    }
+
+    fn disk(device: &str, tool: &'static str) -> Step {
+        Step::Filesystem(crate::plan::filesystems::Step::Make {
+            device: device.into(),
+            format: "xfs".into(),
+            tool,
+            arguments: vec![],
+            named: (None, None),
+            replaces: None,
+        })
+    }
+
+    fn array(name: &str, devices: &[&str]) -> Step {
+        Step::Raid(crate::plan::raid::Step::Create {
+            name: name.into(),
+            arguments: vec!["--create".into(), name.into()],
+            devices: devices.iter().map(|device| (*device).into()).collect(),
+            stop: vec![],
+            replaces: vec![],
+        })
+    }
+
+    #[test]
+    fn no_device_is_given_twice() {
+        let mkfs = "mkfs.xfs";
+        assert_eq!(faults(Stage::Disks, vec![array("a", &["/dev/b", "/dev/c"]), disk("/dev/md/a", mkfs)]), 0);
+        assert_eq!(faults(Stage::Disks, vec![disk("/dev/b", mkfs), disk("/dev/b", mkfs)]), 1);
+        assert_eq!(faults(Stage::Disks, vec![array("a", &["/dev/b"]), disk("/dev/b", mkfs)]), 1);
+        assert_eq!(faults(Stage::Disks, vec![array("a", &["/dev/b", "/dev/b"])]), 1);
+        assert_eq!(faults(Stage::Disks, vec![disk("dev/b", mkfs)]), 1);
+        assert_eq!(faults(Stage::Disks, vec![disk("/dev/b", "rm")]), 1);
+        assert_eq!(faults(Stage::Disks, vec![array("-a", &["/dev/b"])]), 1);
+        assert_eq!(faults(Stage::Disks, vec![array("a", &[])]), 1);
     }
 
     #[test]

@@ -10,7 +10,9 @@ use crate::config;
 use crate::facts::{Accounts, Device, Node, NodeKind, Original, Selinux};
 use crate::origin::{Source, SourceKind};
 
+mod arrays;
 mod files;
+mod filesystems;
 mod kargs;
 mod mounts;
 mod users;
@@ -104,9 +106,9 @@ fn a_blank_machine_plans_a_whole_configuration() {
 kargs
      nothing to do
 disks
-   1 keep the xfs file system of /dev/disk/by-label/log  [test:4:5 at $.storage.filesystems.0]
-   2 keep the ext4 file system of /dev/disk/by-label/var, label "var"  [test:5:5 at $.storage.filesystems.1]
-   3 keep the swap file system of /dev/disk/by-label/swap  [test:6:5 at $.storage.filesystems.2]
+   1 make the xfs file system of /dev/disk/by-label/log: mkfs.xfs -f  [test:4:5 at $.storage.filesystems.0]
+   2 make the ext4 file system of /dev/disk/by-label/var: mkfs.ext4 -F -L var  [test:5:5 at $.storage.filesystems.1]
+   3 make the swap file system of /dev/disk/by-label/swap: mkswap -f  [test:6:5 at $.storage.filesystems.2]
 mount
    1 mount /dev/disk/by-label/var at /var as ext4  [test:5:5 at $.storage.filesystems.1]
    2 mount /dev/disk/by-label/log at /var/log as xfs with noatime  [test:4:5 at $.storage.filesystems.0]

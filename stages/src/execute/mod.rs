@@ -2,7 +2,8 @@
 //! Carries out plans: one interpreter that maps each step to calls of [`crate::host`].
 //!
 //! All contents of a plan are fetched and verified before its first step. Then the steps are carried out in order, each timed and
-//! told in the journal; the first that fails ends the stage.
+//! told in the journal; the first that fails ends the stage. File systems that stand next to each other in a plan are made side by
+//! side, and told in the plan's order.
 
 mod accounts;
 mod contents;
@@ -17,7 +18,7 @@ mod result;
 use std::path::Path;
 
 use fledge_core::diag::Failure;
-use fledge_core::plan::{Plan, Step, VIRTIOFS};
+use fledge_core::plan::{Plan, PlannedStep, Step, VIRTIOFS};
 use fledge_core::report::{StepOutcome, StepReport};
 use fledge_core::state::State;
 
@@ -49,30 +50,53 @@ type Done = Result<bool, Failure>;
 /// Why the first step that failed did, or why contents can't be had; nothing was written then.
 pub fn run(plan: &Plan, machine: &mut Machine<'_>, journal: &mut Journal) -> Result<(), Vec<Failure>> {
     let mut contents = fetch(plan, machine, journal).map_err(|failure| vec![failure])?;
-    for (number, planned) in plan.steps.iter().enumerate() {
-        let start = clock::millis();
-        let what = planned.step.to_string();
-        let result = machine.step(&planned.step, number, &mut contents);
-        let outcome = match &result {
-            Ok(true) => StepOutcome::Done,
-            Ok(false) => StepOutcome::AlreadySo,
-            Err(_) => StepOutcome::Failed,
+    let mut number = 0;
+    while let Some(rest) = plan.steps.get(number..).filter(|rest| !rest.is_empty()) {
+        let together: Vec<_> = rest.iter().map_while(|planned| filesystem(&planned.step)).collect();
+        let results = if let (true, Some(first)) = (together.is_empty(), rest.first()) {
+            let start = clock::millis();
+            let done = machine.step(&first.step, number, &mut contents);
+            Vec::from([(done, start, clock::millis())])
+        } else {
+            filesystems::all(&together)
         };
-        match outcome {
-            StepOutcome::Done => log::info!("{what}"),
-            StepOutcome::AlreadySo => log::info!("already so: {what}"),
-            StepOutcome::Failed => {}
+        number += results.len();
+        let mut failures = Vec::new();
+        for (planned, (done, start, end)) in rest.iter().zip(results) {
+            failures.extend(tell(planned, done, end.saturating_sub(start), journal).err());
         }
-        let took_ms = clock::millis().saturating_sub(start);
-        journal.steps.push(StepReport { what, place: planned.place.clone(), outcome, took_ms });
-        if let Err(failure) = result {
-            return Err(vec![match &planned.place {
-                Some(place) => failure.at(place.clone()),
-                None => failure,
-            }]);
+        if !failures.is_empty() {
+            return Err(failures);
         }
     }
     Ok(())
+}
+
+fn filesystem(step: &Step) -> Option<&fledge_core::plan::filesystems::Step> {
+    match step {
+        Step::Filesystem(step) => Some(step),
+        _ => None,
+    }
+}
+
+/// Tells the journal how a step ended. The failure of one that failed comes back with its place.
+fn tell(planned: &PlannedStep, done: Done, took_ms: u64, journal: &mut Journal) -> Result<(), Failure> {
+    let what = planned.step.to_string();
+    let outcome = match &done {
+        Ok(true) => StepOutcome::Done,
+        Ok(false) => StepOutcome::AlreadySo,
+        Err(_) => StepOutcome::Failed,
+    };
+    match outcome {
+        StepOutcome::Done => log::info!("{what}"),
+        StepOutcome::AlreadySo => log::info!("already so: {what}"),
+        StepOutcome::Failed => {}
+    }
+    journal.steps.push(StepReport { what, place: planned.place.clone(), outcome, took_ms });
+    done.map(drop).map_err(|failure| match &planned.place {
+        Some(place) => failure.at(place.clone()),
+        None => failure,
+    })
 }
 
 /// Fetches the contents of all steps, as a step of its own in the journal.
@@ -115,9 +139,9 @@ impl Machine<'_> {
                 kargs::set_kernel_arguments(step, should_exist, should_not_exist)
             }
             Step::Partition(step) => partitions::partition(step),
-            Step::Raid(step) => self.raid(step),
+            Step::Raid(step) => raid::one(step),
             Step::Luks(step) => self.luks(step),
-            Step::Filesystem(step) => self.filesystem(step),
+            Step::Filesystem(step) => filesystems::one(step),
             Step::Mount { path, policy, .. } => {
                 let mounted = self.mount(step)?;
                 if let Some(policy) = policy {

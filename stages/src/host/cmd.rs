@@ -32,8 +32,15 @@ const fn tool(name: &'static str, seconds: u64) -> Tool {
     Tool { name, optional: false, limit: Duration::from_secs(seconds) }
 }
 
+const fn optional(name: &'static str, seconds: u64) -> Tool {
+    Tool { optional: true, ..tool(name, seconds) }
+}
+
+/// Four of them, in seconds.
+const HOURS: u64 = 4 * 3600;
+
 /// Puts kernel arguments into the boot entries; a distribution may have its own, which takes the time that it takes.
-pub const KARGS_HELPER: Tool = Tool { optional: true, ..tool("ignition-kargs-helper", 3600) };
+pub const KARGS_HELPER: Tool = optional("ignition-kargs-helper", 3600);
 /// Creates users.
 pub const USERADD: Tool = tool("useradd", 60);
 /// Changes users; moving a home directory takes time.
@@ -53,11 +60,26 @@ pub const UDEVADM: Tool = tool("udevadm", 60);
 /// Makes what the image's tmpfiles.d entries name; 40fledge-ostree brings it.
 pub const SYSTEMD_TMPFILES: Tool = tool("systemd-tmpfiles", 60);
 /// Labels files by the target's SELinux policy; only an image with SELinux has it.
-pub const SETFILES: Tool = Tool { optional: true, ..tool("setfiles", 600) };
+pub const SETFILES: Tool = optional("setfiles", 600);
 /// Loads kernel modules.
 pub const MODPROBE: Tool = tool("modprobe", 60);
 /// Succeeds on a live system; distributions bring it.
-pub const IS_LIVE_IMAGE: Tool = Tool { optional: true, ..tool("is-live-image", 60) };
+pub const IS_LIVE_IMAGE: Tool = optional("is-live-image", 60);
+
+/// Makes and assembles arrays. Like the programs after it, it takes as long as the disks take.
+pub const MDADM: Tool = optional("mdadm", 600);
+/// Erases the signatures of what a device holds.
+pub const WIPEFS: Tool = optional("wipefs", 600);
+/// Makes ext4.
+pub const MKFS_EXT4: Tool = optional("mkfs.ext4", HOURS);
+/// Makes xfs.
+pub const MKFS_XFS: Tool = optional("mkfs.xfs", HOURS);
+/// Makes btrfs.
+pub const MKFS_BTRFS: Tool = optional("mkfs.btrfs", HOURS);
+/// Makes vfat.
+pub const MKFS_FAT: Tool = optional("mkfs.fat", HOURS);
+/// Makes swap.
+pub const MKSWAP: Tool = optional("mkswap", HOURS);
 
 /// All of them. A test holds this table against what the dracut module installs.
 pub const TOOLS: &[Tool] = &[
@@ -74,6 +96,13 @@ pub const TOOLS: &[Tool] = &[
     IS_LIVE_IMAGE,
     SYSTEMD_TMPFILES,
     SETFILES,
+    MDADM,
+    WIPEFS,
+    MKFS_EXT4,
+    MKFS_XFS,
+    MKFS_BTRFS,
+    MKFS_FAT,
+    MKSWAP,
 ];
 
 /// Where programs are looked for.

@@ -8,10 +8,13 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fledge_core::facts::{Device, Signature};
+use fledge_core::facts::{Device, Signature, Superblock};
 use fledge_core::signature;
 
 use super::cmd;
+
+pub mod udev;
+pub mod usage;
 
 /// How long a device is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,10 +57,22 @@ pub fn look(device: &str) -> io::Result<Device> {
 /// # Errors
 /// Whatever the operating system says.
 pub fn signatures(path: &Path) -> io::Result<Vec<Signature>> {
+    read_by(path, signature::identify)
+}
+
+/// What a device says about the array that it is part of; see [`signature::superblock`].
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn superblock(path: &Path) -> io::Result<Option<Superblock>> {
+    read_by(path, signature::superblock)
+}
+
+fn read_by<T>(path: &Path, look: fn(u64, signature::Read<'_>) -> T) -> io::Result<T> {
     let mut file = File::open(path)?;
     let size = file.seek(SeekFrom::End(0))?;
     let mut failed = None;
-    let found = signature::identify(size, &mut |offset, len| {
+    let found = look(size, &mut |offset, len| {
         let mut bytes = vec![0; len];
         match file.read_exact_at(&mut bytes, offset) {
             Ok(()) => Some(bytes),

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! File systems. This build makes none: what is there and fits is used as it is, the rest is refused.
+//! File systems: made where nothing is, kept where they are as they shall be, else refused unless the configuration says that they
+//! may be wiped. These are Ignition's rules (its operator notes, "Filesystem-Reuse Semantics").
+//!
+//! # Interrupted runs
+//! A file system whose making was cut off counts as nothing (see [`crate::signature`]), so a second run makes it anew, without
+//! `wipeFilesystem` too; one that was finished fits, and is kept. What was there before a wipe that was cut off is wiped again,
+//! because the configuration still says so.
 
+use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::string::String;
-use alloc::vec;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -16,7 +22,7 @@ use crate::facts::{Device, Facts, Signature};
 use crate::origin::Sources;
 
 /// See the module.
-pub const PHASE: Phase = Phase { name: "file systems", devices, plan, apply: |_, _| {} };
+pub const PHASE: Phase = Phase { name: "file systems", devices, plan, apply };
 
 /// One thing to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,79 +38,238 @@ pub enum Step {
         /// Its UUID, if that matters.
         uuid: Option<String>,
     },
+    /// Make a file system. Whatever the device holds is wiped first.
+    Make {
+        /// The device as the configuration names it.
+        device: String,
+        /// What it is formatted as.
+        format: String,
+        /// The program.
+        tool: &'static str,
+        /// Its arguments before the device.
+        arguments: Vec<String>,
+        /// Label and UUID that it is given.
+        named: (Option<String>, Option<String>),
+        /// What it takes the place of.
+        replaces: Option<String>,
+    },
+    /// Wipe what a device holds and make nothing.
+    Wipe {
+        /// The device as the configuration names it.
+        device: String,
+        /// What it holds.
+        replaces: Option<String>,
+    },
 }
 
 impl Step {
+    /// The device that it is about, as the configuration names it.
+    pub fn device(&self) -> &str {
+        let (Self::Reuse { device, .. } | Self::Make { device, .. } | Self::Wipe { device, .. }) = self;
+        device
+    }
+
     /// What is wrong with it, told without knowing how it was planned.
     pub(in crate::plan) fn faults(&self) -> Vec<String> {
-        let Self::Reuse { device, .. } = self;
-        device_fault(device).into_iter().collect()
+        let mut faults: Vec<_> = device_fault(self.device()).into_iter().collect();
+        if let Self::Make { format, tool, arguments, .. } = self {
+            if MAKERS.iter().all(|maker| maker.format != format || maker.tool != *tool) {
+                faults.push(format!("{tool} makes no {format}"));
+            }
+            if arguments.iter().any(|argument| argument.contains('\0')) {
+                faults.push("there is a NUL in an argument".into());
+            }
+        }
+        faults
     }
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Reuse { device, format, label, uuid } = self;
-        write!(f, "keep the {format} file system of {device}")?;
-        for (word, value) in [("label", label), ("UUID", uuid)] {
-            if let Some(value) = value {
-                write!(f, ", {word} {value:?}")?;
+        let (replaces, arguments) = match self {
+            Self::Reuse { device, format, label, uuid } => {
+                write!(f, "keep the {format} file system of {device}")?;
+                for (word, value) in [("label", label), ("UUID", uuid)] {
+                    if let Some(value) = value {
+                        write!(f, ", {word} {value:?}")?;
+                    }
+                }
+                return Ok(());
             }
+            Self::Make { device, format, tool, arguments, replaces, .. } => {
+                write!(f, "make the {format} file system of {device}: {tool}")?;
+                (replaces, arguments.as_slice())
+            }
+            Self::Wipe { device, replaces } => {
+                write!(f, "wipe {device}")?;
+                (replaces, [].as_slice())
+            }
+        };
+        shown(f, arguments)?;
+        match replaces {
+            Some(replaces) => write!(f, "; this destroys what it holds: {replaces}"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
-fn devices(config: &Config) -> BTreeSet<String> {
-    let formatted = config.storage.filesystems.iter().filter(|filesystem| format(filesystem).is_some());
-    formatted.map(|filesystem| filesystem.device.clone()).collect()
-}
-
-fn plan(config: &Config, facts: &Facts, sources: &Sources) -> Result<Vec<PlannedStep>, Vec<Failure>> {
-    let mut gathered = Gathered::new(sources);
-    for filesystem in &config.storage.filesystems {
-        let Some(format) = format(filesystem) else { continue };
-        let step = reusable(filesystem, format, facts).map(|()| {
-            super::super::Step::Filesystem(Step::Reuse {
-                device: filesystem.device.clone(),
-                format: format.into(),
-                label: filesystem.label.clone(),
-                uuid: filesystem.uuid.clone(),
-            })
-        });
-        let planned = step.map(|step| vec![step]).map_err(|failure| vec![failure]);
-        gathered.entry(filesystem.origin, "$.storage.filesystems", planned);
+/// Arguments of a program, quoted where a reader could take them for something else.
+pub(super) fn shown(f: &mut fmt::Formatter<'_>, arguments: &[String]) -> fmt::Result {
+    for argument in arguments {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=,./:^+@%".contains(&byte);
+        if !argument.is_empty() && argument.bytes().all(plain) {
+            write!(f, " {argument}")?;
+        } else {
+            write!(f, " {argument:?}")?;
+        }
     }
-    gathered.finish()
+    Ok(())
 }
 
-/// The format of a file system on a device. `none` and no format at all leave the device alone.
+/// A program that makes file systems, and its flags; those are Ignition's.
+struct Maker {
+    format: &'static str,
+    tool: &'static str,
+    force: Option<&'static str>,
+    /// The flag before the UUID, and what precedes the UUID in the argument itself.
+    uuid: (&'static str, &'static str),
+    label: &'static str,
+}
+
+const MAKERS: &[Maker] = &[
+    Maker { format: "ext4", tool: "mkfs.ext4", force: Some("-F"), uuid: ("-U", ""), label: "-L" },
+    Maker { format: "xfs", tool: "mkfs.xfs", force: Some("-f"), uuid: ("-m", "uuid="), label: "-L" },
+    Maker { format: "btrfs", tool: "mkfs.btrfs", force: Some("--force"), uuid: ("-U", ""), label: "-L" },
+    Maker { format: "vfat", tool: "mkfs.fat", force: None, uuid: ("-i", ""), label: "-n" },
+    Maker { format: "swap", tool: "mkswap", force: Some("-f"), uuid: ("-U", ""), label: "-L" },
+];
+
+impl Maker {
+    fn step(&self, filesystem: &Filesystem, replaces: Option<String>) -> Step {
+        let mut arguments = filesystem.options.clone();
+        arguments.extend(self.force.map(ToOwned::to_owned));
+        if let Some(uuid) = &filesystem.uuid {
+            let (flag, before) = self.uuid;
+            arguments.extend([flag.into(), format!("{before}{}", canonical(self.format, uuid))]);
+        }
+        if let Some(label) = &filesystem.label {
+            arguments.extend([self.label.into(), label.clone()]);
+        }
+        Step::Make {
+            device: filesystem.device.clone(),
+            format: self.format.into(),
+            tool: self.tool,
+            arguments,
+            named: (filesystem.label.clone(), filesystem.uuid.clone()),
+            replaces,
+        }
+    }
+}
+
+/// The format of a directory that the host of a virtual machine shares: it has a tag instead of a device.
+const VIRTIOFS: &str = "virtiofs";
+
+/// The format of a file system that can be mounted or used. `none` and no format at all leave the device alone.
 pub(in crate::plan) fn format(filesystem: &Filesystem) -> Option<&str> {
     filesystem.format.as_deref().filter(|format| !matches!(*format, "" | "none"))
 }
 
-/// Ignition's rules: format, and label and UUID where they are given. Left-over signatures beside the first don't count.
-fn reusable(filesystem: &Filesystem, format: &str, facts: &Facts) -> Result<(), Failure> {
+/// Whether a file system has a device that is to be looked at.
+pub(in crate::plan) fn is_on_device(filesystem: &Filesystem) -> bool {
+    format_here(filesystem).is_some()
+}
+
+/// The format of a file system if this stage has to do with it: on a device, and said at all.
+fn format_here(filesystem: &Filesystem) -> Option<&str> {
+    filesystem.format.as_deref().filter(|format| !matches!(*format, "" | VIRTIOFS))
+}
+
+fn devices(config: &Config) -> BTreeSet<String> {
+    let here = config.storage.filesystems.iter().filter(|filesystem| format_here(filesystem).is_some());
+    here.map(|filesystem| filesystem.device.clone()).collect()
+}
+
+fn plan(config: &Config, facts: &Facts, sources: &Sources) -> Result<Vec<PlannedStep>, Vec<Failure>> {
+    let mut gathered = Gathered::new(sources);
+    // Device nodes and the name that was first to mean each.
+    let mut taken: Vec<(&str, &str)> = Vec::new();
+    for filesystem in &config.storage.filesystems {
+        let Some(format) = format_here(filesystem) else { continue };
+        let device = filesystem.device.as_str();
+        let node = facts.uses.get(device).map_or(device, |found| found.node.as_str());
+        let planned = match taken.iter().find(|(taken, _)| *taken == node) {
+            Some((_, other)) => Err(Failure::new(
+                format!("making the {format} file system of {device}"),
+                format!("{other} is the same device, and has a file system of its own"),
+            )
+            .remedy("name each device once")),
+            None => step(filesystem, format, facts),
+        };
+        taken.push((node, device));
+        let planned = planned.map(|step| step.map(super::super::Step::Filesystem).into_iter().collect());
+        gathered.entry(filesystem.origin, "$.storage.filesystems", planned.map_err(|failure| Vec::from([failure])));
+    }
+    gathered.finish()
+}
+
+fn step(filesystem: &Filesystem, format: &str, facts: &Facts) -> Result<Option<Step>, Failure> {
     let device = &filesystem.device;
-    let what = format!("using the {format} file system of {device}");
-    if filesystem.wipe_filesystem == Some(true) {
-        return Err(Failure::new(
-            what,
-            "wipeFilesystem asks for a new one, and this build can't make file systems yet",
-        )
-        .remedy("format the device beforehand and leave wipeFilesystem out, or use a later build"));
-    }
-    let Some(found) = facts.devices.get(device) else { return Ok(()) };
+    let wanted = (format != "none").then_some(format);
+    let what = || match wanted {
+        Some(format) => format!("making the {format} file system of {device}"),
+        None => format!("leaving {device} without a file system"),
+    };
+    let blank = Device { present: true, ..Device::default() };
+    let found = facts.devices.get(device).unwrap_or(&blank);
     if !found.present {
-        return Err(missing(device, what, facts));
+        return Err(missing(device, what(), facts));
     }
-    match &found.signature {
-        Some(signature) if fits(signature, format, filesystem) => Ok(()),
-        Some(signature) => Err(Failure::new(what, format!("it holds {}", describe(signature))).remedy(
-            "write format, label and uuid as they are; a device is never reformatted unless wipeFilesystem says so, which this build can't do yet",
-        )),
-        None => Err(Failure::new(what, "the device holds no file system, and this build can't make one yet")
-            .remedy(format!("format it beforehand, for instance with mkfs.{format}, or use a later build"))),
+    let wipe = filesystem.wipe_filesystem == Some(true);
+    match (&found.signature, wanted) {
+        (Some(signature), Some(format)) if !wipe && fits(signature, format, filesystem) => {
+            return Ok(Some(Step::Reuse {
+                device: device.clone(),
+                format: format.into(),
+                label: filesystem.label.clone(),
+                uuid: filesystem.uuid.clone(),
+            }));
+        }
+        (None, None) if !wipe => return Ok(None),
+        (Some(signature), _) if !wipe => {
+            return Err(Failure::new(what(), format!("it holds {}", describe(signature)))
+                .remedy("write format, label and uuid as they are to keep it, or set wipeFilesystem to destroy it"));
+        }
+        _ => {}
+    }
+    if let Some(by) = users(facts, device) {
+        return Err(Failure::new(what(), format!("the device is in use: it is {by}"))
+            .remedy("name another device, or see who uses this one before the disks stage"));
+    }
+    let held: Vec<_> = found.signature.iter().chain(&found.others).map(describe).collect();
+    let replaces = (!held.is_empty()).then(|| held.join(" and "));
+    let Some(format) = wanted else { return Ok(Some(Step::Wipe { device: device.clone(), replaces })) };
+    match MAKERS.iter().find(|maker| maker.format == format) {
+        Some(maker) => Ok(Some(maker.step(filesystem, replaces))),
+        None => Err(Failure::new(what(), format!("{format:?} is no format that can be made"))),
+    }
+}
+
+/// Who uses a device.
+pub(super) fn users(facts: &Facts, device: &str) -> Option<String> {
+    let by = &facts.uses.get(device)?.by;
+    (!by.is_empty()).then(|| by.join(" and "))
+}
+
+fn apply(step: &super::super::Step, facts: &mut Facts) {
+    if let super::super::Step::Filesystem(step) = step {
+        let holds = match step {
+            Step::Reuse { .. } => return,
+            Step::Make { format, named: (label, uuid), .. } => {
+                Device::holding(format, label.as_deref().unwrap_or_default(), uuid.as_deref().unwrap_or_default())
+            }
+            Step::Wipe { .. } => Device { present: true, ..Device::default() },
+        };
+        facts.devices.insert(step.device().to_string(), holds);
     }
 }
 
@@ -114,10 +279,13 @@ fn fits(signature: &Signature, format: &str, filesystem: &Filesystem) -> bool {
         && filesystem.uuid.as_ref().is_none_or(|uuid| canonical(format, uuid) == canonical(format, &signature.uuid))
 }
 
-/// Case doesn't matter in a UUID, nor does the dash in the volume id of a vfat.
+/// Case doesn't matter in a UUID, nor does the dash in the volume id of a vfat, which `mkfs.fat` doesn't take.
 fn canonical(format: &str, uuid: &str) -> String {
-    let uuid = uuid.to_ascii_lowercase();
-    if format == "vfat" { uuid.replace('-', "") } else { uuid }
+    let mut uuid = uuid.to_ascii_lowercase();
+    if format == "vfat" && uuid.as_bytes().get(4) == Some(&b'-') {
+        uuid.remove(4);
+    }
+    uuid
 }
 
 impl Device {

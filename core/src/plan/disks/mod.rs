@@ -22,7 +22,7 @@ use crate::facts::{Facts, Signature};
 use crate::origin::{Origin, Sources};
 use crate::stage::Stage;
 
-pub(super) use filesystems::format;
+pub(super) use filesystems::{format, is_on_device};
 
 /// A part of the disks stage.
 #[derive(Clone, Copy)]

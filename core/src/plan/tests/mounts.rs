@@ -1,75 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
 
-fn with(json: &str, facts: &Facts, plan: fn(&Config, &Facts, &Sources) -> Result<Plan, Vec<Failure>>) -> String {
+pub(super) fn with(
+    json: &str,
+    facts: &Facts,
+    plan: fn(&Config, &Facts, &Sources) -> Result<Plan, Vec<Failure>>,
+) -> String {
     let (config, sources) = config(json);
     show(plan(&config, facts, &sources))
 }
 
-fn device(facts: &mut Facts, name: &str, device: Device) {
+pub(super) fn device(facts: &mut Facts, name: &str, device: Device) {
     facts.devices.insert(name.into(), device);
 }
 
-const ONE: &str = r#"{"storage": {"filesystems": [
+pub(super) const ONE: &str = r#"{"storage": {"filesystems": [
  {"device": "/dev/vdb", "format": "ext4", "label": "data", "uuid": "5AB36F4A-0000-4000-8000-000000000000", "path": "/var/data"}]}}"#;
-
-#[test]
-fn a_file_system_that_fits_is_kept() {
-    let mut facts = Facts::default();
-    device(&mut facts, "/dev/vdb", Device::holding("ext4", "data", "5ab36f4a-0000-4000-8000-000000000000"));
-    assert_plan(
-        &with(ONE, &facts, disks),
-        r#"
-disks
-   1 keep the ext4 file system of /dev/vdb, label "data", UUID "5AB36F4A-0000-4000-8000-000000000000"  [test:3:2 at $.storage.filesystems.0]
-"#,
-    );
-}
-
-#[test]
-fn what_would_have_to_be_made_is_refused() {
-    let mut facts = Facts::default();
-    device(&mut facts, "/dev/vdb", Device { present: true, ..Device::default() });
-    assert_plan(
-        &with(ONE, &facts, disks),
-        r"
-refused: using the ext4 file system of /dev/vdb: the device holds no file system, and this build can't make one yet
-  where: test:3:2 at $.storage.filesystems.0
-  what to do: format it beforehand, for instance with mkfs.ext4, or use a later build
-",
-    );
-    for (format, label, uuid) in [
-        ("xfs", "data", "5ab36f4a-0000-4000-8000-000000000000"),
-        ("ext4", "other", "5ab36f4a-0000-4000-8000-000000000000"),
-        ("ext4", "data", "5ab36f4a-0000-4000-8000-000000000001"),
-    ] {
-        device(&mut facts, "/dev/vdb", Device::holding(format, label, uuid));
-        let text = with(ONE, &facts, disks);
-        assert!(text.contains(&format!("it holds {format}, label {label:?}, UUID {uuid:?}")), "{text}");
-    }
-    let wipe = r#"{"storage": {"filesystems": [{"device": "/dev/vdb", "format": "xfs", "wipeFilesystem": true}]}}"#;
-    device(&mut facts, "/dev/vdb", Device::holding("xfs", "", ""));
-    assert!(with(wipe, &facts, disks).contains("this build can't make file systems yet"));
-}
-
-#[test]
-fn the_volume_id_of_a_vfat_may_be_written_without_its_dash() {
-    let json = r#"{"storage": {"filesystems": [{"device": "/dev/vdb", "format": "vfat", "uuid": "a1b2c3d4"}]}}"#;
-    let mut facts = Facts::default();
-    device(&mut facts, "/dev/vdb", Device::holding("vfat", "", "A1B2-C3D4"));
-    assert!(with(json, &facts, disks).contains("keep the vfat"));
-    device(&mut facts, "/dev/vdb", Device::holding("vfat", "", "A1B2-C3D5"));
-    assert!(with(json, &facts, disks).contains("refused"));
-}
-
-#[test]
-fn formats_that_leave_the_device_alone() {
-    let json = r#"{"storage": {"filesystems": [{"device": "/dev/vdb", "format": "none"}]}}"#;
-    let mut facts = Facts::default();
-    device(&mut facts, "/dev/vdb", Device { present: true, ..Device::default() });
-    assert_plan(&with(json, &facts, disks), "disks\nnothing to do");
-    assert_plan(&with(json, &facts, mount), "mount\nnothing to do");
-}
 
 #[test]
 fn a_device_that_is_missing_is_told_with_those_that_are_there() {

@@ -122,3 +122,22 @@ fn a_device_that_is_not_there_is_waited_for_in_vain() {
     assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(look(&name).unwrap(), Device::default());
 }
+
+/// What a tool leaves when it is cut off right before its last write.
+#[test]
+fn what_was_never_finished_is_nothing() {
+    for (tool, mebibytes, args, offset, bytes) in [
+        ("mkfs.xfs", 320, &["-q"][..], 126, &[1][..]),
+        ("mkfs.btrfs", 128, &["-q"], 0x1_0040, b"!BHRfS_M"),
+        ("mkswap", 2, &["-q"], 1024, &[0; 4]),
+        ("mkfs.vfat", 32, &[], (32 << 20) - 32, signature::UNFINISHED),
+    ] {
+        let image = image(mebibytes);
+        let mut command = Command::new(tool);
+        command.args(args).arg(&image.path).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdout(Stdio::null());
+        assert!(command.status().unwrap().success(), "{tool}");
+        assert_eq!(signatures(&image.path).unwrap().len(), 1, "{tool}");
+        File::options().write(true).open(&image.path).unwrap().write_all_at(bytes, offset).unwrap();
+        assert_eq!(signatures(&image.path).unwrap(), [], "{tool}");
+    }
+}
