@@ -46,15 +46,17 @@ pub fn mount(config: &Config, facts: &Facts, sources: &Sources) -> Result<Plan, 
 
 /// The file systems that get mounted and their clean mount points, in the order of mounting.
 pub(super) fn mount_points(config: &Config) -> Vec<(&Filesystem, String)> {
-    let mut list: Vec<_> = config
+    let mounted = config
         .storage
         .filesystems
         .iter()
         .filter(|filesystem| disks::format(filesystem).is_some_and(|format| format != "swap"))
         .filter_map(|filesystem| Some((filesystem, filesystem.path.as_deref().filter(|path| !path.is_empty())?)))
-        .map(|(filesystem, mount_point)| (filesystem, path::clean(mount_point)))
-        .collect();
-    list.sort_by_key(|(_, mount_point)| path::depth(mount_point));
+        .map(|(filesystem, mount_point)| (filesystem, path::clean(mount_point)));
+    let mut list: Vec<(&Filesystem, String)> = Vec::new();
+    for mount in mounted {
+        path::insert_by(&mut list, mount, |(_, mount_point)| (false, path::depth(mount_point)));
+    }
     list
 }
 

@@ -65,13 +65,11 @@ impl Standing<'_> {
 
 impl<'f> World<'f> {
     pub(super) fn new(facts: &'f Facts) -> Self {
-        Self {
-            facts,
-            known: facts.nodes.values().map(|node| (node.resolved.as_str(), &node.kind)).collect(),
-            made: BTreeMap::new(),
-            removed: BTreeSet::new(),
-            replaced: BTreeMap::new(),
+        let mut known = BTreeMap::new();
+        for node in facts.nodes.values() {
+            known.insert(node.resolved.as_str(), &node.kind);
         }
+        Self { facts, known, made: BTreeMap::new(), removed: BTreeSet::new(), replaced: BTreeMap::new() }
     }
 
     pub(super) fn facts(&self) -> &'f Facts {
