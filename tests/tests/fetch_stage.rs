@@ -154,7 +154,7 @@ fn the_cache_has_the_form_that_scripts_expect() {
     // What Go's encoder makes of upstream's types: structures are always there, absent values never.
     let expected = concat!(
         r#"{"ignition":{"config":{"replace":{"verification":{}}},"proxy":{},"security":{"tls":{}},"timeouts":{},"#,
-        r#""version":"3.6.0"},"kernelArguments":{},"passwd":{},"storage":{"files":[{"group":{},"path":"/a","user":{},"#,
+        r#""version":"3.7.0-experimental"},"kernelArguments":{},"passwd":{},"storage":{"files":[{"group":{},"path":"/a","user":{},"#,
         r#""contents":{"verification":{}},"mode":420}]},"systemd":{}}"#
     );
     assert_eq!(bench.fetched(), expected);

@@ -74,7 +74,10 @@ pub const FORMATS: &[Since] = &[
     ("vfat", Version::V3_0),
     ("swap", Version::V3_0),
     ("none", Version::V3_3),
+    (VIRTIOFS, Version::V3_7),
 ];
+/// A file system that the hypervisor shares: its `device` is a tag, and there is nothing to format.
+pub const VIRTIOFS: &str = "virtiofs";
 
 /// Hash functions of `verification.hash`.
 pub const HASHES: &[Since] = &[("sha512", Version::V3_0), ("sha256", Version::V3_1)];

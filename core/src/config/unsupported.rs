@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::remark::Remarks;
+use super::schema::VIRTIOFS;
 use super::types::{Config, Resource};
 use super::validate::place_of;
 use crate::diag::Diagnostic;
@@ -29,6 +30,7 @@ const GAPS: &[Gap] = &[
     Gap { what: "make RAID arrays", find: |config, found| each("storage", "raid", config.storage.raid.len(), found) },
     Gap { what: "make LUKS volumes", find: |config, found| each("storage", "luks", config.storage.luks.len(), found) },
     Gap { what: "format file systems", find: formatting },
+    Gap { what: "mount shared file systems", find: shared },
 ];
 
 /// What a config asks for that this build of Fledge doesn't do yet. All are errors; without any, the list is empty.
@@ -73,6 +75,16 @@ fn formatting(config: &Config, found: Found<'_>) {
     }
 }
 
+fn shared(config: &Config, found: Found<'_>) {
+    let storage = Path::ROOT.key("storage");
+    let list = storage.key("filesystems");
+    for (index, filesystem) in config.storage.filesystems.iter().enumerate() {
+        if filesystem.format.as_deref() == Some(VIRTIOFS) {
+            found(&list.index(index).key("format"));
+        }
+    }
+}
+
 /// All resources.
 fn each_resource(config: &Config, visit: &mut dyn FnMut(&Path<'_>, &Resource)) {
     let ignition = Path::ROOT.key("ignition");
@@ -113,7 +125,7 @@ mod tests {
     use crate::config::parse;
 
     fn said(rest: &str) -> Vec<String> {
-        let text = format!("{{\"ignition\": {{\"version\": \"3.6.0\"}}, {rest}}}");
+        let text = format!("{{\"ignition\": {{\"version\": \"{}\"}}, {rest}}}", crate::config::Version::LATEST);
         let config = parse(text.as_bytes(), "t", None).unwrap_or_else(|refusal| panic!("{refusal}")).config;
         unsupported(&config, &Sources::default()).into_iter().map(|d| d.place.path).collect()
     }
@@ -142,6 +154,10 @@ mod tests {
             (
                 "\"storage\": {\"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"wipeFilesystem\": true}]}",
                 "$.storage.filesystems.0.wipeFilesystem",
+            ),
+            (
+                "\"storage\": {\"filesystems\": [{\"device\": \"tag\", \"format\": \"virtiofs\"}]}",
+                "$.storage.filesystems.0.format",
             ),
         ] {
             assert_eq!(said(rest), [path], "{rest}");

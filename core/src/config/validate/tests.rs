@@ -476,6 +476,29 @@ fn units() {
 }
 
 #[test]
+fn shared_file_systems() {
+    let shared = |inner: &str| format!("\"storage\": {{\"filesystems\": [{{\"format\": \"virtiofs\", {inner}}}]}}");
+    let (fits, long) = (format!("\"device\": \"{}\"", "t".repeat(36)), format!("\"device\": \"{}\"", "t".repeat(37)));
+    table(
+        shared,
+        "$.storage.filesystems.0",
+        &[
+            ("\"device\": \"my tag\", \"path\": \"/var/shared\", \"mountOptions\": [\"ro\"]", &[]),
+            ("\"device\": \"t\", \"label\": \"\", \"uuid\": \"\", \"wipeFilesystem\": false, \"options\": []", &[]),
+            (&fits, &[]),
+            (&long, &[(Error, ".device")]),
+            ("\"device\": \"\"", &[(Error, ".device")]),
+            ("\"path\": \"/a\"", &[(Error, ".device")]),
+            ("\"device\": \"t\", \"path\": \"a\"", &[(Error, ".path")]),
+            ("\"device\": \"t\", \"label\": \"x\"", &[(Error, ".label")]),
+            ("\"device\": \"t\", \"uuid\": \"x\"", &[(Error, ".uuid")]),
+            ("\"device\": \"t\", \"wipeFilesystem\": true", &[(Error, ".wipeFilesystem")]),
+            ("\"device\": \"t\", \"options\": [\"x\"]", &[(Error, ".options")]),
+        ],
+    );
+}
+
+#[test]
 fn filesystems() {
     let filesystem = |inner: &str| format!("\"storage\": {{\"filesystems\": [{{\"device\": \"/dev/a\", {inner}}}]}}");
     let label = |format: &str, len: usize| format!("\"format\": \"{format}\", \"label\": \"{}\"", "x".repeat(len));
@@ -490,7 +513,7 @@ fn filesystems() {
             ("\"format\": \"ext4\", \"path\": \"\"", &[]),
             ("\"format\": \"ext4\", \"path\": \"var\"", &[(Error, ".path")]),
             ("\"format\": \"ntfs\"", &[(Error, ".format")]),
-            ("\"format\": \"virtiofs\"", &[(Error, ".format")]),
+            ("\"format\": \"9p\"", &[(Error, ".format")]),
             ("\"wipeFilesystem\": false", &[]),
             ("\"wipeFilesystem\": true", &[(Error, ".format")]),
             ("\"path\": \"/var\"", &[(Error, ".format")]),
@@ -513,6 +536,9 @@ fn filesystems() {
         ],
     );
     since(&filesystem("\"format\": \"none\""), "$.storage.filesystems.0.format", |version| version >= Version::V3_3);
+    since(&filesystem("\"format\": \"virtiofs\""), "$.storage.filesystems.0.format", |version| {
+        version >= Version::V3_7
+    });
     let disk = |disk: &str, filesystem: &str| {
         said(
             Version::LATEST,
