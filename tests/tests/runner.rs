@@ -9,6 +9,7 @@
 )]
 
 mod command_line;
+mod config_oracle;
 mod dependencies;
 mod dracut_modules;
 mod fetch_clouds;

@@ -674,6 +674,8 @@ fn luks_volumes() {
     since(&own, "$.storage.luks.0.clevis.custom.pin", |version| ignored(version) || version >= Version::V3_6);
     let beside = luks("\"clevis\": {\"custom\": {\"needsNetwork\": false}, \"tpm2\": true}");
     since(&beside, "$.storage.luks.0.clevis", |version| version != Version::V3_2);
+    let empty = luks("\"clevis\": {\"custom\": {}, \"tpm2\": true}");
+    since(&empty, "$.storage.luks.0.clevis", |version| version != Version::V3_2);
     let alone = luks("\"clevis\": {\"custom\": {\"needsNetwork\": true}}");
     for version in Version::ALL {
         let said = said(version, &alone);
