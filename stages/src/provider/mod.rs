@@ -8,12 +8,14 @@
 //! that function, pure where it reads what the platform answers, give it tests with recorded answers, and add the row.
 
 pub mod cmdline;
+pub mod disk;
 mod file;
 mod qemu;
 pub mod system;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fledge_core::diag::{Failure, Place};
 
@@ -139,6 +141,10 @@ pub fn platform(id: &str) -> Result<&'static Platform, Failure> {
 pub struct Surroundings {
     /// The directories of `user.ign`, `base.d` and `base.platform.d`, highest first.
     pub config_dirs: [PathBuf; 3],
+    /// The links to block devices by the labels of their file systems.
+    pub by_label: PathBuf,
+    /// How long a disk with a configuration is waited for.
+    pub patience: Duration,
     /// The file of the platform `file`.
     pub config_file: PathBuf,
     /// The top of the firmware device's files.
@@ -160,6 +166,8 @@ impl Surroundings {
                 variable("IGNITION_SYSTEM_LOCAL_CONFIG_DIR", "/etc/ignition"),
                 variable("IGNITION_SYSTEM_CONFIG_DIR", "/usr/lib/ignition"),
             ],
+            by_label: "/dev/disk/by-label".into(),
+            patience: disk::PATIENCE,
             config_file: variable("IGNITION_CONFIG_FILE", "config.ign"),
             fw_cfg: "/sys/firmware/qemu_fw_cfg".into(),
             load_module: module::load,

@@ -21,7 +21,8 @@ use fledge_core::state::State;
 use crate::fetch::{Conditions, Error, Fetcher};
 use crate::host::atomic;
 use crate::host::net::Settings;
-use crate::provider::{self, LIMIT, Platform, Raw, Surroundings, cmdline, decompress, system};
+use crate::provider::cmdline::Named;
+use crate::provider::{self, LIMIT, Platform, Raw, Surroundings, cmdline, decompress, disk, system};
 use crate::reading::Readings;
 use crate::run::{Journal, StageArgs};
 use crate::state;
@@ -177,21 +178,31 @@ fn refuse(found: Vec<Diagnostic>, readings: &mut Readings) -> Result<(), Stop> {
 
 /// The operator's configuration: from the command line, `user.ign`, or the platform.
 fn acquire(fetcher: &Fetcher, args: &StageArgs, surroundings: &Surroundings, platform: &Platform) -> Result<Raw, Stop> {
-    let raw = if let Some(resource) = cmdline::resource(&args.cmdline)? {
-        let name = fledge_core::url::redact(resource.source.as_deref().unwrap_or_default());
-        let text = fetcher.to_buffer(&resource, LIMIT).map_err(|error| match error {
-            Error::NeedNet(what) => Stop::NeedNet(format!("the configuration {what}")),
-            Error::Failed(failure) => Stop::from(failure.at(cmdline::place("ignition.config.url"))),
-        })?;
-        Raw { name, text }
-    } else if let Some(raw) = system::user(surroundings)? {
-        raw
-    } else if platform.needs_network && fetcher.is_offline() {
-        return Err(Stop::NeedNet(format!("asking the platform {}", platform.id)));
-    } else {
-        (platform.ask)(surroundings)?
+    let raw = match cmdline::named(&args.cmdline)? {
+        Some(Named::Url(resource)) => {
+            let name = fledge_core::url::redact(resource.source.as_deref().unwrap_or_default());
+            let text = fetcher.to_buffer(&resource, LIMIT).map_err(|error| match error {
+                Error::NeedNet(what) => Stop::NeedNet(format!("the configuration {what}")),
+                Error::Failed(failure) => Stop::from(failure.at(cmdline::place("ignition.config.url"))),
+            })?;
+            Raw { name, text }
+        }
+        Some(Named::Disk(on_disk)) => disk::read(&on_disk, surroundings)
+            .map_err(|failure| failure.at(cmdline::place("ignition.config.device")))?,
+        None => hosted(fetcher, surroundings, platform)?,
     };
     Ok(decompress(raw)?)
+}
+
+/// What the initramfs or the platform holds.
+fn hosted(fetcher: &Fetcher, surroundings: &Surroundings, platform: &Platform) -> Result<Raw, Stop> {
+    if let Some(raw) = system::user(surroundings)? {
+        return Ok(raw);
+    }
+    if platform.needs_network && fetcher.is_offline() {
+        return Err(Stop::NeedNet(format!("asking the platform {}", platform.id)));
+    }
+    Ok((platform.ask)(surroundings)?)
 }
 
 /// When the operator's patience ends, if the command line says so.
