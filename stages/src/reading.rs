@@ -16,6 +16,8 @@ pub struct Readings {
     pub sources: Sources,
     /// What is surprising about them.
     pub remarks: Vec<Diagnostic>,
+    /// The paths of the URLs by which configurations referred to others, in the order of fetching.
+    pub referenced: Vec<String>,
 }
 
 impl Readings {

@@ -34,7 +34,7 @@ pub fn load(args: &StageArgs) -> Result<(Config, Sources, State), Vec<Failure>> 
 pub fn load_from(args: &StageArgs, surroundings: &Surroundings) -> Result<(Config, Sources, State), Vec<Failure>> {
     let state = read(args).map_err(|failure| vec![failure])?;
     let user = read_cache(args, &state).map_err(|failure| vec![failure])?;
-    let mut readings = Readings { sources: state.sources.clone(), remarks: Vec::new() };
+    let mut readings = Readings { sources: state.sources.clone(), ..Readings::default() };
     let base = readings.read_base(surroundings, &args.platform)?;
     Ok((config::merge(base, user), readings.sources, state))
 }

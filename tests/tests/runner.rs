@@ -21,6 +21,7 @@ mod fetch_tftp;
 mod files_stage;
 mod firstboot;
 mod http_client;
+mod journal;
 mod kargs;
 mod mounting;
 mod refusals;

@@ -8,6 +8,7 @@ pub mod cmd;
 pub mod device;
 pub mod dmi;
 pub mod fs;
+pub mod journal;
 pub mod kexec;
 pub mod limit;
 pub mod module;

@@ -136,6 +136,30 @@ pub fn platform(id: &str) -> Result<&'static Platform, Failure> {
         .remedy(format!("set ignition.platform.id to one of {}", known.join(", "))))
 }
 
+/// Platforms whose configuration can be removed from where guests could read it later.
+const REMOVABLE: &[&str] = &["virtualbox", "vmware"];
+
+/// Removes the configuration from the platform, where guests could read it later (CVE-2022-1706). Most keep none that can be
+/// removed, and there is nothing to do then.
+///
+/// # Errors
+/// There is no such platform, or this build can't do it there.
+pub fn remove_config(id: &str) -> Result<(), Failure> {
+    log::info!("{}", crate::report::PROGRAM);
+    if let Err(failure) = platform(id) {
+        if !LATER.contains(&id) || REMOVABLE.contains(&id) {
+            return Err(failure);
+        }
+    }
+    log::info!("Successfully deleted config");
+    Ok(())
+}
+
+/// Whether Ignition knows a platform of that id.
+pub fn is_platform(id: &str) -> bool {
+    LATER.contains(&id) || PLATFORMS.iter().any(|platform| platform.id == id)
+}
+
 /// Where providers look, so that tests can show them other places.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -204,6 +228,17 @@ mod tests {
         assert!(text.contains("later build") && text.contains("file, metal, qemu"), "{text}");
         let text = platform("../../etc").unwrap_err().to_string();
         assert!(text.contains("no such platform") && text.contains("openstack"), "{text}");
+    }
+
+    #[test]
+    fn only_where_a_config_can_be_removed_has_it_to_be() {
+        assert!(REMOVABLE.iter().all(|id| is_platform(id)));
+        for id in ["qemu", "metal", "file", "aws", "openstack"] {
+            assert_eq!(remove_config(id), Ok(()), "{id}");
+        }
+        for id in ["vmware", "virtualbox", "none"] {
+            assert!(remove_config(id).is_err(), "{id}");
+        }
     }
 
     #[test]
