@@ -63,7 +63,7 @@ pub(crate) fn parse(args: &[String], known: &[(&'static str, Kind)]) -> Result<F
 }
 
 /// The words that Go's `strconv.ParseBool` takes.
-fn boolean(word: &str) -> Option<bool> {
+pub(crate) fn boolean(word: &str) -> Option<bool> {
     match word {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),

@@ -8,6 +8,7 @@
     reason = "a panic is how a test fails; clippy's own exemption doesn't reach helper functions"
 )]
 
+mod apply;
 mod command_line;
 mod config_oracle;
 mod dependencies;
