@@ -4,6 +4,14 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// Puts an item into a list that is ordered by rank, behind its equals. Lists of entries are made this way instead of being
+/// sorted, since each sort is compiled anew and has 5 kB.
+pub(crate) fn insert_by<T>(list: &mut Vec<T>, item: T, rank: impl Fn(&T) -> (bool, usize)) {
+    let own = rank(&item);
+    let at = list.partition_point(|other| rank(other) <= own);
+    list.insert(at, item);
+}
+
 /// The shortest path that means the same, as Go's `path.Clean` has it: one slash between names, no `.`, and `..` takes the
 /// name before it away. A relative path is read as if it stood in the root directory.
 pub fn clean(path: &str) -> String {

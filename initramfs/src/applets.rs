@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::{boot, firstboot, ignition, kargs, out, plan, report, validate};
+use crate::{apply, boot, firstboot, ignition, kargs, out, plan, report, validate};
 
 /// Success, a failure of what was asked for, a command line that can't be understood, a machine that can't be worked on:
 /// the exit codes of upstream's programs.
@@ -82,6 +82,18 @@ const APPLETS: &[Applet] = &[
         link: Some("/usr/bin/ignition-validate"),
         summary: "say what is wrong with a config, with upstream's command line",
         run: validate::run,
+    },
+    Applet {
+        name: "ignition-apply",
+        link: Some("/usr/libexec/ignition-apply"),
+        summary: "apply a config while an image is built in a container",
+        run: apply::apply,
+    },
+    Applet {
+        name: "ignition-rmcfg",
+        link: Some("/usr/libexec/ignition-rmcfg"),
+        summary: "remove the config from the platform, where guests could read it",
+        run: apply::rmcfg,
     },
     Applet { name: "validate", link: None, summary: "the same, as fledge validate CONFIG", run: validate::run },
     Applet { name: "plan", link: None, summary: "print what each stage would do with a config", run: plan::plan },

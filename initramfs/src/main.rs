@@ -2,6 +2,7 @@
 //! `fledge`: one static binary under several names. Which names, and what each does, is the table in [`applets`].
 
 mod applets;
+mod apply;
 mod boot;
 mod firstboot;
 mod goflags;

@@ -18,6 +18,8 @@ pub struct Readings {
     pub remarks: Vec<Diagnostic>,
     /// Whether an earlier stage has logged that already.
     pub told: bool,
+    /// The paths of the URLs by which configurations referred to others, in the order of fetching.
+    pub referenced: Vec<String>,
 }
 
 impl Readings {

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
@@ -22,6 +23,7 @@ use fledge_stages::run::{Journal, StageArgs};
 use fledge_stages::stage::fetch::{fetcher_in, run_in};
 use fledge_stages::state;
 use fledge_tests::http::{Identity, Kind, Server};
+use fledge_tests::namespace::{Disk, alone, run};
 use tempfile::TempDir;
 
 /// What the two stages work on, all of it in a temporary folder.
@@ -47,6 +49,8 @@ impl Bench {
         };
         let surroundings = Surroundings {
             config_dirs: ["runtime", "local", "system"].map(path),
+            by_label: path("by-label"),
+            patience: Duration::from_millis(300),
             config_file: path("config.ign"),
             fw_cfg: path("fw_cfg"),
             load_module: |name| Err(Failure::new(name, "there are no modules here")),
@@ -154,7 +158,7 @@ fn the_cache_has_the_form_that_scripts_expect() {
     // What Go's encoder makes of upstream's types: structures are always there, absent values never.
     let expected = concat!(
         r#"{"ignition":{"config":{"replace":{"verification":{}}},"proxy":{},"security":{"tls":{}},"timeouts":{},"#,
-        r#""version":"3.6.0"},"kernelArguments":{},"passwd":{},"storage":{"files":[{"group":{},"path":"/a","user":{},"#,
+        r#""version":"3.7.0-experimental"},"kernelArguments":{},"passwd":{},"storage":{"files":[{"group":{},"path":"/a","user":{},"#,
         r#""contents":{"verification":{}},"mode":420}]},"systemd":{}}"#
     );
     assert_eq!(bench.fetched(), expected);
@@ -468,4 +472,65 @@ fn what_this_build_cannot_do_is_refused_before_anything_is_written() {
     assert!(bench.refused().contains("later build"));
     let bench = Bench::new("").with_cmdline("ignition.config.device=x ignition.config.path=y");
     assert!(bench.refused().contains("ignition.config.device"));
+}
+
+#[test]
+fn a_config_on_a_disk_is_read_by_label_and_path() {
+    alone("fetch_stage::a_config_on_a_disk_is_read_by_label_and_path", || {
+        let content = tempfile::tempdir().unwrap();
+        fs::create_dir(content.path().join("deep")).unwrap();
+        fs::write(content.path().join("deep/plain.ign"), config("/from-disk", "")).unwrap();
+        fs::write(content.path().join("packed.ign"), gzip(config("/packed", "").as_bytes())).unwrap();
+        fs::write(content.path().join("empty.ign"), "").unwrap();
+        // Were it followed to this machine's root, it would lead nowhere.
+        std::os::unix::fs::symlink("/deep/plain.ign", content.path().join("link.ign")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", content.path().join("away.ign")).unwrap();
+        let format = ["mkfs.ext4", "-q", "-F", "-d", content.path().to_str().unwrap()];
+        let disk = Disk::new(16, &format);
+        let fetch = |arguments: &str| {
+            let bench = Bench::new("").with_cmdline(arguments);
+            fs::create_dir(&bench.surroundings.by_label).unwrap();
+            std::os::unix::fs::symlink(&disk.device, bench.surroundings.by_label.join("CONFIG")).unwrap();
+            bench
+        };
+        for (path, written) in [
+            ("/deep/plain.ign", "/from-disk"),
+            ("deep/plain.ign", "/from-disk"),
+            ("link.ign", "/from-disk"),
+            ("/deep/../packed.ign", "/packed"),
+        ] {
+            let bench = fetch(&format!("ignition.config.device=CONFIG ignition.config.path={path}"));
+            // It takes no network.
+            assert_eq!(bench.run(true).unwrap(), StageOutcome::Done, "{path}");
+            assert!(fs::read_to_string(&bench.args.config_cache).unwrap().contains(&format!("\"path\":\"{written}\"")));
+        }
+        let empty = fetch("ignition.config.device=CONFIG ignition.config.path=empty.ign").fetched();
+        assert!(!empty.contains("files"), "{empty}");
+        for (arguments, words) in [
+            ("ignition.config.device=CONFIG ignition.config.path=/absent.ign", "No such file"),
+            ("ignition.config.device=CONFIG ignition.config.path=away.ign", "No such file"),
+            ("ignition.config.device=CONFIG ignition.config.path=deep", "not a regular file"),
+            ("ignition.config.device=OTHER ignition.config.path=deep/plain.ign", "no disk of that label appeared"),
+            ("ignition.config.device=CONFIG", "without ignition.config.path"),
+        ] {
+            let said = fetch(arguments).refused();
+            assert!(said.contains(words) && said.contains("the kernel command line"), "{said}");
+        }
+        // It is let go of: nothing holds the device.
+        run(Command::new("losetup").arg("--detach").arg(&disk.device));
+        let left = run(Command::new("losetup").args(["--list", "--noheadings", "--output=NAME"]));
+        assert!(!left.lines().any(|name| name.trim() == disk.name()), "{left}");
+    });
+}
+
+#[test]
+fn a_disk_that_holds_no_file_system_is_named() {
+    alone("fetch_stage::a_disk_that_holds_no_file_system_is_named", || {
+        let disk = Disk::new(1, &[]);
+        let bench = Bench::new("").with_cmdline("ignition.config.device=CONFIG ignition.config.path=/c.ign");
+        fs::create_dir(&bench.surroundings.by_label).unwrap();
+        std::os::unix::fs::symlink(&disk.device, bench.surroundings.by_label.join("CONFIG")).unwrap();
+        let said = bench.refused();
+        assert!(said.contains("can't be mounted") && said.contains(disk.name()), "{said}");
+    });
 }

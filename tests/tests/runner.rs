@@ -8,7 +8,9 @@
     reason = "a panic is how a test fails; clippy's own exemption doesn't reach helper functions"
 )]
 
+mod apply;
 mod command_line;
+mod config_oracle;
 mod dependencies;
 mod dracut_modules;
 mod fetch_clouds;
@@ -22,6 +24,7 @@ mod filesystems;
 mod firstboot;
 mod http_client;
 mod interrupted;
+mod journal;
 mod kargs;
 mod labels;
 mod mounting;

@@ -4,7 +4,7 @@
 use alloc::format;
 
 use super::remark::Remarks;
-use super::schema::{Field, Kind};
+use super::schema::{Field, Kind, ONCE_REQUIRED, STRINGS_BECAME_OPTIONAL};
 use super::version::Version;
 use crate::json::{Node, Path, same_key};
 
@@ -38,6 +38,11 @@ impl<'r> Decoding<'r> {
             other => return self.mismatch(at, "an object", &other),
         };
         let later = self.later;
+        let old = self.version < STRINGS_BECAME_OPTIONAL;
+        let required = |field: &Field| old && matches!(field.kind, Kind::Text) && ONCE_REQUIRED.contains(&field.name);
+        for field in fields.iter().filter(|field| required(field)) {
+            member(field.name, Node::Text("".into()), at, self);
+        }
         let mut seen = 0_u64;
         for (key, node) in members {
             let found = field(fields, &key).or_else(|| fields.iter().find(|field| same_key(field.name, &key)));
@@ -70,7 +75,9 @@ impl<'r> Decoding<'r> {
             }
             seen |= bit;
             self.later = field.later;
-            member(field.name, node, &here, self);
+            if !(required(field) && matches!(node, Node::Null)) {
+                member(field.name, node, &here, self);
+            }
         }
         self.later = later;
     }

@@ -8,7 +8,7 @@ use super::decode::Decoding;
 use super::model::{Checking, Value as _};
 use super::recognize::{read_json, version_of};
 use super::remark::Remarks;
-use super::types::{ClevisCustom, Config};
+use super::types::Config;
 use super::version::Version;
 use crate::diag::{Diagnostic, Position};
 use crate::json::{Path, Places, Step};
@@ -133,17 +133,6 @@ pub(crate) fn parse_unchecked(text: &str, source: Option<u16>) -> Config {
 /// Ignition loses the `advertisement` of a tang server on the way from 3.4 to 3.5; here it stays, as the specification has it.
 fn translate(config: &mut Config, version: Version) {
     config.ignition.version = Version::LATEST.name().into();
-    if version < super::schema::STRINGS_BECAME_OPTIONAL {
-        // A string that was required then: it is empty where it is missing, and as a child's it overrides the parent's.
-        for link in &mut config.storage.links {
-            link.target.get_or_insert_default();
-        }
-        let customs = config.storage.luks.iter_mut().map(|luks| &mut luks.clevis.custom);
-        for custom in customs.filter(|custom| **custom != ClevisCustom::default()) {
-            custom.pin.get_or_insert_default();
-            custom.config.get_or_insert_default();
-        }
-    }
     if version < super::schema::SPECIAL_MODE_BITS {
         let directories = config.storage.directories.iter_mut().map(|directory| &mut directory.mode);
         let files = config.storage.files.iter_mut().map(|file| &mut file.mode);

@@ -107,7 +107,7 @@ fn position_of(text: &[u8], offset: usize) -> Position {
 
 /// The version that the text names, if Fledge reads it; else an error says what to do.
 pub(super) fn version_of(node: &Node<'_>, remarks: &mut Remarks) -> Option<Version> {
-    let (first, last) = (Version::V3_0, Version::LATEST);
+    let (first, last) = (Version::V3_0, Version::STABLE);
     let ignition = Path::ROOT.key("ignition");
     let at = ignition.key("version");
     let Node::Object(members) = node else {
@@ -144,7 +144,7 @@ pub(super) fn version_of(node: &Node<'_>, remarks: &mut Remarks) -> Option<Versi
             }
         }
     }
-    let range = format!("Fledge reads {first} to {last}");
+    let range = format!("Fledge reads {first} to {last} and {}", Version::LATEST);
     let Some(text) = named.filter(|text| !text.is_empty()) else {
         if legacy {
             old(remarks, &Path::ROOT.key("ignitionVersion"), "1", &range);

@@ -74,7 +74,10 @@ pub const FORMATS: &[Since] = &[
     ("vfat", Version::V3_0),
     ("swap", Version::V3_0),
     ("none", Version::V3_3),
+    (VIRTIOFS, Version::V3_7),
 ];
+/// A file system that the hypervisor shares: its `device` is a tag, and there is nothing to format.
+pub const VIRTIOFS: &str = "virtiofs";
 
 /// Hash functions of `verification.hash`.
 pub const HASHES: &[Since] = &[("sha512", Version::V3_0), ("sha256", Version::V3_1)];
@@ -90,8 +93,10 @@ pub const LINK_TARGET_REQUIRED: Version = Version::V3_3;
 /// Before this version, anything in `clevis.custom` excludes `tang`, `tpm2` and `threshold`; since then only a pin does.
 /// Before it, `needsNetwork` may stand there alone.
 pub const CLEVIS_CUSTOM_BY_PIN: Version = Version::V3_3;
-/// Before this version, a link's `target` and the `pin` and `config` of `clevis.custom` were required strings.
+/// Before this version, [`ONCE_REQUIRED`] were required strings: an object that is there has them, empty where they are missing.
 pub const STRINGS_BECAME_OPTIONAL: Version = Version::V3_3;
+/// A link's `target`, and the `pin` and `config` of `clevis.custom`.
+pub(super) const ONCE_REQUIRED: &[&str] = &["target", "pin", "config"];
 /// Since this version, an entry of `config.merge` needs a source when it is read, and a `verification` of a config or a
 /// certificate authority needs one too.
 pub const REFERENCES_ARE_RESOURCES: Version = Version::V3_1;

@@ -38,7 +38,7 @@ fn every_item_knows_where_it_was_written() {
     let parsed = parse(text, "test", Some(3)).unwrap();
     assert_eq!(parsed.version, Version::V3_4);
     assert_eq!(parsed.warnings, []);
-    assert_eq!(parsed.config.ignition.version, "3.6.0");
+    assert_eq!(parsed.config.ignition.version, "3.7.0-experimental");
     let files = &parsed.config.storage.files;
     let origin = |origin: Origin| (origin.source, origin.index, origin.line, origin.column);
     assert_eq!(origin(files[0].origin), (Some(3), 0, 2, 25));
@@ -67,7 +67,7 @@ fn origins_survive_the_cache() {
 fn the_cache_has_the_form_that_ignition_gives_it() {
     assert_eq!(
         serde_json::to_string(&empty()).unwrap(),
-        r#"{"ignition":{"config":{"replace":{"verification":{}}},"proxy":{},"security":{"tls":{}},"timeouts":{},"version":"3.6.0"},"kernelArguments":{},"passwd":{},"storage":{},"systemd":{}}"#
+        r#"{"ignition":{"config":{"replace":{"verification":{}}},"proxy":{},"security":{"tls":{}},"timeouts":{},"version":"3.7.0-experimental"},"kernelArguments":{},"passwd":{},"storage":{},"systemd":{}}"#
     );
     let (config, _) = accept(
         r#"{"ignition": {"version": "3.6.0"}, "storage": {"files": [{"path": "/a", "mode": 420, "user": {"id": 0}}],
@@ -120,7 +120,7 @@ fn says_what_a_text_is_that_is_no_config() {
             ("$.ignition.version", Some((1, 26))),
             "version 4.0.0 of the specification is not known here",
         ),
-        (&version("\"3.7.0-experimental\""), ("$.ignition.version", Some((1, 26))), "not a stable version"),
+        (&version("\"3.8.0-experimental\""), ("$.ignition.version", Some((1, 26))), "not a stable version"),
         ("{\"ignitionVersion\": 1}", ("$.ignitionVersion", Some((1, 21))), "version 1 of the specification"),
     ] {
         let said = refuse(text.as_bytes());
@@ -131,8 +131,11 @@ fn says_what_a_text_is_that_is_no_config() {
     let remedy = |text: &str| refuse(text.as_bytes())[0].remedy.clone().unwrap();
     assert!(remedy(&version("\"2.3.0\"")).contains("ign-converter"));
     assert!(remedy("variant: fcos\n").contains("butane"));
-    for text in [&version("\"2.3.0\""), &version("\"3.7.0\""), &version("\"3.7.0-experimental\"")] {
-        assert!(refuse(text.as_bytes())[0].reason.contains("Fledge reads 3.0.0 to 3.6.0"), "{text}");
+    for text in [&version("\"2.3.0\""), &version("\"3.7.0\""), &version("\"3.8.0-experimental\"")] {
+        assert!(
+            refuse(text.as_bytes())[0].reason.contains("Fledge reads 3.0.0 to 3.6.0 and 3.7.0-experimental"),
+            "{text}"
+        );
     }
 }
 

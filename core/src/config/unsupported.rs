@@ -100,7 +100,7 @@ mod tests {
     use crate::config::parse;
 
     fn said(rest: &str) -> Vec<String> {
-        let text = format!("{{\"ignition\": {{\"version\": \"3.6.0\"}}, {rest}}}");
+        let text = format!("{{\"ignition\": {{\"version\": \"{}\"}}, {rest}}}", crate::config::Version::LATEST);
         let config = parse(text.as_bytes(), "t", None).unwrap_or_else(|refusal| panic!("{refusal}")).config;
         unsupported(&config, &Sources::default()).into_iter().map(|d| d.place.path).collect()
     }

@@ -14,13 +14,17 @@ pub enum Version {
     V3_4,
     V3_5,
     V3_6,
+    V3_7,
 }
 
 impl Version {
     /// All of them, oldest first.
-    pub const ALL: [Self; 7] = [Self::V3_0, Self::V3_1, Self::V3_2, Self::V3_3, Self::V3_4, Self::V3_5, Self::V3_6];
-    /// The version that [`super::Config`] has the shape of.
-    pub const LATEST: Self = Self::V3_6;
+    pub const ALL: [Self; 8] =
+        [Self::V3_0, Self::V3_1, Self::V3_2, Self::V3_3, Self::V3_4, Self::V3_5, Self::V3_6, Self::V3_7];
+    /// The version that [`super::Config`] has the shape of. Experimental ones may still change.
+    pub const LATEST: Self = Self::V3_7;
+    /// The newest version that doesn't change any more.
+    pub const STABLE: Self = Self::V3_6;
 
     /// As `ignition.version` says it.
     pub fn name(self) -> &'static str {
@@ -32,19 +36,13 @@ impl Version {
             Self::V3_4 => "3.4.0",
             Self::V3_5 => "3.5.0",
             Self::V3_6 => "3.6.0",
+            Self::V3_7 => "3.7.0-experimental",
         }
     }
 
     /// The version that a parsed text names, if Fledge reads it.
     pub(crate) fn from_semver(semver: &Semver<'_>) -> Option<Self> {
-        if semver.pre_release.is_some() || semver.metadata.is_some() {
-            return None;
-        }
-        Self::ALL.into_iter().find(|version| {
-            Semver::parse(version.name()).is_some_and(|known| {
-                (known.major, known.minor, known.patch) == (semver.major, semver.minor, semver.patch)
-            })
-        })
+        Self::ALL.into_iter().find(|version| Semver::parse(version.name()).as_ref() == Some(semver))
     }
 }
 
@@ -98,7 +96,19 @@ mod tests {
             assert_eq!(Version::from_semver(&Semver::parse(version.name()).unwrap()), Some(version));
         }
         assert_eq!(Version::ALL.last(), Some(&Version::LATEST));
-        for text in ["3.7.0", "3.7.0-experimental", "3.6.1", "3.6.0-rc1", "3.6.0+build", "2.4.0", "4.0.0"] {
+        assert_eq!(Version::ALL.iter().rfind(|version| !version.name().contains('-')), Some(&Version::STABLE));
+        for text in [
+            "3.7.0",
+            "3.7.0-experiment",
+            "3.7.0-experimental+1",
+            "3.8.0-experimental",
+            "3.6.0-experimental",
+            "3.6.1",
+            "3.6.0-rc1",
+            "3.6.0+build",
+            "2.4.0",
+            "4.0.0",
+        ] {
             assert_eq!(Version::from_semver(&Semver::parse(text).unwrap()), None, "{text}");
         }
         for text in ["", "3", "3.6", "3.6.0.0", "v3.6.0", "3.6.x", "latest", "3.6.0-a..b", "3..0"] {

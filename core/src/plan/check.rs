@@ -6,7 +6,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Plan, Step, mount};
+use super::{Plan, Step};
+use crate::config::schema::VIRTIOFS;
 use crate::diag::Failure;
 use crate::path;
 use crate::stage::Stage;
@@ -83,7 +84,7 @@ impl<'p> Checker<'p> {
             }
             Step::Mount { device, path, format, .. } => {
                 // The host names a directory that it shares by a tag.
-                if format != mount::VIRTIOFS {
+                if format != VIRTIOFS {
                     self.faults(super::disks::device_fault(device).into_iter().collect());
                 }
                 self.mount(path);

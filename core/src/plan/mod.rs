@@ -32,10 +32,10 @@ use alloc::vec::Vec;
 
 pub use ask::Questions;
 pub use check::check;
-pub use disks::{PHASES, Phase, disks, filesystems, luks, partitions, raid};
+pub use disks::{PHASES, Phase, Planner, disks, filesystems, luks, partitions, raid};
 pub use files::{BEGUN, Settings, files};
 pub use kargs::kargs;
-pub use mount::{VIRTIOFS, mount};
+pub use mount::mount;
 pub use options::Options;
 pub use umount::umount;
 

@@ -7,15 +7,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Plan, PlannedStep, Step, disks, options};
+use crate::config::schema::VIRTIOFS;
 use crate::config::{Config, Filesystem};
 use crate::diag::Failure;
 use crate::facts::{Facts, NodeKind};
 use crate::origin::Sources;
 use crate::path;
 use crate::stage::Stage;
-
-/// A directory that the host shares; what stands for its device is a tag.
-pub const VIRTIOFS: &str = "virtiofs";
 
 /// Plans the mount stage.
 ///
@@ -57,15 +55,17 @@ fn labelled(mut step: Step, wanted: Result<Option<String>, Failure>) -> Result<S
 
 /// The file systems that get mounted and their clean mount points, in the order of mounting.
 pub(super) fn mount_points(config: &Config) -> Vec<(&Filesystem, String)> {
-    let mut list: Vec<_> = config
+    let mounted = config
         .storage
         .filesystems
         .iter()
         .filter(|filesystem| disks::format(filesystem).is_some_and(|format| format != "swap"))
         .filter_map(|filesystem| Some((filesystem, filesystem.path.as_deref().filter(|path| !path.is_empty())?)))
-        .map(|(filesystem, mount_point)| (filesystem, path::clean(mount_point)))
-        .collect();
-    list.sort_by_key(|(_, mount_point)| path::depth(mount_point));
+        .map(|(filesystem, mount_point)| (filesystem, path::clean(mount_point)));
+    let mut list: Vec<(&Filesystem, String)> = Vec::new();
+    for mount in mounted {
+        path::insert_by(&mut list, mount, |(_, mount_point)| (false, path::depth(mount_point)));
+    }
     list
 }
 

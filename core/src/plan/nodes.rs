@@ -90,8 +90,13 @@ pub(super) fn plan(config: &Config, world: &mut World<'_>, book: &Book, planner:
     let entries = (storage.directories.iter().map(Entry::Directory))
         .chain(storage.files.iter().map(Entry::File))
         .chain(storage.links.iter().map(Entry::Link));
-    let mut list: Vec<(String, Entry<'_>)> = entries.map(|entry| (world.resolve(entry.path()), entry)).collect();
-    list.sort_by_key(|(resolved, entry)| (entry.is_hard_link(), path::depth(resolved)));
+    let mut list: Vec<(String, Entry<'_>)> = Vec::new();
+    for entry in entries {
+        let resolved = world.resolve(entry.path());
+        path::insert_by(&mut list, (resolved, entry), |(resolved, entry)| {
+            (entry.is_hard_link(), path::depth(resolved))
+        });
+    }
 
     let mut taken: BTreeMap<String, &str> = BTreeMap::new();
     for (resolved, entry) in list {

@@ -67,9 +67,13 @@ impl Standing<'_> {
 
 impl<'f> World<'f> {
     pub(super) fn new(facts: &'f Facts) -> Self {
+        let mut known = BTreeMap::new();
+        for node in facts.nodes.values() {
+            known.insert(node.resolved.as_str(), node);
+        }
         Self {
             facts,
-            known: facts.nodes.values().map(|node| (node.resolved.as_str(), node)).collect(),
+            known,
             made: BTreeMap::new(),
             removed: BTreeSet::new(),
             replaced: BTreeMap::new(),

@@ -13,6 +13,7 @@ use fledge_core::plan::{Group, User};
 use super::{Done, Machine};
 use crate::host::cmd::{self, Arg, Tool};
 use crate::host::fs::{self, Attributes};
+use crate::host::journal;
 use crate::observe;
 
 /// What is the user's own.
@@ -143,6 +144,8 @@ impl Machine<'_> {
             }
         }
         above.place(new, file_name, attributes, true)?;
+        let home = self.root.path().join(user.home.trim_start_matches('/'));
+        journal::wrote_keys(name, &home.join(file));
         Ok(true)
     }
 

@@ -60,8 +60,11 @@ pub(super) fn fetch(jobs: Vec<Job<Id>>, fetcher: Option<&Fetcher>) -> Result<Con
     let Some(fetcher) = fetcher else {
         return Err(Failure::new("fetching contents", "this stage has nothing to fetch with"));
     };
-    let all = fetch_all(fetcher, jobs, PARALLEL).map_err(failure)?;
-    Ok(Contents(all.into_iter().map(|fetched| (fetched.id, fetched.file)).collect()))
+    let mut contents = BTreeMap::new();
+    for fetched in fetch_all(fetcher, jobs, PARALLEL).map_err(failure)? {
+        contents.insert(fetched.id, fetched.file);
+    }
+    Ok(Contents(contents))
 }
 
 fn failure(error: Error) -> Failure {

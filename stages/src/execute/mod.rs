@@ -17,8 +17,9 @@ mod result;
 
 use std::path::Path;
 
+use fledge_core::config::schema::VIRTIOFS;
 use fledge_core::diag::Failure;
-use fledge_core::plan::{Plan, PlannedStep, Step, VIRTIOFS};
+use fledge_core::plan::{Plan, PlannedStep, Step};
 use fledge_core::report::{StepOutcome, StepReport};
 use fledge_core::state::State;
 

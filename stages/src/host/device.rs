@@ -98,22 +98,22 @@ pub fn list() -> Vec<String> {
         }
     }
     let Ok(entries) = fs::read_dir("/sys/class/block") else { return Vec::new() };
-    let mut lines: Vec<String> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let sectors: u64 = fs::read_to_string(entry.path().join("size")).ok()?.trim().parse().ok()?;
-            let device = format!("/dev/{}", entry.file_name().to_string_lossy());
-            let mut line = format!("{device} ({} MiB", sectors / 2048);
-            for label in names.get(&device).into_iter().flatten() {
-                line.push_str(", ");
-                line.push_str(label);
-            }
-            line.push(')');
-            (sectors > 0).then_some(line)
-        })
-        .collect();
-    lines.sort();
-    lines
+    let lines = entries.flatten().filter_map(|entry| {
+        let sectors: u64 = fs::read_to_string(entry.path().join("size")).ok()?.trim().parse().ok()?;
+        let device = format!("/dev/{}", entry.file_name().to_string_lossy());
+        let mut line = format!("{device} ({} MiB", sectors / 2048);
+        for label in names.get(&device).into_iter().flatten() {
+            line.push_str(", ");
+            line.push_str(label);
+        }
+        line.push(')');
+        (sectors > 0).then_some(line)
+    });
+    let mut sorted = BTreeSet::new();
+    for line in lines {
+        sorted.insert(line);
+    }
+    sorted.into_iter().collect()
 }
 
 #[cfg(test)]

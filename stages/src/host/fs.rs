@@ -98,6 +98,17 @@ impl Root {
         Self { fd, path }
     }
 
+    /// Opens a regular file for reading; links are followed, but not out of the root.
+    ///
+    /// # Errors
+    /// It isn't there, or is no regular file.
+    pub fn open_file(&self, path: &str) -> io::Result<File> {
+        // Nothing to wait for, should it be a pipe.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = File::from(inside(self.fd.as_fd(), path, flags, INSIDE)?);
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+    }
+
     /// Where it is, without symbolic links: for programs that take a root, and for the table of mounts.
     pub fn path(&self) -> &Path {
         &self.path

@@ -9,6 +9,7 @@ pub mod cmd;
 pub mod device;
 pub mod dmi;
 pub mod fs;
+pub mod journal;
 pub mod kexec;
 pub mod label;
 pub mod limit;

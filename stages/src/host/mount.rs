@@ -3,13 +3,16 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fledge_core::plan::Options;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, unmount as sys_unmount};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, unmount as sys_unmount,
+};
 
 use super::fs::Root;
 use super::module;
@@ -129,6 +132,43 @@ pub fn mount(root: &Root, source: &Path, path: &str, format: &str, options: &Opt
         ))),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Mounts a device read-only as the first of the formats that fits, where no path leads. It is unmounted when the root is dropped.
+///
+/// # Errors
+/// Whatever the operating system says about the last of them.
+pub fn detached(device: &Path, formats: &[String]) -> io::Result<Root> {
+    let mut last = io::Error::other("it holds no file system that is known here");
+    for format in formats {
+        match detach(device, format) {
+            Ok(fd) => return Ok(Root::at(fd, device.into())),
+            Err(Errno::NODEV) => last = io::Error::other(format!("the kernel has no file system {format}")),
+            Err(error) => last = io::Error::other(format!("as {format}: {error}")),
+        }
+    }
+    Err(last)
+}
+
+fn detach(device: &Path, format: &str) -> rustix::io::Result<OwnedFd> {
+    let open = || fsopen(format, FsOpenFlags::FSOPEN_CLOEXEC);
+    let context = match open() {
+        Err(Errno::NODEV) => {
+            if let Err(failure) = module::load(format) {
+                log::warn!("{failure}");
+            }
+            open()?
+        }
+        context => context?,
+    };
+    fsconfig_set_string(&context, "source", device)?;
+    fsconfig_set_flag(&context, "ro")?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// How an unmounting ended.

@@ -1,30 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The kernel command line: `ignition.config.url=`.
+//! The kernel command line: `ignition.config.url=`, or `ignition.config.device=` and `ignition.config.path=`.
 
 use fledge_core::cmdline::Cmdline;
 use fledge_core::config::Resource;
 use fledge_core::diag::{Failure, Place};
 
-/// The resource that the command line names, if it names one. As in Ignition, an empty value is none, and of several the last
-/// counts.
+use super::disk::OnDisk;
+
+const URL: &str = "ignition.config.url";
+const DEVICE: &str = "ignition.config.device";
+const PATH: &str = "ignition.config.path";
+
+/// Where the command line says that the configuration is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Named {
+    /// At a URL.
+    Url(Resource),
+    /// In a file on a disk.
+    Disk(OnDisk),
+}
+
+/// What the command line names, if it names anything. As in Ignition, an empty value is none, of several the last counts, and a URL
+/// takes precedence over a disk.
 ///
 /// # Errors
-/// The command line asks for a configuration on a disk, which this build can't read.
-pub fn resource(cmdline: &Cmdline) -> Result<Option<Resource>, Failure> {
+/// A device without a path or the other way round, or a device's label that no label can be.
+pub fn named(cmdline: &Cmdline) -> Result<Option<Named>, Failure> {
     let last = |key| cmdline.values(key).filter(|value| !value.is_empty()).last();
-    let url = last("ignition.config.url");
-    let on_disk = ["ignition.config.device", "ignition.config.path"].into_iter().find(|key| last(key).is_some());
-    match (url, on_disk) {
-        (None, Some(key)) => {
-            Err(Failure::new("finding the configuration", "this build doesn't read configurations from disks")
-                .at(place(key))
-                .remedy("use ignition.config.url=, or put the configuration into user.ign"))
+    let (url, device, path) = (last(URL), last(DEVICE), last(PATH));
+    if let Some(url) = url {
+        if device.or(path).is_some() {
+            log::warn!("{URL} takes precedence over {DEVICE} and {PATH}");
         }
-        (Some(_), Some(key)) => {
-            log::warn!("ignition.config.url takes precedence over {key}");
-            Ok(url.map(of_url))
+        return Ok(Some(Named::Url(Resource { source: Some(url.into()), ..Resource::default() })));
+    }
+    let missing = |given: &str, missing: &str| {
+        Err(Failure::new("finding the configuration", format!("{given} is given without {missing}"))
+            .at(place(given))
+            .remedy(format!("give both: {DEVICE}=LABEL of the file system, {PATH}= the file on it")))
+    };
+    match (device, path) {
+        (None, None) => Ok(None),
+        (Some(_), None) => missing(DEVICE, PATH),
+        (None, Some(_)) => missing(PATH, DEVICE),
+        (Some(label), Some(_)) if label.contains('/') || matches!(label, "." | "..") => {
+            Err(Failure::new("finding the configuration", format!("{label:?} is not the label of a file system"))
+                .at(place(DEVICE))
+                .remedy("give the label as /dev/disk/by-label shows it"))
         }
-        (url, None) => Ok(url.map(of_url)),
+        (Some(label), Some(path)) => Ok(Some(Named::Disk(OnDisk { label: label.into(), path: path.into() }))),
     }
 }
 
@@ -33,16 +57,16 @@ pub fn place(key: &str) -> Place {
     Place { source: "the kernel command line".into(), path: key.into(), position: None }
 }
 
-fn of_url(url: &str) -> Resource {
-    Resource { source: Some(url.into()), ..Resource::default() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn source(text: &str) -> Option<String> {
-        resource(&Cmdline::parse(text)).unwrap().and_then(|resource| resource.source)
+        match named(&Cmdline::parse(text)).unwrap() {
+            Some(Named::Url(resource)) => resource.source,
+            None => None,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -53,14 +77,31 @@ mod tests {
             source("ignition.config.url=http://a/ ignition.config.url=http://b/ ignition.config.url="),
             Some("http://b/".into())
         );
-        assert_eq!(source("ignition.config.url=http://a/ ignition.config.device=x"), Some("http://a/".into()));
+        for disk in
+            ["ignition.config.device=x", "ignition.config.device=x ignition.config.path=/y", "ignition.config.path=/y"]
+        {
+            assert_eq!(source(&format!("ignition.config.url=http://a/ {disk}")), Some("http://a/".into()));
+        }
     }
 
     #[test]
-    fn configurations_on_disks_are_refused_not_ignored() {
-        let error = resource(&Cmdline::parse("ignition.config.device=CONFIG ignition.config.path=/c.ign")).unwrap_err();
-        assert!(error.to_string().contains("ignition.config.device"), "{error}");
-        assert!(resource(&Cmdline::parse("ignition.config.path=/c.ign")).is_err());
-        assert_eq!(source("ignition.config.device="), None);
+    fn a_disk_is_named_by_label_and_path() {
+        let named = |text| named(&Cmdline::parse(text));
+        let on_disk = |label: &str, path: &str| Some(Named::Disk(OnDisk { label: label.into(), path: path.into() }));
+        assert_eq!(
+            named("ignition.config.device=old ignition.config.device=CONFIG ignition.config.path=c.ign").unwrap(),
+            on_disk("CONFIG", "c.ign")
+        );
+        assert_eq!(named("ignition.config.device= ignition.config.path=").unwrap(), None);
+        for (text, words) in [
+            ("ignition.config.device=x", "without ignition.config.path"),
+            ("ignition.config.path=/x ignition.config.device=", "without ignition.config.device"),
+            ("ignition.config.device=../sda ignition.config.path=/x", "not the label"),
+            ("ignition.config.device=.. ignition.config.path=/x", "not the label"),
+        ] {
+            let failure = named(text).unwrap_err();
+            assert!(failure.why.contains(words), "{failure}");
+            assert!(failure.place.is_some() && failure.remedy.is_some(), "{failure}");
+        }
     }
 }

@@ -8,12 +8,14 @@
 //! that function, pure where it reads what the platform answers, give it tests with recorded answers, and add the row.
 
 pub mod cmdline;
+pub mod disk;
 mod file;
 mod qemu;
 pub mod system;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fledge_core::diag::{Failure, Place};
 
@@ -134,11 +136,39 @@ pub fn platform(id: &str) -> Result<&'static Platform, Failure> {
         .remedy(format!("set ignition.platform.id to one of {}", known.join(", "))))
 }
 
+/// Platforms whose configuration can be removed from where guests could read it later.
+const REMOVABLE: &[&str] = &["virtualbox", "vmware"];
+
+/// Removes the configuration from the platform, where guests could read it later (CVE-2022-1706). Most keep none that can be
+/// removed, and there is nothing to do then.
+///
+/// # Errors
+/// There is no such platform, or this build can't do it there.
+pub fn remove_config(id: &str) -> Result<(), Failure> {
+    log::info!("{}", crate::report::PROGRAM);
+    if let Err(failure) = platform(id) {
+        if !LATER.contains(&id) || REMOVABLE.contains(&id) {
+            return Err(failure);
+        }
+    }
+    log::info!("Successfully deleted config");
+    Ok(())
+}
+
+/// Whether Ignition knows a platform of that id.
+pub fn is_platform(id: &str) -> bool {
+    LATER.contains(&id) || PLATFORMS.iter().any(|platform| platform.id == id)
+}
+
 /// Where providers look, so that tests can show them other places.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// The directories of `user.ign`, `base.d` and `base.platform.d`, highest first.
     pub config_dirs: [PathBuf; 3],
+    /// The links to block devices by the labels of their file systems.
+    pub by_label: PathBuf,
+    /// How long a disk with a configuration is waited for.
+    pub patience: Duration,
     /// The file of the platform `file`.
     pub config_file: PathBuf,
     /// The top of the firmware device's files.
@@ -160,6 +190,8 @@ impl Surroundings {
                 variable("IGNITION_SYSTEM_LOCAL_CONFIG_DIR", "/etc/ignition"),
                 variable("IGNITION_SYSTEM_CONFIG_DIR", "/usr/lib/ignition"),
             ],
+            by_label: "/dev/disk/by-label".into(),
+            patience: disk::PATIENCE,
             config_file: variable("IGNITION_CONFIG_FILE", "config.ign"),
             fw_cfg: "/sys/firmware/qemu_fw_cfg".into(),
             load_module: module::load,
@@ -196,6 +228,17 @@ mod tests {
         assert!(text.contains("later build") && text.contains("file, metal, qemu"), "{text}");
         let text = platform("../../etc").unwrap_err().to_string();
         assert!(text.contains("no such platform") && text.contains("openstack"), "{text}");
+    }
+
+    #[test]
+    fn only_where_a_config_can_be_removed_has_it_to_be() {
+        assert!(REMOVABLE.iter().all(|id| is_platform(id)));
+        for id in ["qemu", "metal", "file", "aws", "openstack"] {
+            assert_eq!(remove_config(id), Ok(()), "{id}");
+        }
+        for id in ["vmware", "virtualbox", "none"] {
+            assert!(remove_config(id).is_err(), "{id}");
+        }
     }
 
     #[test]

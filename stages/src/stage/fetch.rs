@@ -19,9 +19,10 @@ use fledge_core::report::StageOutcome;
 use fledge_core::state::State;
 
 use crate::fetch::{Conditions, Error, Fetcher};
-use crate::host::atomic;
 use crate::host::net::Settings;
-use crate::provider::{self, LIMIT, Platform, Raw, Surroundings, cmdline, decompress, system};
+use crate::host::{atomic, journal};
+use crate::provider::cmdline::Named;
+use crate::provider::{self, LIMIT, Platform, Raw, Surroundings, cmdline, decompress, disk, system};
 use crate::reading::Readings;
 use crate::run::{Journal, StageArgs};
 use crate::state;
@@ -130,7 +131,7 @@ fn fetch(
     // As Ignition has it: until a configuration says otherwise, the flag bounds each request.
     let total = Some(args.fetch_timeout).filter(|timeout| !timeout.is_zero());
     let fetcher = Fetcher::new(conditions, Settings { total, ..Settings::default() });
-    let raw = acquire(&fetcher, args, surroundings, platform)?;
+    let (provider, raw) = acquire(&fetcher, args, surroundings, platform)?;
     log::info!("the configuration comes from {}", raw.name);
     let user = rendered(&raw, fetcher, readings)?;
     let mut state = State::default();
@@ -138,8 +139,9 @@ fn fetch(
     let base = readings.read_base(surroundings, platform.id)?;
     let full: Config = config::merge(base, user.clone());
     // Before anything is written: half of what was asked for is worse than nothing.
-    refuse(config::unsupported(&full, &readings.sources), readings)?;
+    refuse_gaps(&full, readings)?;
     state::write_cache(args, &user, state)?;
+    tell_journal(provider, &raw, readings);
     Ok(network::needs(&full))
 }
 
@@ -161,13 +163,36 @@ fn rendered(raw: &Raw, fetcher: Fetcher, readings: &mut Readings) -> Result<Conf
 /// # Errors
 /// Why a machine would refuse it.
 pub fn preview(raw: Raw, readings: &mut Readings) -> Result<Config, Vec<Failure>> {
-    let fetcher = Fetcher::new(Conditions::default(), Settings::default());
-    let config = decompress(raw).map_err(Stop::from).and_then(|raw| {
-        let config = rendered(&raw, fetcher, readings)?;
-        refuse(config::unsupported(&config, &readings.sources), readings)?;
-        Ok(config)
-    });
-    config.map_err(|stop| stop.into_failures("reading the configuration"))
+    let raw = decompress(raw).map_err(|failure| vec![failure])?;
+    let config = at_hand(&raw, Conditions::default(), readings)?;
+    refuse_gaps(&config, readings)?;
+    Ok(config)
+}
+
+/// A configuration that is at hand: read, rendered and checked. For `ignition-apply`, which takes no empty one.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn read_at_hand(raw: &Raw, conditions: Conditions, readings: &mut Readings) -> Result<Config, Vec<Failure>> {
+    if raw.text.is_empty() {
+        let failure = Failure::new(format!("reading the configuration {}", raw.name), "it is empty");
+        return Err(vec![failure.remedy("give a configuration, the smallest has nothing but ignition.version")]);
+    }
+    at_hand(raw, conditions, readings)
+}
+
+fn at_hand(raw: &Raw, conditions: Conditions, readings: &mut Readings) -> Result<Config, Vec<Failure>> {
+    let fetcher = Fetcher::new(conditions, Settings::default());
+    rendered(raw, fetcher, readings).map_err(|stop| stop.into_failures("reading the configuration"))
+}
+
+/// Refuses what this build can't do.
+///
+/// # Errors
+/// All of that which the configuration asks for.
+pub(super) fn refuse_gaps(config: &Config, readings: &mut Readings) -> Result<(), Vec<Failure>> {
+    let found = config::unsupported(config, &readings.sources);
+    refuse(found, readings).map_err(|stop| stop.into_failures("reading the configuration"))
 }
 
 fn refuse(found: Vec<Diagnostic>, readings: &mut Readings) -> Result<(), Stop> {
@@ -175,23 +200,51 @@ fn refuse(found: Vec<Diagnostic>, readings: &mut Readings) -> Result<(), Stop> {
     if refused.is_empty() { Ok(()) } else { Err(refused.into()) }
 }
 
-/// The operator's configuration: from the command line, `user.ign`, or the platform.
-fn acquire(fetcher: &Fetcher, args: &StageArgs, surroundings: &Surroundings, platform: &Platform) -> Result<Raw, Stop> {
-    let raw = if let Some(resource) = cmdline::resource(&args.cmdline)? {
-        let name = fledge_core::url::redact(resource.source.as_deref().unwrap_or_default());
-        let text = fetcher.to_buffer(&resource, LIMIT).map_err(|error| match error {
-            Error::NeedNet(what) => Stop::NeedNet(format!("the configuration {what}")),
-            Error::Failed(failure) => Stop::from(failure.at(cmdline::place("ignition.config.url"))),
-        })?;
-        Raw { name, text }
-    } else if let Some(raw) = system::user(surroundings)? {
-        raw
-    } else if platform.needs_network && fetcher.is_offline() {
-        return Err(Stop::NeedNet(format!("asking the platform {}", platform.id)));
-    } else {
-        (platform.ask)(surroundings)?
+/// As upstream: the distribution's configurations are one, whether there are any or not.
+fn tell_journal(provider: &str, raw: &Raw, readings: &Readings) {
+    journal::fetched("base", "system", false);
+    if !raw.text.is_empty() {
+        journal::fetched("user", provider, false);
+    }
+    for path in &readings.referenced {
+        journal::fetched("user", path, true);
+    }
+}
+
+/// The operator's configuration: from the command line, `user.ign`, or the platform, and which of them in upstream's words.
+fn acquire(
+    fetcher: &Fetcher,
+    args: &StageArgs,
+    surroundings: &Surroundings,
+    platform: &Platform,
+) -> Result<(&'static str, Raw), Stop> {
+    let (provider, raw) = match cmdline::named(&args.cmdline)? {
+        Some(Named::Url(resource)) => {
+            let name = fledge_core::url::redact(resource.source.as_deref().unwrap_or_default());
+            let text = fetcher.to_buffer(&resource, LIMIT).map_err(|error| match error {
+                Error::NeedNet(what) => Stop::NeedNet(format!("the configuration {what}")),
+                Error::Failed(failure) => Stop::from(failure.at(cmdline::place("ignition.config.url"))),
+            })?;
+            ("cmdline", Raw { name, text })
+        }
+        Some(Named::Disk(on_disk)) => {
+            let read = disk::read(&on_disk, surroundings);
+            ("cmdline", read.map_err(|failure| failure.at(cmdline::place("ignition.config.device")))?)
+        }
+        None => hosted(fetcher, surroundings, platform)?,
     };
-    Ok(decompress(raw)?)
+    Ok((provider, decompress(raw)?))
+}
+
+/// What the initramfs or the platform holds.
+fn hosted(fetcher: &Fetcher, surroundings: &Surroundings, platform: &Platform) -> Result<(&'static str, Raw), Stop> {
+    if let Some(raw) = system::user(surroundings)? {
+        return Ok(("system", raw));
+    }
+    if platform.needs_network && fetcher.is_offline() {
+        return Err(Stop::NeedNet(format!("asking the platform {}", platform.id)));
+    }
+    Ok((platform.id, (platform.ask)(surroundings)?))
 }
 
 /// When the operator's patience ends, if the command line says so.

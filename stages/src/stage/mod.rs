@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The stages of a first boot, one module each.
 
+pub mod apply;
 pub mod disks;
 pub mod fetch;
 pub mod files;

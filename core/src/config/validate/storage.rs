@@ -7,10 +7,13 @@ use alloc::string::String;
 use super::common::{check_path, index_of, said};
 use crate::accounts;
 use crate::config::model::{Checking, Rules};
-use crate::config::schema::{FORMATS, LINK_TARGET_REQUIRED, SPECIAL_MODE_BITS, accepted, listed};
+use crate::config::schema::{FORMATS, LINK_TARGET_REQUIRED, SPECIAL_MODE_BITS, VIRTIOFS, accepted, listed};
 use crate::config::types::{Directory, File, Filesystem, Link, NodeGroup, NodeUser, Raid, Storage};
 use crate::json::Path;
 use crate::path;
+
+/// Longest tag of a shared file system, in bytes (virtio 1.2, section 5.11.4).
+const TAG_MAX: usize = 36;
 
 impl Rules for Storage {
     fn rules(&self, at: &Path<'_>, cx: &mut Checking<'_>) {
@@ -189,8 +192,12 @@ impl Rules for Filesystem {
         if let Some(path) = said(self.path.as_ref()) {
             check_path(path, &at.key("path"), cx);
         }
-        check_path(&self.device, &at.key("device"), cx);
         let at_format = at.key("format");
+        if self.format.as_deref() == Some(VIRTIOFS) && accepted(FORMATS, VIRTIOFS, cx.version).is_ok() {
+            self.check_shared(at, cx);
+            return;
+        }
+        check_path(&self.device, &at.key("device"), cx);
         match said(self.format.as_ref()) {
             None => {
                 let needing = [
@@ -228,6 +235,29 @@ impl Rules for Filesystem {
 }
 
 impl Filesystem {
+    /// What the hypervisor shares has a tag instead of a device, and is made and named there.
+    fn check_shared(&self, at: &Path<'_>, cx: &mut Checking<'_>) {
+        let device = at.key("device");
+        if self.device.is_empty() {
+            cx.remarks.error(&device, "the tag is missing").remedy("give the tag under which the hypervisor shares it");
+        } else if self.device.len() > TAG_MAX {
+            cx.remarks
+                .error(&device, format!("the tag has {} bytes; virtio has room for {TAG_MAX}", self.device.len()));
+        }
+        for (name, given) in [
+            ("label", said(self.label.as_ref()).is_some()),
+            ("uuid", said(self.uuid.as_ref()).is_some()),
+            ("wipeFilesystem", self.wipe_filesystem == Some(true)),
+            ("options", !self.options.is_empty()),
+        ] {
+            if given {
+                cx.remarks
+                    .error(&at.key(name), format!("a file system of the format {VIRTIOFS} can't have {name}"))
+                    .remedy("remove it; options of mount go into mountOptions");
+            }
+        }
+    }
+
     /// The lengths are those of mkfs.ext4(8), mkfs.btrfs(8), mkfs.xfs(8) and mkfs.fat(8); mkswap cuts off what is longer.
     fn check_label(&self, format: &str, at: &Path<'_>, cx: &mut Checking<'_>) {
         let most = match format {

@@ -476,6 +476,29 @@ fn units() {
 }
 
 #[test]
+fn shared_file_systems() {
+    let shared = |inner: &str| format!("\"storage\": {{\"filesystems\": [{{\"format\": \"virtiofs\", {inner}}}]}}");
+    let (fits, long) = (format!("\"device\": \"{}\"", "t".repeat(36)), format!("\"device\": \"{}\"", "t".repeat(37)));
+    table(
+        shared,
+        "$.storage.filesystems.0",
+        &[
+            ("\"device\": \"my tag\", \"path\": \"/var/shared\", \"mountOptions\": [\"ro\"]", &[]),
+            ("\"device\": \"t\", \"label\": \"\", \"uuid\": \"\", \"wipeFilesystem\": false, \"options\": []", &[]),
+            (&fits, &[]),
+            (&long, &[(Error, ".device")]),
+            ("\"device\": \"\"", &[(Error, ".device")]),
+            ("\"path\": \"/a\"", &[(Error, ".device")]),
+            ("\"device\": \"t\", \"path\": \"a\"", &[(Error, ".path")]),
+            ("\"device\": \"t\", \"label\": \"x\"", &[(Error, ".label")]),
+            ("\"device\": \"t\", \"uuid\": \"x\"", &[(Error, ".uuid")]),
+            ("\"device\": \"t\", \"wipeFilesystem\": true", &[(Error, ".wipeFilesystem")]),
+            ("\"device\": \"t\", \"options\": [\"x\"]", &[(Error, ".options")]),
+        ],
+    );
+}
+
+#[test]
 fn filesystems() {
     let filesystem = |inner: &str| format!("\"storage\": {{\"filesystems\": [{{\"device\": \"/dev/a\", {inner}}}]}}");
     let label = |format: &str, len: usize| format!("\"format\": \"{format}\", \"label\": \"{}\"", "x".repeat(len));
@@ -490,7 +513,7 @@ fn filesystems() {
             ("\"format\": \"ext4\", \"path\": \"\"", &[]),
             ("\"format\": \"ext4\", \"path\": \"var\"", &[(Error, ".path")]),
             ("\"format\": \"ntfs\"", &[(Error, ".format")]),
-            ("\"format\": \"virtiofs\"", &[(Error, ".format")]),
+            ("\"format\": \"9p\"", &[(Error, ".format")]),
             ("\"wipeFilesystem\": false", &[]),
             ("\"wipeFilesystem\": true", &[(Error, ".format")]),
             ("\"path\": \"/var\"", &[(Error, ".format")]),
@@ -513,6 +536,9 @@ fn filesystems() {
         ],
     );
     since(&filesystem("\"format\": \"none\""), "$.storage.filesystems.0.format", |version| version >= Version::V3_3);
+    since(&filesystem("\"format\": \"virtiofs\""), "$.storage.filesystems.0.format", |version| {
+        version >= Version::V3_7
+    });
     let disk = |disk: &str, filesystem: &str| {
         said(
             Version::LATEST,
@@ -648,6 +674,8 @@ fn luks_volumes() {
     since(&own, "$.storage.luks.0.clevis.custom.pin", |version| ignored(version) || version >= Version::V3_6);
     let beside = luks("\"clevis\": {\"custom\": {\"needsNetwork\": false}, \"tpm2\": true}");
     since(&beside, "$.storage.luks.0.clevis", |version| version != Version::V3_2);
+    let empty = luks("\"clevis\": {\"custom\": {}, \"tpm2\": true}");
+    since(&empty, "$.storage.luks.0.clevis", |version| version != Version::V3_2);
     let alone = luks("\"clevis\": {\"custom\": {\"needsNetwork\": true}}");
     for version in Version::ALL {
         let said = said(version, &alone);

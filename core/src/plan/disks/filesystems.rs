@@ -16,6 +16,7 @@ use core::fmt;
 
 use super::super::PlannedStep;
 use super::{Gathered, Phase, describe, device_fault, missing};
+use crate::config::schema::VIRTIOFS;
 use crate::config::{Config, Filesystem};
 use crate::diag::Failure;
 use crate::facts::{Device, Facts, Signature};
@@ -165,9 +166,6 @@ impl Maker {
         }
     }
 }
-
-/// The format of a directory that the host of a virtual machine shares: it has a tag instead of a device.
-const VIRTIOFS: &str = "virtiofs";
 
 /// The format of a file system that can be mounted or used. `none` and no format at all leave the device alone.
 pub(in crate::plan) fn format(filesystem: &Filesystem) -> Option<&str> {

@@ -24,6 +24,9 @@ use crate::stage::Stage;
 
 pub(super) use filesystems::{format, is_on_device};
 
+/// How the steps of a phase are planned.
+pub type Planner = fn(&Config, &Facts, &Sources) -> Result<Vec<PlannedStep>, Vec<Failure>>;
+
 /// A part of the disks stage.
 #[derive(Clone, Copy)]
 pub struct Phase {
@@ -32,7 +35,7 @@ pub struct Phase {
     /// The devices of the configuration that must be there before it begins.
     pub devices: fn(&Config) -> BTreeSet<String>,
     /// Plans its steps.
-    pub plan: fn(&Config, &Facts, &Sources) -> Result<Vec<PlannedStep>, Vec<Failure>>,
+    pub plan: Planner,
     /// Changes the facts as carrying out one of its steps would.
     pub apply: fn(&Step, &mut Facts),
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -73,7 +73,8 @@ pub(crate) fn client_config(bundles: &[PathBuf], authorities: &[CertificateDer<'
         ));
     }
     let provider = Arc::new(ring::default_provider());
-    let verifier = Verifier::new(roots, authorities, &provider).map_err(|error| error.to_string())?;
+    let algorithms = provider.signature_verification_algorithms;
+    let verifier = Verifier { roots, named: authorities.to_vec(), algorithms };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
@@ -93,21 +94,13 @@ pub(crate) fn default_bundles() -> Vec<PathBuf> {
 
 /// The usual verification, with one addition: a server's certificate that the configuration itself names is trusted even if
 /// it calls itself an authority, as self-signed ones made by `openssl req -x509` do. Go's verifier, and so Ignition, has it so.
+///
+/// Like rustls's own [`rustls::client::WebPkiServerVerifier`], but without its reader of revocation lists, which has 13 kB.
 #[derive(Debug)]
 struct Verifier {
-    usual: Arc<WebPkiServerVerifier>,
+    roots: RootCertStore,
     named: Vec<CertificateDer<'static>>,
-}
-
-impl Verifier {
-    fn new(
-        roots: RootCertStore,
-        named: &[CertificateDer<'static>],
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Self, rustls::client::VerifierBuilderError> {
-        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build()?;
-        Ok(Self { usual, named: named.to_vec() })
-    }
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -116,17 +109,18 @@ impl ServerCertVerifier for Verifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(error) if is_authority(&error) && self.named.iter().any(|named| named == end_entity) => {
-                // Its dates were found good before its kind was found wanting (rustls-webpki, verify_cert.rs).
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            result => result,
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.algorithms.all;
+        match verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms) {
+            // Its dates were found good before its kind was found wanting (rustls-webpki, verify_cert.rs).
+            Err(error) if is_authority(&error) && self.named.iter().any(|named| named == end_entity) => {}
+            result => result?,
         }
+        verify_server_name(&parsed, server_name)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -135,7 +129,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls12_signature(message, certificate, signed)
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -144,11 +138,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual.verify_tls13_signature(message, certificate, signed)
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 

@@ -109,10 +109,11 @@ fn wait(sockets: &mut [PollFd<'_>], until: Option<Instant>, cancel: &Cancel) -> 
 }
 
 /// Connects to the first address that answers, trying the next one beside the others every [`STAGGER`].
-fn connect(mut addresses: Vec<SocketAddr>, until: Option<Instant>, cancel: &Cancel) -> io::Result<TcpStream> {
+fn connect(addresses: Vec<SocketAddr>, until: Option<Instant>, cancel: &Cancel) -> io::Result<TcpStream> {
     // Those without a route fail at once; they must not be what is told of.
-    addresses.sort_by_key(|address| !has_route(*address));
-    let mut left = addresses.into_iter();
+    let (mut ordered, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| has_route(*address));
+    ordered.extend(others);
+    let mut left = ordered.into_iter();
     let mut open: Vec<OwnedFd> = Vec::new();
     let mut first_error = None;
     let mut next_start = Instant::now();

@@ -8,7 +8,7 @@ use fledge_core::config::{self, Config, Resource};
 use fledge_core::diag::{Failure, Place};
 use fledge_core::network;
 use fledge_core::origin::SourceKind;
-use fledge_core::url;
+use fledge_core::url::{self, Url};
 use rustls::pki_types::CertificateDer;
 
 use super::Stop;
@@ -130,7 +130,10 @@ impl<'r> Renderer<'r> {
         };
         log::info!("read the referenced configuration {name}");
         match self.readings.read(&Raw { name: name.clone(), text }, SourceKind::User, true)? {
-            Some(config) => Ok(config),
+            Some(config) => {
+                self.readings.referenced.push(url_path(&source));
+                Ok(config)
+            }
             None => Err(located(
                 Failure::new(format!("reading the configuration {name}"), "it is empty")
                     .remedy("put a configuration there, or remove the reference"),
@@ -167,4 +170,10 @@ impl<'r> Renderer<'r> {
         }
         Ok(())
     }
+}
+
+/// The path as Go's `url.URL` has it: with its escapes resolved, and empty for `arn` and `data` URLs.
+fn url_path(source: &str) -> String {
+    let url = Url::parse(source).ok().filter(|url| !matches!(url.scheme(), "arn" | "data"));
+    url.map(|url| url.decoded_path()).unwrap_or_default()
 }
