@@ -11,12 +11,18 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+mod volume;
+
+pub use volume::{Encryption, Volume};
+
 /// A machine, as far as a configuration asks about it. The default is the explicit blank machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Facts {
     /// The devices that the configuration names, by that name.
     pub devices: BTreeMap<String, Device>,
+    /// Encrypted volumes.
+    pub encryption: Encryption,
     /// The block devices that are there, for the message when one that is asked for isn't: a line each.
     pub block_devices: Vec<String>,
     /// The paths that the configuration names in the target root, by that name made clean.

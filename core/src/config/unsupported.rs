@@ -27,7 +27,6 @@ struct Gap {
 const GAPS: &[Gap] = &[
     Gap { what: "partition disks", find: |config, found| each("storage", "disks", config.storage.disks.len(), found) },
     Gap { what: "make RAID arrays", find: |config, found| each("storage", "raid", config.storage.raid.len(), found) },
-    Gap { what: "make LUKS volumes", find: |config, found| each("storage", "luks", config.storage.luks.len(), found) },
     Gap { what: "format file systems", find: formatting },
 ];
 
@@ -40,6 +39,19 @@ pub fn unsupported(config: &Config, sources: &Sources) -> Vec<Diagnostic> {
                 .error(path, format!("this build of Fledge does not {} yet", gap.what))
                 .remedy("remove it from the config, or use Ignition on this machine");
         });
+    }
+    let storage = Path::ROOT.key("storage");
+    let list = storage.key("luks");
+    for (index, luks) in config.storage.luks.iter().enumerate().filter(|(_, luks)| luks.cex.enabled == Some(true)) {
+        remarks
+            .error(
+                &list.index(index).key("cex").key("enabled"),
+                format!(
+                    "Crypto Express cards are in s390x machines alone, and Fledge is not built for these: {:?} can't have its key there",
+                    luks.name
+                ),
+            )
+            .remedy("use keyFile or clevis, or Ignition on an s390x machine");
     }
     each_resource(config, &mut |path, resource| {
         let packed = resource.compression.as_deref().is_some_and(|name| !name.is_empty());
@@ -87,6 +99,10 @@ fn each_resource(config: &Config, visit: &mut dyn FnMut(&Path<'_>, &Resource)) {
     let authorities = tls.key("certificateAuthorities");
     for (index, resource) in config.ignition.security.tls.certificate_authorities.iter().enumerate() {
         visit(&authorities.index(index), resource);
+    }
+    let luks = storage.key("luks");
+    for (index, volume) in config.storage.luks.iter().enumerate() {
+        visit(&luks.index(index).key("keyFile"), &volume.key_file);
     }
     let files = storage.key("files");
     for (index, file) in config.storage.files.iter().enumerate() {
@@ -138,7 +154,14 @@ mod tests {
                 "\"storage\": {\"raid\": [{\"name\": \"a\", \"level\": \"1\", \"devices\": [\"/d\"]}]}",
                 "$.storage.raid.0",
             ),
-            ("\"storage\": {\"luks\": [{\"name\": \"a\", \"device\": \"/d\"}]}", "$.storage.luks.0"),
+            (
+                "\"storage\": {\"luks\": [{\"name\": \"a\", \"device\": \"/d\", \"cex\": {\"enabled\": true}}]}",
+                "$.storage.luks.0.cex.enabled",
+            ),
+            (
+                "\"storage\": {\"luks\": [{\"name\": \"a\", \"device\": \"/d\", \"keyFile\": {\"source\": \"tftp://h/k\"}}]}",
+                "$.storage.luks.0.keyFile.source",
+            ),
             (
                 "\"storage\": {\"filesystems\": [{\"device\": \"/d\", \"format\": \"xfs\", \"wipeFilesystem\": true}]}",
                 "$.storage.filesystems.0.wipeFilesystem",

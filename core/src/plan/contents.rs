@@ -32,7 +32,7 @@ pub fn known_digest(contents: &Resource, append: &[Resource]) -> Option<String> 
 pub fn is_told(contents: &Contents, append: &[Contents]) -> bool {
     let verified = |part: &Contents| matches!(part, Contents::Resource(one) if one.verification.hash.is_some());
     let at_hand = |part: &Contents| match part {
-        Contents::Inline(_) => true,
+        Contents::Inline(_) | Contents::Key(_) => true,
         Contents::Resource(one) => {
             let source = one.source.as_deref().unwrap_or_default();
             !compressed(one) && (source.is_empty() || DataUrl::parse(source).is_ok())
@@ -55,6 +55,7 @@ impl fmt::Display for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inline(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Key(_) => f.write_str("the volume's key"),
             Self::Resource(resource) => {
                 match resource.source.as_deref() {
                     None | Some("") => f.write_str("nothing")?,

@@ -85,6 +85,7 @@ impl fmt::Display for Step {
                 let whose = if *user_config { "an operator's" } else { "no operator's" };
                 write!(f, "write {path}: provisioned by {whose} configuration")
             }
+            Self::Crypttab(step) => step.fmt(f),
             Self::DisableUnit { unit } => write!(f, "remove the links that enable {unit}"),
         }
     }

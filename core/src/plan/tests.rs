@@ -12,6 +12,7 @@ use crate::origin::{Source, SourceKind};
 
 mod files;
 mod kargs;
+mod luks;
 mod mounts;
 mod users;
 
