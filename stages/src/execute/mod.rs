@@ -114,7 +114,7 @@ impl Machine<'_> {
             }
             Step::Partition(step) => self.partition(step),
             Step::Raid(step) => self.raid(step),
-            Step::Luks(step) => self.luks(step),
+            Step::Luks(step) => self.luks(step, number, contents),
             Step::Filesystem(step) => self.filesystem(step),
             Step::Mount { device, path, format, options } => {
                 let mut made = Vec::new();
@@ -149,6 +149,7 @@ impl Machine<'_> {
                 .and_then(|owner| self.root.ensure_symlink(path, target, owner, *replace))),
             Step::HardLink { path, target, replace } => io(self.root.ensure_hard_link(path, target, *replace)),
             Step::AddLines { path, lines } => io(self.add_lines(path, lines)),
+            Step::Crypttab(step) => self.crypttab(step),
             Step::DisableUnit { unit } => self.disable_unit(unit),
             Step::WriteResult { path, user_config } => self.write_result(step, path, *user_config),
         }

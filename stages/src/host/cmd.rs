@@ -2,19 +2,21 @@
 //! The only place that runs external programs.
 //!
 //! Each is found by its name in fixed directories, gets nothing to read, a fixed environment and a time limit; what it says on
-//! standard error ends in the failure. Secret arguments appear in no log and no failure.
+//! standard error ends in the failure. Secret arguments appear in no log and no failure. Keys aren't even arguments: a program reads
+//! them from a file in memory that it inherits.
 
-use std::ffi::OsStr;
-use std::io::Read;
-use std::os::fd::AsFd;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fledge_core::diag::Failure;
-use fledge_core::secret::Secret;
+use fledge_core::secret::{Key, Secret};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// A program that Fledge runs.
@@ -30,6 +32,14 @@ pub struct Tool {
 
 const fn tool(name: &'static str, seconds: u64) -> Tool {
     Tool { name, optional: false, limit: Duration::from_secs(seconds) }
+}
+
+impl Tool {
+    /// The same with another time limit, for what takes as long as a device is large.
+    #[must_use]
+    pub const fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
 }
 
 /// Puts kernel arguments into the boot entries; a distribution may have its own, which takes the time that it takes.
@@ -56,6 +66,10 @@ pub const SYSTEMD_TMPFILES: Tool = tool("systemd-tmpfiles", 60);
 pub const SETFILES: Tool = Tool { optional: true, ..tool("setfiles", 600) };
 /// Loads kernel modules.
 pub const MODPROBE: Tool = tool("modprobe", 60);
+/// Makes and opens encrypted volumes; deriving a key from a passphrase takes seconds by design.
+pub const CRYPTSETUP: Tool = Tool { optional: true, ..tool("cryptsetup", 600) };
+/// Binds encrypted volumes to servers and TPMs.
+pub const CLEVIS: Tool = Tool { optional: true, ..tool("clevis", 600) };
 /// Succeeds on a live system; distributions bring it.
 pub const IS_LIVE_IMAGE: Tool = Tool { optional: true, ..tool("is-live-image", 60) };
 
@@ -74,6 +88,8 @@ pub const TOOLS: &[Tool] = &[
     IS_LIVE_IMAGE,
     SYSTEMD_TMPFILES,
     SETFILES,
+    CRYPTSETUP,
+    CLEVIS,
 ];
 
 /// Where programs are looked for.
@@ -90,6 +106,8 @@ pub enum Arg<'a> {
     Plain(&'a OsStr),
     /// One that nobody may see.
     Secret(&'a Secret),
+    /// The path of a file that holds a key and that is there for this program alone.
+    Key(&'a Key),
 }
 
 impl<'a, T: AsRef<OsStr> + ?Sized> From<&'a T> for Arg<'a> {
@@ -144,10 +162,17 @@ pub fn output(tool: Tool, args: &[Arg<'_>]) -> Result<Output, Failure> {
     })?;
     log::debug!("{}", what(tool, args));
     let mut command = Command::new(program);
+    // They are there until the program has ended.
+    let mut keys = Vec::new();
     for arg in args {
         match arg {
             Arg::Plain(text) => command.arg(text),
             Arg::Secret(secret) => command.arg(secret.expose()),
+            Arg::Key(key) => {
+                let (file, path) = inherited(key).map_err(|error| failure(error.to_string()))?;
+                keys.push(file);
+                command.arg(path)
+            }
         };
     }
     command.env_clear().env("PATH", PATH).env("LC_ALL", "C").current_dir("/");
@@ -159,8 +184,17 @@ pub fn output(tool: Tool, args: &[Arg<'_>]) -> Result<Output, Failure> {
         let _ = child.kill();
     }
     let status = child.wait().map_err(|error| failure(error.to_string()))?;
+    drop(keys);
     let (stdout, stderr) = result.map_err(|error| failure(error.to_string()))?;
     Ok(Output { code: status.code(), stdout: text(&stdout, args), stderr: tail(&text(&stderr, args)) })
+}
+
+/// A file in memory without a name, and the path by which programs that are started while it is open can read it.
+fn inherited(key: &Key) -> std::io::Result<(File, OsString)> {
+    let mut file = File::from(memfd_create("fledge-key", MemfdFlags::empty())?);
+    file.write_all(key.expose())?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok((file, path.into()))
 }
 
 /// Reads what a program says until it ends, or until its time is over. Others that it left behind aren't waited for.
@@ -230,7 +264,7 @@ fn what(tool: Tool, args: &[Arg<'_>]) -> String {
         text.push(' ');
         match arg {
             Arg::Plain(arg) => text.push_str(&arg.to_string_lossy()),
-            Arg::Secret(_) => text.push_str("(secret)"),
+            Arg::Secret(_) | Arg::Key(_) => text.push_str("(secret)"),
         }
     }
     text

@@ -128,6 +128,35 @@ pub fn mount(
     }
 }
 
+/// Mounts a device read-only where no path leads; it is unmounted when the root is dropped.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn aside(device: &Path, format: &str) -> io::Result<Root> {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+        fsopen,
+    };
+    let open = || fsopen(format, FsOpenFlags::FSOPEN_CLOEXEC);
+    let context = open().or_else(|error| {
+        if error == Errno::NODEV {
+            if let Err(failure) = module::load(format) {
+                log::warn!("{failure}");
+            }
+            return open();
+        }
+        Err(error)
+    })?;
+    fsconfig_set_string(&context, "source", device)?;
+    fsconfig_set_flag(&context, "ro")?;
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    Ok(Root::at(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?, PathBuf::new()))
+}
+
 /// How an unmounting ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Unmounted {
