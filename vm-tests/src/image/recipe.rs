@@ -147,6 +147,7 @@ pub(super) const INSPECTORS: &[&str] = &[
     "sgdisk",
     "sha256sum",
     "sort",
+    "sync",
     "tail",
     "timeout",
     "tr",
