@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 mod disk;
 mod filesystems;
 mod raid;
+mod volume;
 
 pub use disk::{Disk, Use};
 pub use filesystems::Usage;
 pub use raid::{Member, Raid, Superblock};
+pub use volume::{Encryption, Volume};
 
 /// A machine, as far as a configuration asks about it. The default is the explicit blank machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub struct Facts {
     pub uses: BTreeMap<String, Usage>,
     /// Arrays.
     pub raid: Raid,
+    /// Encrypted volumes.
+    pub encryption: Encryption,
     /// The block devices that are there, for the message when one that is asked for isn't: a line each.
     pub block_devices: Vec<String>,
     /// The paths that the configuration names in the target root, by that name made clean.

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha512};
 
 use crate::config::{self, Config};
 use crate::origin::{Origin, Sources};
+use crate::secret::Key;
 
 /// The version of the file's form that this build writes and reads. Both happen in one boot, by one build.
 pub const VERSION: u32 = 1;
@@ -33,6 +34,20 @@ pub struct State {
     pub directories: Vec<String>,
     /// Where the mount stage mounted something, in that order, as paths seen from the target root.
     pub mounted: Vec<String>,
+    /// The encrypted volumes that the disks stage made or opened.
+    pub luks: Vec<Held>,
+}
+
+/// An encrypted volume that is open.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// Its name.
+    pub name: String,
+    /// Its UUID.
+    pub uuid: String,
+    /// The key that goes to the target root; `None` for one that clevis opens, and once the files stage has written it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
 }
 
 /// Why the text of a state file can't be used.
@@ -47,6 +62,17 @@ pub enum StateError {
 }
 
 impl State {
+    /// The volume of that name, if the disks stage made or opened it.
+    pub fn volume(&self, name: &str) -> Option<&Held> {
+        self.luks.iter().find(|held| held.name == name)
+    }
+
+    /// Remembers a volume, in place of one of the same name.
+    pub fn hold(&mut self, volume: Held) {
+        self.luks.retain(|held| held.name != volume.name);
+        self.luks.push(volume);
+    }
+
     /// Reads the text of a state file.
     ///
     /// # Errors

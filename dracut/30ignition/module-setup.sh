@@ -52,6 +52,17 @@ install() {
         wipefs \
         ignition-kargs-helper
 
+    # Encrypted volumes: made by cryptsetup, bound and opened by clevis, whose scripts call the rest.
+    inst_multiple -o \
+        bash cat cryptsetup curl cut grep mkdir mktemp rm sed sort tail tr \
+        clevis clevis-decrypt clevis-encrypt-sss clevis-decrypt-sss \
+        clevis-encrypt-tang clevis-decrypt-tang clevis-encrypt-tpm2 clevis-decrypt-tpm2 \
+        clevis-luks-bind clevis-luks-common-functions clevis-luks-list clevis-luks-unlock \
+        jose luksmeta pwmake \
+        tpm2_create tpm2_createpolicy tpm2_createprimary tpm2_flushcontext tpm2_load tpm2_pcrlist tpm2_pcrread tpm2_unseal
+    # Loaded by name at run time; not there, nothing is.
+    inst_libdir_file 'libtss2-tcti-device.so*'
+
     for target in complete subsequent diskful diskful-subsequent; do
         inst_simple "$moddir/ignition-$target.target" "$systemdsystemunitdir/ignition-$target.target"
     done
@@ -69,6 +80,8 @@ install() {
 }
 
 installkernel() {
+    # Encrypted volumes; their ciphers come with dracut's module crypt.
+    hostonly='' instmods dm_crypt =drivers/char/tpm
     # Hyper-V: the config in key-value pairs of the host.
     instmods hv_utils
     # Apple's hypervisor: the config over vsock.

@@ -12,7 +12,7 @@ use fledge_stages::stage::apply::{self, ApplyArgs};
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::applets::exit;
-use crate::{goflags, input, out};
+use crate::{input, out};
 
 const APPLY: &str = "\
 usage: ignition-apply [OPTION...] CONFIG
@@ -31,6 +31,7 @@ Removes the config from the platform, where guests could read it later.
 
 /// What both command lines may say.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "the command lines have these switches")]
 struct Flags {
     platform: String,
     root: Option<OsString>,

@@ -14,6 +14,7 @@ initdir=/nowhere systemdsystemunitdir=/usr/lib/systemd/system systemdutildir=/us
 inst_simple() { [[ -e $1 ]] && echo "install $1 $2"; }
 inst_script() { inst_simple "$@"; }
 inst_multiple() { echo "programs $*"; }
+inst_libdir_file() { echo "library $*"; }
 inst_rules() { echo "rules $*"; }
 inst_dir() { :; }
 ln_r() { echo "link $2 $1"; }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What this build can't do yet. A config that asks for it is refused before anything is written.
+//! What the specification has and no machine of ours can do. A config that asks for it is refused before anything is written.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -12,32 +12,21 @@ use crate::json::Path;
 use crate::origin::Sources;
 use crate::url::scheme;
 
-/// Is told of the nodes that ask for it.
-type Found<'f> = &'f mut dyn FnMut(&Path<'_>);
-
-/// Something that can't be done yet.
-struct Gap {
-    /// What it would be: "this build of Fledge does not ... yet".
-    what: &'static str,
-    /// Names the nodes of a config that ask for it.
-    find: fn(&Config, Found<'_>),
-}
-
-/// The gaps. Whoever closes one removes its row.
-const GAPS: &[Gap] = &[Gap {
-    what: "make LUKS volumes",
-    find: |config, found| each("storage", "luks", config.storage.luks.len(), found),
-}];
-
-/// What a config asks for that this build of Fledge doesn't do yet. All are errors; without any, the list is empty.
+/// What a config asks for that can't be done. All are errors; without any, the list is empty.
 pub fn unsupported(config: &Config, sources: &Sources) -> Vec<Diagnostic> {
     let mut remarks = Remarks::default();
-    for gap in GAPS {
-        (gap.find)(config, &mut |path| {
-            remarks
-                .error(path, format!("this build of Fledge does not {} yet", gap.what))
-                .remedy("remove it from the config, or use Ignition on this machine");
-        });
+    let storage = Path::ROOT.key("storage");
+    let list = storage.key("luks");
+    for (index, luks) in config.storage.luks.iter().enumerate().filter(|(_, luks)| luks.cex.enabled == Some(true)) {
+        remarks
+            .error(
+                &list.index(index).key("cex").key("enabled"),
+                format!(
+                    "Crypto Express cards are in s390x machines alone, and Fledge is not built for these: {:?} can't have its key there",
+                    luks.name
+                ),
+            )
+            .remedy("use keyFile or clevis, or Ignition on an s390x machine");
     }
     each_resource(config, &mut |path, resource| {
         let packed = resource.compression.as_deref().is_some_and(|name| !name.is_empty());
@@ -50,14 +39,6 @@ pub fn unsupported(config: &Config, sources: &Sources) -> Vec<Diagnostic> {
         }
     });
     remarks.into_diagnostics_at("the merged config", |path| place_of(config, path, sources))
-}
-
-fn each(section: &str, list: &str, len: usize, found: Found<'_>) {
-    let section = Path::ROOT.key(section);
-    let list = section.key(list);
-    for index in 0..len {
-        found(&list.index(index));
-    }
 }
 
 /// All resources.
@@ -75,6 +56,10 @@ fn each_resource(config: &Config, visit: &mut dyn FnMut(&Path<'_>, &Resource)) {
     for (index, resource) in config.ignition.security.tls.certificate_authorities.iter().enumerate() {
         visit(&authorities.index(index), resource);
     }
+    let luks = storage.key("luks");
+    for (index, volume) in config.storage.luks.iter().enumerate() {
+        visit(&luks.index(index).key("keyFile"), &volume.key_file);
+    }
     let files = storage.key("files");
     for (index, file) in config.storage.files.iter().enumerate() {
         let at = files.index(index);
@@ -83,10 +68,6 @@ fn each_resource(config: &Config, visit: &mut dyn FnMut(&Path<'_>, &Resource)) {
         for (index, resource) in file.append.iter().enumerate() {
             visit(&append.index(index), resource);
         }
-    }
-    let luks = storage.key("luks");
-    for (index, volume) in config.storage.luks.iter().enumerate() {
-        visit(&luks.index(index).key("keyFile"), &volume.key_file);
     }
 }
 
@@ -120,7 +101,16 @@ mod tests {
 
     #[test]
     fn what_it_does_not_do_is_refused_each_where_it_stands() {
-        for (rest, path) in [("\"storage\": {\"luks\": [{\"name\": \"a\", \"device\": \"/d\"}]}", "$.storage.luks.0")] {
+        for (rest, path) in [
+            (
+                "\"storage\": {\"luks\": [{\"name\": \"a\", \"device\": \"/d\", \"cex\": {\"enabled\": true}}]}",
+                "$.storage.luks.0.cex.enabled",
+            ),
+            (
+                "\"storage\": {\"luks\": [{\"name\": \"a\", \"device\": \"/d\", \"keyFile\": {\"source\": \"s3://b/k\", \"compression\": \"gzip\"}}]}",
+                "$.storage.luks.0.keyFile.compression",
+            ),
+        ] {
             assert_eq!(said(rest), [path], "{rest}");
         }
     }

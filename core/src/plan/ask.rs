@@ -4,7 +4,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 
-use super::{accounts, contents, units};
+use super::{accounts, contents, crypttab, units};
 use crate::config::Config;
 use crate::facts::Accounts;
 use crate::path;
@@ -69,6 +69,9 @@ impl Questions {
                 questions.units.insert(unit.name.clone());
             }
         }
+        for path in crypttab::paths(config) {
+            questions.path(&path);
+        }
         for path in [units::PRESET, super::files::RESULT, super::files::BEGUN, accounts::PASSWD, accounts::GROUP] {
             questions.path(path);
         }
@@ -82,6 +85,7 @@ impl Questions {
         questions.devices = mounting.devices;
         questions.devices.extend(config.storage.disks.iter().map(|disk| disk.device.clone()));
         questions.devices.extend(config.storage.raid.iter().flat_map(|raid| raid.devices.iter().cloned()));
+        questions.devices.extend(config.storage.luks.iter().filter_map(|luks| luks.device.clone()));
         for path in mounting.paths.into_keys() {
             questions.path(&path);
         }

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Plan, Step};
+use super::{Plan, Step, crypttab};
 use crate::config::schema::VIRTIOFS;
 use crate::diag::Failure;
 use crate::path;
@@ -138,6 +138,15 @@ impl<'p> Checker<'p> {
                 }
             }
             Step::Begin { path, .. } | Step::WriteResult { path, .. } => self.path(path),
+            Step::Crypttab(crypttab::Step::Table { path, lines }) => {
+                self.path(path);
+                if lines.iter().any(|(_, line)| line.contains('\n')) {
+                    self.fault("a line has a line break in it");
+                }
+            }
+            Step::Crypttab(crypttab::Step::Settle { device, .. }) => {
+                self.faults(super::disks::device_fault(device).into_iter().collect());
+            }
             Step::DisableUnit { unit } => {
                 if unit.is_empty() || unit.contains('/') || unit.starts_with('-') {
                     self.fault(format!("{unit:?} is no name of a unit"));

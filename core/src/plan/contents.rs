@@ -41,6 +41,7 @@ impl fmt::Display for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inline(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Key(_) => f.write_str("the volume's key"),
             Self::Resource(resource) => {
                 match resource.source.as_deref() {
                     None | Some("") => f.write_str("nothing")?,

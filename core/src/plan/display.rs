@@ -108,6 +108,7 @@ impl fmt::Display for Step {
                     more => write!(f, " and {more} more"),
                 }
             }
+            Self::Crypttab(step) => step.fmt(f),
             Self::DisableUnit { unit } => write!(f, "remove the links that enable {unit}"),
         }
     }

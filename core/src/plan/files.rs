@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::book::Book;
 use super::world::{Standing, World};
-use super::{Plan, PlannedStep, Step, accounts, nodes, units};
+use super::{Plan, PlannedStep, Step, accounts, crypttab, nodes, units};
 use crate::config::Config;
 use crate::diag::{Failure, Place};
 use crate::facts::Facts;
@@ -44,6 +44,7 @@ pub fn files(config: &Config, facts: &Facts, sources: &Sources, settings: Settin
     let book = accounts::plan(config, &mut world, &mut planner, settings);
     nodes::plan(config, &mut world, &book, &mut planner);
     units::plan(config, &mut world, &mut planner);
+    crypttab::plan(config, &mut world, &mut planner);
 
     let begun = world.begun();
     if !begun.is_empty() {
@@ -71,6 +72,7 @@ pub fn files(config: &Config, facts: &Facts, sources: &Sources, settings: Settin
         Ok(None) => {}
         Err(failure) => planner.refuse(None, failure),
     }
+    crypttab::settle(config, &world, &mut planner);
     if planner.failures.is_empty() {
         Ok(Plan { stage: Stage::Files, steps: planner.steps })
     } else {

@@ -14,6 +14,7 @@ mod ask;
 mod book;
 mod check;
 mod contents;
+pub mod crypttab;
 mod disks;
 mod display;
 mod files;
@@ -257,6 +258,8 @@ pub enum Step {
         /// The paths.
         paths: Vec<String>,
     },
+    /// Write what later boots need to open an encrypted volume, or have one count as made.
+    Crypttab(crypttab::Step),
     /// Remove the links that enable a unit, so that a preset alone decides.
     DisableUnit {
         /// The unit.
@@ -294,6 +297,8 @@ pub enum Contents {
     Inline(Vec<u8>),
     /// A resource to be fetched, decompressed and verified.
     Resource(crate::config::Resource),
+    /// The key of the encrypted volume of that name, which the disks stage has left.
+    Key(String),
 }
 
 /// A group as it will be.

@@ -14,6 +14,7 @@ mod arrays;
 mod files;
 mod filesystems;
 mod kargs;
+mod luks;
 mod mounts;
 mod users;
 

@@ -2,6 +2,7 @@
 //! Fetches what a plan's files are made of, before any of them is written.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::AsFd;
 
 use fledge_core::diag::Failure;
@@ -13,7 +14,11 @@ use crate::fetch::{Error, Fetcher};
 use crate::host::fs::Root;
 use crate::host::temporary::Temporary;
 
-/// Which contents: the number of the step, and 0 for what the file begins with or 1 and up for what is appended.
+/// Where keys go: no disk is below it.
+const MEMORY: &str = "/run";
+
+/// Which contents: the number of the step, and 0 for what the file begins with or 1 and up for what is appended; of an encrypted
+/// volume, as [`fledge_core::plan::luks::Step::resources`] has them.
 pub(super) type Id = (usize, usize);
 
 /// What was fetched and isn't used yet.
@@ -38,6 +43,16 @@ pub(super) fn jobs(plan: &Plan, root: &Root) -> Result<Vec<Job<Id>>, Failure> {
         })
         .collect();
     for (number, planned) in plan.steps.iter().enumerate() {
+        if let Step::Luks(step) = &planned.step {
+            for (part, resource) in step.resources().into_iter().enumerate() {
+                let directory = File::open(MEMORY)
+                    .map_err(|error| Failure::new(format!("opening {MEMORY}"), error.to_string()))?
+                    .into();
+                let (resource, place) = (resource.clone(), planned.place.clone());
+                jobs.push(Job { id: (number, part), resource, place, directory });
+            }
+            continue;
+        }
         let Step::WriteFile { path, contents, append, .. } = &planned.step else { continue };
         let parts = contents.iter().map(|contents| (0, contents)).chain((1..).zip(append));
         for (part, contents) in parts {

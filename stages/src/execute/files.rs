@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, Write};
 
 use fledge_core::facts::{Accounts, Begun, Original};
 use fledge_core::plan::{Attributes as Planned, BEGUN, Contents as Source, Owner};
+use fledge_core::secret::Key;
 
 use super::contents::Contents;
 use super::{Done, Machine};
@@ -14,7 +15,7 @@ use crate::host::temporary::Temporary;
 use crate::observe::{self, begun::Note};
 
 const FILE_MODE: u32 = 0o644;
-const NOTE_MODE: u32 = 0o600;
+const PRIVATE_MODE: u32 = 0o600;
 
 /// A file to write.
 pub(super) struct File<'p> {
@@ -59,6 +60,11 @@ impl Machine<'_> {
             (Source::Inline(bytes), None) => {
                 let new = above.temporary()?;
                 new.file().write_all(bytes)?;
+                new
+            }
+            (Source::Key(volume), None) => {
+                let new = above.temporary()?;
+                new.file().write_all(self.key_of(volume)?)?;
                 new
             }
             (Source::Resource(_), None) => return Err(not_fetched()),
@@ -126,7 +132,7 @@ impl Machine<'_> {
         let config = self.state.fingerprint().to_owned();
         let new = above.temporary()?;
         serde_json::to_writer(new.file(), &Note { config, begun: begun.clone() })?;
-        let attributes = Attributes::default().or(0, 0, NOTE_MODE);
+        let attributes = Attributes::default().or(0, 0, PRIVATE_MODE);
         if let Ok(Some(old)) = above.file(name) {
             if fs::is_same(new.file(), &old, attributes)? {
                 return Ok(false);
@@ -136,6 +142,12 @@ impl Machine<'_> {
         above.place(new, name, attributes, true)?;
         rustix::fs::fsync(&above)?;
         Ok(true)
+    }
+
+    /// The key of an encrypted volume, as the disks stage left it.
+    fn key_of(&self, volume: &str) -> io::Result<&[u8]> {
+        let key = self.state.volume(volume).and_then(|held| held.key.as_ref());
+        key.map(Key::expose).ok_or_else(|| io::Error::other("the disks stage left no key for it"))
     }
 
     /// Adds the lines that a file doesn't have yet.
@@ -168,6 +180,32 @@ impl Machine<'_> {
         Ok(true)
     }
 
+    /// Writes the lines of volumes to the table of encrypted volumes, for root alone, in place of lines for the same volumes.
+    pub(super) fn write_table(&self, path: &str, lines: &[(String, String)]) -> io::Result<bool> {
+        let (above, name) = self.root.make_parent(path)?;
+        let mut text = String::new();
+        for line in self.root.text(path)?.lines() {
+            let first = line.split_whitespace().next();
+            if !lines.iter().any(|(volume, _)| first == Some(volume)) {
+                text.extend([line, "\n"]);
+            }
+        }
+        for (_, line) in lines {
+            text.extend([line, "\n"]);
+        }
+        let new = above.temporary()?;
+        new.file().write_all(text.as_bytes())?;
+        let attributes = Attributes::default().or(0, 0, PRIVATE_MODE);
+        if let Some(old) = above.file(name)? {
+            if fs::is_same(new.file(), &old, attributes)? {
+                return Ok(false);
+            }
+            fs::copy_extended_attributes(&new, &old)?;
+        }
+        above.place(new, name, attributes, true)?;
+        Ok(true)
+    }
+
     pub(super) fn disable_unit(&self, unit: &str) -> Done {
         if !observe::is_enabled(self.root, unit)? {
             return Ok(false);
@@ -190,7 +228,7 @@ fn append_all(new: &Temporary, sources: &[Source], number: usize, contents: &mut
                 new.file().seek(io::SeekFrom::End(0))?;
                 new.file().write_all(bytes)?;
             }
-            (Source::Resource(_), None) => return Err(not_fetched()),
+            (Source::Resource(_) | Source::Key(_), None) => return Err(not_fetched()),
         }
     }
     Ok(())

@@ -141,7 +141,7 @@ impl Machine<'_> {
             }
             Step::Partition(step) => partitions::partition(step),
             Step::Raid(step) => raid::one(step),
-            Step::Luks(step) => self.luks(step),
+            Step::Luks(step) => self.luks(step, number, contents),
             Step::Filesystem(step) => filesystems::one(step),
             Step::Mount { path, policy, .. } => {
                 let mounted = self.mount(step)?;
@@ -173,6 +173,7 @@ impl Machine<'_> {
                 .and_then(|owner| self.root.ensure_symlink(path, target, owner, *replace))),
             Step::HardLink { path, target, replace } => io(self.root.ensure_hard_link(path, target, *replace)),
             Step::AddLines { path, lines } => io(self.add_lines(path, lines)),
+            Step::Crypttab(step) => self.crypttab(step),
             Step::DisableUnit { unit } => self.disable_unit(unit),
             Step::Label { policy, paths } => label::set(self.root, policy, paths.iter().map(String::as_str)),
             Step::WriteResult { path, user_config } => self.write_result(step, path, *user_config),

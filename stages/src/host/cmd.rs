@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The only place that runs external programs.
 //!
-//! Each is found by its name in fixed directories, gets nothing to read unless it is fed, a fixed environment and a time limit; what it says on
-//! standard error ends in the failure. Secret arguments appear in no log and no failure.
+//! Each is found by its name in fixed directories, gets nothing to read unless it is fed, a fixed environment and a time limit; what it
+//! says on standard error ends in the failure. Secret arguments appear in no log and no failure. Keys aren't even arguments: a program
+//! reads them from a file in memory that it inherits.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fledge_core::diag::Failure;
-use fledge_core::secret::Secret;
+use fledge_core::secret::{Key, Secret};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -39,6 +41,14 @@ const fn optional(name: &'static str, seconds: u64) -> Tool {
 /// Four of them, in seconds.
 const HOURS: u64 = 4 * 3600;
 
+impl Tool {
+    /// The same with another time limit, for what takes as long as a device is large.
+    #[must_use]
+    pub const fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+}
+
 /// Puts kernel arguments into the boot entries; a distribution may have its own, which takes the time that it takes.
 pub const KARGS_HELPER: Tool = optional("ignition-kargs-helper", 3600);
 /// Creates users.
@@ -63,6 +73,10 @@ pub const SYSTEMD_TMPFILES: Tool = tool("systemd-tmpfiles", 60);
 pub const SETFILES: Tool = optional("setfiles", 600);
 /// Loads kernel modules.
 pub const MODPROBE: Tool = tool("modprobe", 60);
+/// Makes and opens encrypted volumes; deriving a key from a passphrase takes seconds by design.
+pub const CRYPTSETUP: Tool = optional("cryptsetup", 600);
+/// Binds encrypted volumes to servers and TPMs.
+pub const CLEVIS: Tool = optional("clevis", 600);
 /// Succeeds on a live system; distributions bring it.
 pub const IS_LIVE_IMAGE: Tool = optional("is-live-image", 60);
 
@@ -103,6 +117,8 @@ pub const TOOLS: &[Tool] = &[
     MKFS_BTRFS,
     MKFS_FAT,
     MKSWAP,
+    CRYPTSETUP,
+    CLEVIS,
 ];
 
 /// Where programs are looked for.
@@ -119,6 +135,8 @@ pub enum Arg<'a> {
     Plain(&'a OsStr),
     /// One that nobody may see.
     Secret(&'a Secret),
+    /// The path of a file that holds a key and that is there for this program alone.
+    Key(&'a Key),
 }
 
 impl<'a, T: AsRef<OsStr> + ?Sized> From<&'a T> for Arg<'a> {
@@ -171,7 +189,7 @@ fn succeeded(tool: Tool, args: &[Arg<'_>], output: Output) -> Result<Output, Fai
 pub fn feed(tool: Tool, args: &[Arg<'_>], input: &[u8]) -> Result<Output, Failure> {
     let stdin = memfd_create("input", MemfdFlags::CLOEXEC)
         .map_err(std::io::Error::from)
-        .map(std::fs::File::from)
+        .map(File::from)
         .and_then(|mut file| file.write_all(input).and_then(|()| file.rewind()).map(|()| file))
         .map_err(|error| Failure::new(what(tool, args), error.to_string()))?;
     succeeded(tool, args, start(tool, args, stdin.into())?)
@@ -193,10 +211,17 @@ fn start(tool: Tool, args: &[Arg<'_>], stdin: Stdio) -> Result<Output, Failure> 
     })?;
     log::debug!("{}", what(tool, args));
     let mut command = Command::new(program);
+    // They are there until the program has ended.
+    let mut keys = Vec::new();
     for arg in args {
         match arg {
             Arg::Plain(text) => command.arg(text),
             Arg::Secret(secret) => command.arg(secret.expose()),
+            Arg::Key(key) => {
+                let (file, path) = inherited(key).map_err(|error| failure(error.to_string()))?;
+                keys.push(file);
+                command.arg(path)
+            }
         };
     }
     command.env_clear().env("PATH", PATH).env("LC_ALL", "C").current_dir("/");
@@ -208,8 +233,17 @@ fn start(tool: Tool, args: &[Arg<'_>], stdin: Stdio) -> Result<Output, Failure> 
         let _ = child.kill();
     }
     let status = child.wait().map_err(|error| failure(error.to_string()))?;
+    drop(keys);
     let (stdout, stderr) = result.map_err(|error| failure(error.to_string()))?;
     Ok(Output { code: status.code(), stdout: text(&stdout, args), stderr: tail(&text(&stderr, args)) })
+}
+
+/// A file in memory without a name, and the path by which programs that are started while it is open can read it.
+fn inherited(key: &Key) -> std::io::Result<(File, OsString)> {
+    let mut file = File::from(memfd_create("fledge-key", MemfdFlags::empty())?);
+    file.write_all(key.expose())?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok((file, path.into()))
 }
 
 /// Reads what a program says until it ends, or until its time is over. Others that it left behind aren't waited for.
@@ -279,7 +313,7 @@ fn what(tool: Tool, args: &[Arg<'_>]) -> String {
         text.push(' ');
         match arg {
             Arg::Plain(arg) => text.push_str(&arg.to_string_lossy()),
-            Arg::Secret(_) => text.push_str("(secret)"),
+            Arg::Secret(_) | Arg::Key(_) => text.push_str("(secret)"),
         }
     }
     text

@@ -5,12 +5,14 @@ mod accounts;
 pub(crate) mod begun;
 mod disks;
 mod filesystems;
+mod luks;
 mod partitions;
 mod raid;
 
 use std::path::Path;
 use std::time::Duration;
 
+use fledge_core::cmdline::Cmdline;
 use fledge_core::config::Config;
 use fledge_core::diag::Failure;
 use fledge_core::facts::Facts;
@@ -22,6 +24,7 @@ use crate::host::{cmd, device, label, mount};
 
 pub use accounts::accounts;
 pub use disks::for_phase;
+pub(crate) use luks::{open_as, volume};
 
 /// All facts about a machine, without waiting for anything: for `fledge facts`.
 ///
@@ -38,6 +41,7 @@ pub fn facts(config: &Config, root: &Path) -> Result<Facts, Vec<Failure>> {
     observer.ask(&questions, Duration::ZERO);
     partitions::look(config, &mut observer.facts, &mut observer.failures);
     observer.arrays(config);
+    observer.encryption(config, &State::default());
     observer.skeleton(config);
     observer.finish()
 }
@@ -53,6 +57,21 @@ pub fn for_mounting(config: &Config, root: &Root, state: &State, patience: Durat
     observer.finish()
 }
 
+/// Adds to facts what is known about encrypted volumes. Keys that an interrupted first boot left in the target root are added to the state.
+///
+/// # Errors
+/// Each device that is there and can't be read.
+pub fn encryption(
+    facts: &mut Facts,
+    config: &Config,
+    state: &mut State,
+    cmdline: &Cmdline,
+) -> Result<(), Vec<Failure>> {
+    facts.encryption = luks::encryption(config, state)?;
+    luks::recall(config, facts, state, cmdline);
+    Ok(())
+}
+
 /// The facts that the files stage is planned from.
 ///
 /// # Errors
@@ -65,6 +84,7 @@ pub fn for_files(config: &Config, root: &Root, state: &State) -> Result<Facts, V
         observer.note("reading what an earlier run began", begun::read(root, state)).unwrap_or_default();
     let questions = Questions::of_files(config, observer.facts.accounts.as_ref());
     observer.ask(&questions, Duration::ZERO);
+    observer.encryption(config, state);
     observer.skeleton(config);
     observer.finish()
 }
@@ -95,6 +115,13 @@ impl<'r> Observer<'r> {
 
     fn note<T>(&mut self, what: impl Into<String>, result: Result<T, impl std::fmt::Display>) -> Option<T> {
         result.map_err(|error| self.failures.push(Failure::new(what, error.to_string()))).ok()
+    }
+
+    fn encryption(&mut self, config: &Config, state: &State) {
+        match luks::encryption(config, state) {
+            Ok(encryption) => self.facts.encryption = encryption,
+            Err(mut failures) => self.failures.append(&mut failures),
+        }
     }
 
     fn accounts(&mut self) {

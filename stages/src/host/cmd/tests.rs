@@ -56,6 +56,21 @@ fn secrets_are_shown_nowhere() {
 }
 
 #[test]
+fn a_key_is_read_from_a_file_that_no_command_line_and_no_failure_shows() {
+    let key = Key::new(b"sesame\0\nopen".to_vec());
+    // As clevis does: it is opened more than once, by children too, and not through standard input.
+    let script =
+        "test -r $1 && echo x | sh -c 'cat >/dev/null; cat $1' - $1 && tr '\\0' ' ' </proc/$$/cmdline && cat $1";
+    let output = run(SH, &["-c".into(), script.into(), "-".into(), Arg::Key(&key)]).unwrap();
+    assert!(output.stdout.starts_with("sesame\0\nopen/"), "{}", output.stdout);
+    assert!(output.stdout.ends_with("sesame\0\nopen"), "{}", output.stdout);
+    assert_eq!(output.stdout.matches("sesame").count(), 2);
+    let failure = run(SH, &["-c".into(), "exit 3".into(), Arg::Key(&key)]).unwrap_err();
+    assert!(failure.to_string().contains("(secret)") && !failure.to_string().contains("sesame"), "{failure}");
+    assert_eq!(format!("{key:?}"), "(secret)");
+}
+
+#[test]
 fn a_program_that_is_not_there_is_named() {
     let failure = run(Tool { name: "surely-not-there", ..SH }, &[]).unwrap_err();
     assert!(failure.to_string().contains("surely-not-there"), "{failure}");

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Encrypted volumes: headers, what is open, keys that are at hand, and how much memory there is to derive keys with.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use fledge_core::cmdline::Cmdline;
+use fledge_core::config::Config;
+use fledge_core::diag::Failure;
+use fledge_core::facts::{Encryption, Facts, Volume};
+use fledge_core::plan::luks::{MARK, header, key_path};
+use fledge_core::secret::Key;
+use fledge_core::state::{Held, State};
+
+use crate::host::fs::Root;
+use crate::host::{device, mount};
+
+/// More than any key has; cryptsetup takes no more.
+const KEY_LIMIT: u64 = 8 << 20;
+
+/// What is known about the volumes of a configuration.
+///
+/// # Errors
+/// Each device that is there and can't be read.
+pub(super) fn encryption(config: &Config, state: &State) -> Result<Encryption, Vec<Failure>> {
+    let mut encryption = Encryption::default();
+    if config.storage.luks.is_empty() {
+        return Ok(encryption);
+    }
+    let mut failures = Vec::new();
+    let devices = config.storage.luks.iter().filter_map(|luks| luks.device.as_deref());
+    for name in devices.filter(|name| device::is_there(name)) {
+        match volume(Path::new(name)) {
+            Ok(found) => encryption.volumes.extend(found.map(|volume| Volume { device: name.to_owned(), ..volume })),
+            Err(error) => failures.push(Failure::new(format!("reading the device {name}"), error.to_string())),
+        }
+    }
+    for volume in &mut encryption.volumes {
+        let luks = config.storage.luks.iter().find(|luks| luks.device.as_ref() == Some(&volume.device));
+        let held = luks.and_then(|luks| state.volume(&luks.name)).filter(|held| held.uuid == volume.uuid);
+        volume.held = held.is_some();
+        volume.key = held.is_some_and(|held| held.key.is_some());
+    }
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    encryption.memory = kibibytes(&memory, "MemTotal:");
+    encryption.available = kibibytes(&memory, "MemAvailable:");
+    if failures.is_empty() { Ok(encryption) } else { Err(failures) }
+}
+
+/// The LUKS header of a device or a file, if it has one, and the name that it is open as.
+pub(crate) fn volume(path: &Path) -> io::Result<Option<Volume>> {
+    let file = File::open(path)?;
+    let mut failed = None;
+    let found = header::read(&mut |offset, len| {
+        let mut bytes = vec![0; len];
+        match file.read_exact_at(&mut bytes, offset) {
+            Ok(()) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) => {
+                failed.get_or_insert(error);
+                None
+            }
+        }
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(found.map(|volume| Volume { open_as: open_as(path), ..volume })),
+    }
+}
+
+/// The name of the encrypted mapping on a device.
+pub(crate) fn open_as(path: &Path) -> Option<String> {
+    let kernel_name = path.canonicalize().ok()?;
+    let holders = Path::new("/sys/class/block").join(kernel_name.file_name()?).join("holders");
+    fs::read_dir(holders).ok()?.flatten().find_map(|holder| {
+        let mapping = holder.path().join("dm");
+        let uuid = fs::read_to_string(mapping.join("uuid")).ok()?;
+        let name = fs::read_to_string(mapping.join("name")).ok()?;
+        uuid.starts_with("CRYPT-").then(|| name.trim_end().to_owned())
+    })
+}
+
+fn kibibytes(memory: &str, field: &str) -> u64 {
+    let line = memory.lines().find_map(|line| line.strip_prefix(field));
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
+}
+
+/// Takes the keys of volumes that an interrupted first boot made over from the target root, where the files stage has left them: the
+/// configuration can't tell random ones.
+pub(super) fn recall(config: &Config, facts: &mut Facts, state: &mut State, cmdline: &Cmdline) {
+    let mut target = None;
+    for luks in &config.storage.luks {
+        let volumes = &mut facts.encryption.volumes;
+        let Some(volume) = volumes.iter_mut().find(|volume| luks.device.as_ref() == Some(&volume.device)) else {
+            continue;
+        };
+        let generated = luks.key_file.source.as_deref().unwrap_or_default().is_empty() && !luks.clevis.is_present();
+        if !generated || volume.subsystem == MARK || volume.made_from.is_none() || volume.held {
+            continue;
+        }
+        let target = target.get_or_insert_with(|| {
+            open_target(cmdline).inspect_err(|why| log::warn!("no key can be looked for in the target root: {why}"))
+        });
+        let Ok((root, deployment)) = target else { return };
+        let path = format!("{deployment}{}", key_path(&luks.name));
+        match key(root, &path) {
+            Ok(Some(key)) => {
+                log::info!("the key of the encrypted volume {:?} is in the target root", luks.name);
+                (volume.held, volume.key) = (true, true);
+                state.hold(Held { name: luks.name.clone(), uuid: volume.uuid.clone(), key: Some(key) });
+            }
+            Ok(None) => log::info!("the target root has no {path}"),
+            Err(error) => log::warn!("reading {path} in the target root: {error}"),
+        }
+    }
+}
+
+fn key(root: &Root, path: &str) -> io::Result<Option<Key>> {
+    let Some(file) = root.file(path)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.take(KEY_LIMIT).read_to_end(&mut bytes)?;
+    Ok(Some(Key::new(bytes)))
+}
+
+/// The root file system, read-only and mounted nowhere, and the deployment in it that will be started.
+fn open_target(cmdline: &Cmdline) -> io::Result<(Root, String)> {
+    let spec = cmdline.value("root").filter(|spec| !spec.is_empty()).unwrap_or("LABEL=root");
+    let by = [("LABEL=", "label"), ("UUID=", "uuid"), ("PARTLABEL=", "partlabel"), ("PARTUUID=", "partuuid")];
+    let named = by.iter().find_map(|(tag, link)| Some(format!("/dev/disk/by-{link}/{}", spec.strip_prefix(tag)?)));
+    let name = named.unwrap_or_else(|| spec.to_owned());
+    let signature = device::look(&name)?.signature;
+    let format = signature.ok_or_else(|| io::Error::other(format!("{name} holds no file system")))?.format;
+    let root = mount::detached(Path::new(&name), &[format])?;
+    Ok((root, cmdline.value("ostree").unwrap_or_default().trim_end_matches('/').to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use fledge_core::plan::luks::TOKEN;
+
+    use super::*;
+    use crate::host::cmd::{self, Arg};
+
+    /// What cryptsetup itself writes is read, as the stages have it write: mark, token, and what stays.
+    #[test]
+    fn headers_of_cryptsetup_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("device");
+        File::create(&path).unwrap().set_len(32 << 20).unwrap();
+        assert_eq!(volume(&path).unwrap(), None);
+        let key = Key::new(b"sesame".to_vec());
+        let run = |args: &[Arg<'_>]| {
+            let args: Vec<_> = args.iter().copied().chain([Arg::from(path.as_os_str())]).collect();
+            cmd::run(cmd::CRYPTSETUP, &args).unwrap_or_else(|failure| panic!("{failure}"));
+        };
+        let quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--label", "Data"].map(Arg::from);
+        let format =
+            ["luksFormat", "--batch-mode", "--type", "luks2", "--subsystem", MARK, "--key-file"].map(Arg::from);
+        run(&[&format[..], &[Arg::Key(&key)], &quick[..]].concat());
+        let made = volume(&path).unwrap().unwrap();
+        assert_eq!((made.version, made.label.as_str(), made.subsystem.as_str()), (2, "Data", MARK));
+        assert_eq!((made.damaged, made.uuid.len(), made.made_from, made.open_as), (false, 36, None, None));
+
+        let token = Key::new(format!(r#"{{"type":"{TOKEN}","keyslots":[],"fledge-made-from":"abc"}}"#).into_bytes());
+        run(&["token".into(), "import".into(), "--json-file".into(), Arg::Key(&token)]);
+        run(&["config", "--label", "Data", "--subsystem", ""].map(Arg::from));
+        let settled = volume(&path).unwrap().unwrap();
+        assert_eq!((settled.label.as_str(), settled.subsystem.as_str()), ("Data", ""));
+        assert_eq!((settled.made_from.as_deref(), settled.uuid), (Some("abc"), made.uuid));
+
+        run(&["luksFormat", "--batch-mode", "--type", "luks1", "--key-file"]
+            .map(Arg::from)
+            .into_iter()
+            .chain([Arg::Key(&key)])
+            .chain(quick.into_iter().take(4))
+            .collect::<Vec<_>>());
+        assert_eq!(volume(&path).unwrap().unwrap().version, 1);
+    }
+
+    #[test]
+    fn the_amount_of_memory_is_read() {
+        let text = "MemTotal:        8031932 kB\nMemFree:          215088 kB\nMemAvailable:    5132416 kB\n";
+        assert_eq!((kibibytes(text, "MemTotal:"), kibibytes(text, "MemAvailable:")), (8_031_932, 5_132_416));
+        assert_eq!(kibibytes("", "MemTotal:"), 0);
+    }
+}
