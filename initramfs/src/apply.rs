@@ -29,38 +29,40 @@ Removes the config from the platform, where guests could read it later.
   --platform NAME  the platform
   --version        print the version and exit";
 
-/// What both command lines may say.
+/// A command line as it is written.
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools, reason = "the command lines have these switches")]
 struct Flags {
     platform: String,
     root: Option<OsString>,
-    ignore_unsupported: bool,
-    log_to_stdout: bool,
-    offline: bool,
-    version: bool,
-    help: bool,
+    /// The switches that are on.
+    switches: Vec<&'static str>,
     rest: Vec<String>,
 }
 
-/// Reads flags, of which the named ones are known.
-fn flags(args: &[OsString], known: &[&str]) -> Result<Flags, lexopt::Error> {
+impl Flags {
+    fn on(&self, switch: &str) -> bool {
+        self.switches.contains(&switch)
+    }
+}
+
+/// Reads a command line: `value` is the flag that has one, and beside `version` and `help` there are these switches.
+fn flags(args: &[OsString], value: &str, switches: &[&'static str]) -> Result<Flags, lexopt::Error> {
     let mut flags = Flags::default();
     let mut parser = Parser::from_args(args);
     while let Some(arg) = parser.next()? {
+        let known = |name: &str| switches.iter().chain(&["version", "help"]).find(|known| **known == name).copied();
         match arg {
-            Arg::Long(name) if !known.contains(&name) && !matches!(name, "version" | "help") => {
-                return Err(arg.unexpected());
-            }
-            Arg::Long("platform") => flags.platform = parser.value()?.string()?,
-            Arg::Long("root") => flags.root = Some(parser.value()?),
-            Arg::Long("ignore-unsupported") => flags.ignore_unsupported = switch(&mut parser)?,
-            Arg::Long("log-to-stdout") => flags.log_to_stdout = switch(&mut parser)?,
-            Arg::Long("offline") => flags.offline = switch(&mut parser)?,
-            Arg::Long("version") => flags.version = switch(&mut parser)?,
-            Arg::Long("help") | Arg::Short('h') => flags.help = true,
+            Arg::Long("platform") if value == "platform" => flags.platform = parser.value()?.string()?,
+            Arg::Long("root") if value == "root" => flags.root = Some(parser.value()?),
+            Arg::Short('h') => flags.switches.push("help"),
             Arg::Value(value) => flags.rest.push(value.to_string_lossy().into_owned()),
-            arg => return Err(arg.unexpected()),
+            Arg::Long(name) => match known(name) {
+                None => return Err(arg.unexpected()),
+                Some(name) if switch(&mut parser)? => flags.switches.push(name),
+                Some(name) => flags.switches.retain(|on| *on != name),
+            },
+            arg @ Arg::Short(_) => return Err(arg.unexpected()),
         }
     }
     Ok(flags)
@@ -75,14 +77,14 @@ fn switch(parser: &mut Parser) -> Result<bool, lexopt::Error> {
 
 /// Applies a config in a container.
 pub(crate) fn apply(args: &[OsString]) -> ExitCode {
-    let flags = match flags(args, &["root", "ignore-unsupported", "offline"]) {
+    let flags = match flags(args, "root", &["ignore-unsupported", "offline"]) {
         Ok(flags) => flags,
         Err(problem) => return out::usage(&format!("{problem}\n{APPLY}")),
     };
-    if flags.help {
+    if flags.on("help") {
         return out::line(APPLY);
     }
-    if flags.version {
+    if flags.on("version") {
         return out::line(PROGRAM);
     }
     let [file] = flags.rest.as_slice() else { return out::refused(APPLY) };
@@ -91,11 +93,8 @@ pub(crate) fn apply(args: &[OsString]) -> ExitCode {
         Ok(text) => text,
         Err(failure) => return out::failed(&[failure]),
     };
-    let args = ApplyArgs {
-        root: flags.root.map_or_else(|| "/".into(), PathBuf::from),
-        ignore_unsupported: flags.ignore_unsupported,
-        offline: flags.offline,
-    };
+    let (ignore_unsupported, offline) = (flags.on("ignore-unsupported"), flags.on("offline"));
+    let args = ApplyArgs { root: flags.root.map_or_else(|| "/".into(), PathBuf::from), ignore_unsupported, offline };
     match apply::run(&Raw { name: input::name(file), text }, &args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failures) => out::failed(&failures),
@@ -104,14 +103,14 @@ pub(crate) fn apply(args: &[OsString]) -> ExitCode {
 
 /// Removes the config from the platform.
 pub(crate) fn rmcfg(args: &[OsString]) -> ExitCode {
-    let flags = match flags(args, &["platform", "log-to-stdout"]) {
+    let flags = match flags(args, "platform", &["log-to-stdout"]) {
         Ok(flags) => flags,
         Err(problem) => return out::usage(&format!("{problem}\n{RMCFG}")),
     };
-    if flags.help {
+    if flags.on("help") {
         return out::line(RMCFG);
     }
-    if flags.version {
+    if flags.on("version") {
         return out::line(PROGRAM);
     }
     if !flags.rest.is_empty() {
@@ -120,7 +119,7 @@ pub(crate) fn rmcfg(args: &[OsString]) -> ExitCode {
     if flags.platform.is_empty() {
         return out::usage("'--platform' must be provided");
     }
-    logger::init(if flags.log_to_stdout { Sink::Stdout } else { Sink::Journal });
+    logger::init(if flags.on("log-to-stdout") { Sink::Stdout } else { Sink::Journal });
     match provider::remove_config(&flags.platform) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

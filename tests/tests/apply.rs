@@ -191,6 +191,7 @@ fn command_lines_have_upstreams_exit_codes() {
             (&["--platform=qemu", "a"], 2, "platform"),
             (&["-root", "/", "a"], 2, "usage"),
             (&["--offline=perhaps", "a"], 2, "perhaps"),
+            (&["--offline", "--offline=false", "--version=false", "/nonexistent"], 1, "/nonexistent"),
             (&["/nonexistent/config.ign"], 1, "/nonexistent/config.ign"),
             (&["--version"], 0, "fledge"),
             (&["--help"], 0, "--ignore-unsupported"),
