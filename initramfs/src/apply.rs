@@ -31,7 +31,6 @@ Removes the config from the platform, where guests could read it later.
 
 /// A command line as it is written.
 #[derive(Default)]
-#[allow(clippy::struct_excessive_bools, reason = "the command lines have these switches")]
 struct Flags {
     platform: String,
     root: Option<OsString>,
