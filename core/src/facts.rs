@@ -11,13 +11,11 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 mod disk;
-mod filesystems;
 mod raid;
 mod volume;
 
 pub use disk::{Disk, Use};
-pub use filesystems::Usage;
-pub use raid::{Member, Raid, Superblock};
+pub use raid::Superblock;
 pub use volume::{Encryption, Volume};
 
 /// A machine, as far as a configuration asks about it. The default is the explicit blank machine.
@@ -28,12 +26,12 @@ pub struct Facts {
     pub devices: BTreeMap<String, Device>,
     /// The disks that the configuration partitions.
     pub disks: Vec<Disk>,
-    /// Which device each of these names means and what it is used for.
-    pub uses: BTreeMap<String, Usage>,
-    /// Arrays.
-    pub raid: Raid,
     /// Encrypted volumes.
     pub encryption: Encryption,
+    /// What tells this machine from others: the UUID that its firmware has for it, or nothing.
+    pub machine: String,
+    /// The RAID levels of the configuration, as it writes them, that the kernel surely lacks.
+    pub lacking_levels: Vec<String>,
     /// The block devices that are there, for the message when one that is asked for isn't: a line each.
     pub block_devices: Vec<String>,
     /// The paths that the configuration names in the target root, by that name made clean.
@@ -111,6 +109,17 @@ pub struct Device {
     pub signature: Option<Signature>,
     /// Further signatures: left-overs of what was there before.
     pub others: Vec<Signature>,
+    /// The device node that the name leads to, such as `/dev/vda1`. Two names with the same node are one device.
+    pub node: String,
+    /// Who uses it or a partition of it, a clause each: `mounted at /boot`, `used as swap`, `part of /dev/dm-0`.
+    pub users: Vec<String>,
+    /// What tells this device from those of other machines: serial number or world-wide name of its disk, and the partition's
+    /// number. Empty when the disk has neither.
+    pub identity: String,
+    /// What it says about the array that it was made part of.
+    pub superblock: Option<Superblock>,
+    /// The array that the kernel has it in now: `/dev/md127`.
+    pub array: Option<String>,
 }
 
 /// What a device contains, told from its superblock.

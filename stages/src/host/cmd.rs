@@ -124,7 +124,7 @@ pub const TOOLS: &[Tool] = &[
 /// Where programs are looked for.
 const DIRECTORIES: &[&str] = &["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-/// How much of standard output and of the end of standard error is kept.
+/// How much of standard output and of the end of standard error is kept, and how much of the latter is told.
 const KEPT: usize = 64 * 1024;
 const TOLD: usize = 1024;
 
@@ -152,7 +152,7 @@ pub struct Output {
     pub code: Option<i32>,
     /// The beginning of standard output.
     pub stdout: String,
-    /// The end of standard error.
+    /// Standard error; of a long one, its beginning and its end.
     pub stderr: String,
 }
 
@@ -235,7 +235,7 @@ fn start(tool: Tool, args: &[Arg<'_>], stdin: Stdio) -> Result<Output, Failure> 
     let status = child.wait().map_err(|error| failure(error.to_string()))?;
     drop(keys);
     let (stdout, stderr) = result.map_err(|error| failure(error.to_string()))?;
-    Ok(Output { code: status.code(), stdout: text(&stdout, args), stderr: tail(&text(&stderr, args)) })
+    Ok(Output { code: status.code(), stdout: text(&stdout, args), stderr: told(&text(&stderr, args)) })
 }
 
 /// A file in memory without a name, and the path by which programs that are started while it is open can read it.
@@ -332,12 +332,20 @@ fn text(bytes: &[u8], args: &[Arg<'_>]) -> String {
     text
 }
 
-fn tail(text: &str) -> String {
-    let mut start = text.len().saturating_sub(TOLD);
-    while !text.is_char_boundary(start) {
-        start += 1;
+/// The beginning and the end of a long text: some programs say first what is wrong, and then how they are used.
+fn told(text: &str) -> String {
+    if text.len() <= TOLD {
+        return text.to_owned();
     }
-    text.get(start..).unwrap_or_default().to_owned()
+    let (mut head, mut tail) = (TOLD / 2, text.len() - TOLD / 2);
+    while !text.is_char_boundary(head) {
+        head -= 1;
+    }
+    while !text.is_char_boundary(tail) {
+        tail += 1;
+    }
+    let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
+    format!("{} [...] {}", part(0..head), part(tail..text.len()))
 }
 
 #[cfg(test)]

@@ -48,8 +48,18 @@ pub fn look(device: &str) -> io::Result<Device> {
     if !is_there(device) {
         return Ok(Device::default());
     }
-    let mut signatures = signatures(Path::new(device))?.into_iter();
-    Ok(Device { present: true, signature: signatures.next(), others: signatures.collect() })
+    let node = fs::canonicalize(device)?;
+    let mut signatures = signatures(&node)?.into_iter();
+    Ok(Device {
+        present: true,
+        signature: signatures.next(),
+        others: signatures.collect(),
+        users: usage::users(&node)?,
+        identity: usage::identity(&node),
+        superblock: superblock(&node)?,
+        array: usage::array(&node),
+        node: node.to_string_lossy().into_owned(),
+    })
 }
 
 /// What a device or a file holds; see [`signature::identify`].

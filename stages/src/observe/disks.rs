@@ -30,10 +30,7 @@ pub fn for_phase(phase: &Phase, config: &Config, patience: Duration) -> Result<F
     if phase.name == partitions::PHASE.name {
         super::partitions::look(config, &mut facts, &mut failures);
     }
-    let more = super::filesystems::uses(&mut facts).and_then(|()| super::raid::arrays(config, &mut facts));
-    if let Err((name, error)) = more {
-        failures.push(Failure::new(format!("looking at the device {name}"), error.to_string()));
-    }
+    super::raid::arrays(config, &mut facts);
     facts.block_devices = device::list();
     if failures.is_empty() { Ok(facts) } else { Err(failures) }
 }

@@ -4,7 +4,6 @@
 mod accounts;
 pub(crate) mod begun;
 mod disks;
-mod filesystems;
 mod luks;
 mod partitions;
 mod raid;
@@ -40,7 +39,7 @@ pub fn facts(config: &Config, root: &Path) -> Result<Facts, Vec<Failure>> {
     let questions = Questions::of(config, observer.facts.accounts.as_ref());
     observer.ask(&questions, Duration::ZERO);
     partitions::look(config, &mut observer.facts, &mut observer.failures);
-    observer.arrays(config);
+    raid::arrays(config, &mut observer.facts);
     observer.encryption(config, &State::default());
     observer.skeleton(config);
     observer.finish()
@@ -140,12 +139,6 @@ impl<'r> Observer<'r> {
             self.facts.skeleton =
                 self.note("looking through the target's /etc/skel", self.root.tree("/etc/skel")).unwrap_or_default();
         }
-    }
-
-    /// What arrays and file systems are planned from beside the contents of the devices.
-    fn arrays(&mut self, config: &Config) {
-        let looked = filesystems::uses(&mut self.facts).and_then(|()| raid::arrays(config, &mut self.facts));
-        self.note("looking at block devices", looked.map_err(|(name, error)| format!("{name}: {error}")));
     }
 
     fn ask(&mut self, questions: &Questions, patience: Duration) {

@@ -1,39 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the devices of the configuration's arrays say about themselves, and which levels the kernel lacks.
+//! Which machine this is, and which levels its kernel lacks.
 
 use std::fs;
-use std::path::Path;
 
 use fledge_core::config::Config;
-use fledge_core::facts::{Facts, Member};
+use fledge_core::facts::Facts;
 use fledge_core::plan::raid::kernel_names;
 
-use crate::host::device::{self, usage};
 use crate::host::module;
 
-/// Adds what arrays are planned from.
-///
-/// # Errors
-/// The device that can't be read, and why.
-pub(super) fn arrays(config: &Config, facts: &mut Facts) -> Result<(), (String, std::io::Error)> {
+/// Adds what arrays are planned from, beside their devices.
+pub(super) fn arrays(config: &Config, facts: &mut Facts) {
     if config.storage.raid.is_empty() {
-        return Ok(());
+        return;
     }
     // The UUID of the firmware; few machines have none.
     let machine = fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
-    machine.trim().clone_into(&mut facts.raid.machine);
-    for raid in &config.storage.raid {
-        for name in raid.devices.iter().filter(|name| device::is_there(name)) {
-            let node = Path::new(name);
-            let superblock = device::superblock(node).map_err(|error| (name.clone(), error))?;
-            let member = Member { identity: usage::identity(node), superblock, array: usage::array(node) };
-            facts.raid.members.insert(name.clone(), member);
-        }
-        if let Some(level) = raid.level.as_ref().filter(|level| is_lacking(level)) {
-            facts.raid.lacking.push(level.clone());
-        }
-    }
-    Ok(())
+    machine.trim().clone_into(&mut facts.machine);
+    let levels = config.storage.raid.iter().filter_map(|raid| raid.level.as_ref());
+    facts.lacking_levels = levels.filter(|level| is_lacking(level)).cloned().collect();
 }
 
 /// Whether the kernel surely lacks a level: it neither has it now nor is there a module for it.

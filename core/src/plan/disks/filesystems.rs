@@ -194,7 +194,7 @@ fn plan(config: &Config, facts: &Facts, sources: &Sources) -> Result<Vec<Planned
     for filesystem in &config.storage.filesystems {
         let Some(format) = format_here(filesystem) else { continue };
         let device = filesystem.device.as_str();
-        let node = facts.uses.get(device).map_or(device, |found| found.node.as_str());
+        let node = node(facts, device);
         let planned = match taken.iter().find(|(taken, _)| *taken == node) {
             Some((_, other)) => Err(Failure::new(
                 format!("making the {format} file system of {device}"),
@@ -239,8 +239,9 @@ fn step(filesystem: &Filesystem, format: &str, facts: &Facts) -> Result<Option<S
         }
         _ => {}
     }
-    if let Some(by) = users(facts, device) {
-        return Err(Failure::new(what(), format!("the device is in use: it is {by}"))
+    if !found.users.is_empty() {
+        let users = found.users.join(" and ");
+        return Err(Failure::new(what(), format!("the device is in use: it is {users}"))
             .remedy("name another device, or see who uses this one before the disks stage"));
     }
     let held: Vec<_> = found.signature.iter().chain(&found.others).map(describe).collect();
@@ -252,10 +253,10 @@ fn step(filesystem: &Filesystem, format: &str, facts: &Facts) -> Result<Option<S
     }
 }
 
-/// Who uses a device.
-pub(super) fn users(facts: &Facts, device: &str) -> Option<String> {
-    let by = &facts.uses.get(device)?.by;
-    (!by.is_empty()).then(|| by.join(" and "))
+/// The node of a device as far as it is known, else its name.
+pub(super) fn node<'n>(facts: &'n Facts, device: &'n str) -> &'n str {
+    let node = facts.devices.get(device).map(|found| found.node.as_str());
+    node.filter(|node| !node.is_empty()).unwrap_or(device)
 }
 
 fn apply(step: &super::super::Step, facts: &mut Facts) {
@@ -290,6 +291,6 @@ impl Device {
     /// A device that is there and holds one thing.
     pub fn holding(format: &str, label: &str, uuid: &str) -> Self {
         let signature = Signature { format: format.into(), label: label.into(), uuid: uuid.into() };
-        Self { present: true, signature: Some(signature), others: Vec::new() }
+        Self { present: true, signature: Some(signature), ..Self::default() }
     }
 }

@@ -21,11 +21,11 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha512};
 
 use super::super::PlannedStep;
-use super::filesystems::{shown, users};
+use super::filesystems::{node, shown};
 use super::{Gathered, Phase, describe, device_fault, missing};
 use crate::config::{self, Config};
 use crate::diag::Failure;
-use crate::facts::{Device, Facts, Member};
+use crate::facts::{Device, Facts};
 use crate::origin::Sources;
 
 /// See the module.
@@ -130,7 +130,7 @@ fn plan(config: &Config, facts: &Facts, sources: &Sources) -> Result<Vec<Planned
     for raid in &config.storage.raid {
         let mut failures = Vec::new();
         for device in &raid.devices {
-            let node = facts.uses.get(device).map_or(device.as_str(), |found| found.node.as_str());
+            let node = node(facts, device);
             if let Some((_, other)) = taken.iter().find(|(taken, _)| *taken == node) {
                 failures.push(
                     Failure::new(what(raid), format!("{device} is part of the array {other:?} already"))
@@ -154,10 +154,10 @@ fn what(raid: &config::Raid) -> String {
 }
 
 fn step(raid: &config::Raid, facts: &Facts) -> Result<Step, Vec<Failure>> {
-    let blank = Member::default();
-    let members: Vec<_> = raid.devices.iter().map(|name| facts.raid.members.get(name).unwrap_or(&blank)).collect();
+    let blank = Device { present: true, ..Device::default() };
+    let members: Vec<_> = raid.devices.iter().map(|name| facts.devices.get(name).unwrap_or(&blank)).collect();
     let mark = mark(raid, &members, facts);
-    let ours = |member: &Member| mark.as_ref().is_some_and(|mark| carries(member, raid, mark));
+    let ours = |member: &Device| mark.as_ref().is_some_and(|mark| carries(member, raid, mark));
     let mut held: Vec<String> =
         members.iter().filter(|member| ours(member)).filter_map(|member| member.array.clone()).collect();
     held.sort();
@@ -165,18 +165,19 @@ fn step(raid: &config::Raid, facts: &Facts) -> Result<Step, Vec<Failure>> {
 
     let mut failures = Vec::new();
     for (device, member) in raid.devices.iter().zip(&members) {
-        if facts.devices.get(device).is_some_and(|device| !device.present) {
+        if !member.present {
             failures.push(missing(device, what(raid), facts));
-        } else if let Some(by) = users(facts, device).filter(|_| member.array.is_none() || !ours(member)) {
+        } else if !member.users.is_empty() && (member.array.is_none() || !ours(member)) {
+            let users = member.users.join(" and ");
             failures.push(
-                Failure::new(what(raid), format!("{device} is in use: it is {by}"))
+                Failure::new(what(raid), format!("{device} is in use: it is {users}"))
                     .remedy("name another device, or see who uses this one before the disks stage"),
             );
         }
     }
     let level = raid.level.as_deref().unwrap_or_default();
     let arguments = arguments(raid, level, mark.as_deref());
-    if facts.raid.lacking.iter().any(|lacking| lacking == level) {
+    if facts.lacking_levels.iter().any(|lacking| lacking == level) {
         let create = Step::Create {
             name: raid.name.clone(),
             arguments: arguments.clone(),
@@ -195,10 +196,11 @@ fn step(raid: &config::Raid, facts: &Facts) -> Result<Step, Vec<Failure>> {
     if !members.is_empty() && members.iter().all(|member| ours(member)) {
         return Ok(Step::Keep { name: raid.name.clone(), devices: raid.devices.clone(), running: held });
     }
-    let replaces = raid.devices.iter().zip(&members).filter(|(_, member)| !ours(member)).filter_map(|(device, _)| {
-        let signature = facts.devices.get(device)?.signature.as_ref()?;
-        Some(format!("{device} holds: {}", describe(signature)))
-    });
+    let replaces =
+        raid.devices.iter().zip(&members).filter(|(_, member)| !ours(member)).filter_map(|(device, member)| {
+            let signature = member.signature.as_ref()?;
+            Some(format!("{device} holds: {}", describe(signature)))
+        });
     Ok(Step::Create {
         name: raid.name.clone(),
         arguments,
@@ -247,14 +249,14 @@ fn option<'r>(raid: &'r config::Raid, long: &str, short: &str) -> Option<&'r str
 }
 
 /// The UUID that an array of ours has: 32 hexadecimal digits. See the module.
-fn mark(raid: &config::Raid, members: &[&Member], facts: &Facts) -> Option<String> {
+fn mark(raid: &config::Raid, members: &[&Device], facts: &Facts) -> Option<String> {
     if let Some(uuid) = option(raid, "--uuid", "-u") {
         return Some(digits(uuid)).filter(|digits| digits.len() == 32);
     }
     if matches!(option(raid, "--metadata", "-e"), Some("imsm" | "ddf" | "intel")) {
         return None;
     }
-    let known = !facts.raid.machine.is_empty() || members.iter().all(|member| !member.identity.is_empty());
+    let known = !facts.machine.is_empty() || members.iter().all(|member| !member.identity.is_empty());
     if members.is_empty() || !known {
         return None;
     }
@@ -264,7 +266,7 @@ fn mark(raid: &config::Raid, members: &[&Member], facts: &Facts) -> Option<Strin
         hash.update(part.as_bytes());
     };
     let spares = raid.spares.unwrap_or_default().to_string();
-    for part in ["fledge array", &facts.raid.machine, &raid.name, raid.level.as_deref().unwrap_or_default(), &spares] {
+    for part in ["fledge array", &facts.machine, &raid.name, raid.level.as_deref().unwrap_or_default(), &spares] {
         add(part);
     }
     raid.options.iter().for_each(|option| add(option));
@@ -280,7 +282,7 @@ fn digits(uuid: &str) -> String {
 }
 
 /// Whether a device is part of the array that this configuration makes.
-fn carries(member: &Member, raid: &config::Raid, mark: &str) -> bool {
+fn carries(member: &Device, raid: &config::Raid, mark: &str) -> bool {
     member.superblock.as_ref().is_some_and(|block| {
         digits(&block.uuid) == mark
             && raid.level.as_deref().and_then(number) == Some(block.level)

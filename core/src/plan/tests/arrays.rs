@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::mounts::{device, with};
 use super::*;
-use crate::facts::{Member, Superblock, Usage};
+use crate::facts::Superblock;
 
 const PAIR: &str = r#"{"storage": {"raid": [
  {"name": "data", "level": "raid1", "devices": ["/dev/vdb", "/dev/vdc"]}]}}"#;
@@ -10,10 +10,8 @@ const PAIR: &str = r#"{"storage": {"raid": [
 fn pair() -> Facts {
     let mut facts = Facts::default();
     for (name, identity) in [("/dev/vdb", "data1"), ("/dev/vdc", "data2")] {
-        device(&mut facts, name, Device { present: true, ..Device::default() });
-        let member = Member { identity: identity.into(), ..Member::default() };
-        facts.raid.members.insert(name.into(), member);
-        facts.uses.insert(name.into(), Usage { node: name.into(), by: Vec::new() });
+        let found = Device { present: true, node: name.into(), identity: identity.into(), ..Device::default() };
+        device(&mut facts, name, found);
     }
     facts
 }
@@ -27,11 +25,16 @@ fn mark(plan: &str) -> String {
 /// The devices carry the mark, as if a run had made the array.
 fn made(facts: &mut Facts, names: &[&str], uuid: &str) {
     for name in names {
-        let member = facts.raid.members.get_mut(*name).unwrap();
-        member.superblock =
-            Some(Superblock { uuid: uuid.replace(':', "-"), name: "data".into(), level: 1, devices: 2 });
-        device(facts, name, Device::holding("linux_raid_member", "data", uuid));
+        let member = facts.devices.get_mut(*name).unwrap();
+        let uuid = uuid.replace(':', "-");
+        member.signature = Device::holding("linux_raid_member", "data", &uuid).signature;
+        member.superblock = Some(Superblock { uuid, name: "data".into(), level: 1, devices: 2 });
     }
+}
+
+fn in_array(facts: &mut Facts, name: &str) {
+    let member = facts.devices.get_mut(name).unwrap();
+    (member.array, member.users) = (Some("/dev/md127".into()), ["part of /dev/md127".into()].into());
 }
 
 #[test]
@@ -69,17 +72,17 @@ fn the_mark_depends_on_the_array_and_on_the_machine() {
         marks.push(mark(&with(&PAIR.replace(change.0, change.1), &pair(), disks)));
     }
     let mut other = pair();
-    other.raid.members.get_mut("/dev/vdc").unwrap().identity = "data3".into();
+    other.devices.get_mut("/dev/vdc").unwrap().identity = "data3".into();
     marks.push(mark(&with(PAIR, &other, disks)));
-    other.raid.machine = "4c4c4544".into();
+    other.machine = "4c4c4544".into();
     marks.push(mark(&with(PAIR, &other, disks)));
     let all = marks.len();
     marks.sort();
     marks.dedup();
     assert_eq!(marks.len(), all, "{marks:?}");
     // Nothing tells this machine from others.
-    other.raid.machine.clear();
-    other.raid.members.get_mut("/dev/vdc").unwrap().identity.clear();
+    other.machine.clear();
+    other.devices.get_mut("/dev/vdc").unwrap().identity.clear();
     for (json, facts) in [
         (String::from(PAIR), other),
         (PAIR.replace("\"level\"", "\"options\": [\"-eimsm\"], \"level\""), pair()),
@@ -99,8 +102,7 @@ fn an_array_of_an_earlier_run_is_kept() {
     assert_plan(&with(PAIR, &facts, disks), keep);
     // It may be running.
     for name in ["/dev/vdb", "/dev/vdc"] {
-        facts.raid.members.get_mut(name).unwrap().array = Some("/dev/md127".into());
-        facts.uses.get_mut(name).unwrap().by = ["part of /dev/md127".into()].into();
+        in_array(&mut facts, name);
     }
     assert_plan(&with(PAIR, &facts, disks), keep);
     // What the configuration says about it has changed since: it isn't ours any more, and in use.
@@ -113,9 +115,9 @@ fn an_array_that_was_cut_off_is_made_anew() {
     let mut facts = pair();
     let uuid = mark(&with(PAIR, &facts, disks));
     made(&mut facts, &["/dev/vdb"], &uuid);
-    device(&mut facts, "/dev/vdc", Device::holding("xfs", "old", ""));
-    facts.raid.members.get_mut("/dev/vdb").unwrap().array = Some("/dev/md127".into());
-    facts.uses.get_mut("/dev/vdb").unwrap().by = ["part of /dev/md127".into()].into();
+    let old = Device { identity: "data2".into(), ..Device::holding("xfs", "old", "") };
+    device(&mut facts, "/dev/vdc", old);
+    in_array(&mut facts, "/dev/vdb");
     let plan = with(PAIR, &facts, disks);
     let expected =
         "/dev/vdb /dev/vdc; /dev/md127 is stopped before; this destroys what /dev/vdc holds: xfs, label \"old\"";
@@ -142,7 +144,7 @@ fn what_cannot_be_made_is_refused() {
     assert!(text.contains("test:3:2 at $.storage.raid.0"), "{text}");
 
     let mut facts = pair();
-    facts.raid.lacking.push("linear".into());
+    facts.lacking_levels.push("linear".into());
     let text = with(&PAIR.replace("raid1", "linear"), &facts, disks);
     assert!(text.contains("this machine's kernel has no RAID level linear"), "{text}");
     assert!(text.contains("--level linear --raid-devices 2"), "{text}");
@@ -152,7 +154,7 @@ fn what_cannot_be_made_is_refused() {
         {"name": "a", "level": "1", "devices": ["/dev/vdb", "/dev/vdc"]},
         {"name": "b", "level": "1", "devices": ["/dev/x", "/dev/vdc"]}]}}"#;
     let mut facts = pair();
-    facts.uses.insert("/dev/x".into(), Usage { node: "/dev/vdb".into(), by: Vec::new() });
+    device(&mut facts, "/dev/x", Device { present: true, node: "/dev/vdb".into(), ..Device::default() });
     let text = with(twice, &facts, disks);
     assert!(text.contains("/dev/x is part of the array \"a\" already"), "{text}");
     assert!(text.contains("/dev/vdc is part of the array \"a\" already"), "{text}");

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::mounts::{ONE, device, with};
 use super::*;
-use crate::facts::Usage;
 
-const BLANK: Device = Device { present: true, signature: None, others: Vec::new() };
+fn blank() -> Device {
+    Device { present: true, ..Device::default() }
+}
 
 #[test]
 fn a_file_system_that_fits_is_kept() {
@@ -53,8 +54,8 @@ fn reuse() {
     let uuid = "5ab36f4a-0000-4000-8000-000000000000";
     let right = Device::holding("ext4", "data", uuid);
     for (found, format, wipe, outcome) in [
-        (BLANK, "ext4", false, "make the ext4"),
-        (BLANK, "ext4", true, "make the ext4"),
+        (blank(), "ext4", false, "make the ext4"),
+        (blank(), "ext4", true, "make the ext4"),
         (right.clone(), "ext4", false, "keep the ext4"),
         (right.clone(), "ext4", true, "destroys what it holds: ext4, label \"data\""),
         (right.clone(), "xfs", false, "it holds ext4, label \"data\", UUID \"5ab36f4a"),
@@ -63,8 +64,8 @@ fn reuse() {
         (Device::holding("ext4", "data", &uuid.replace('4', "5")), "ext4", false, "it holds ext4"),
         (Device::holding("linux_raid_member", "", ""), "ext4", false, "it holds linux_raid_member"),
         (Device::holding("ntfs", "", ""), "ext4", true, "destroys what it holds: ntfs"),
-        (BLANK, "none", false, "nothing to do"),
-        (BLANK, "none", true, "wipe /dev/vdb"),
+        (blank(), "none", false, "nothing to do"),
+        (blank(), "none", true, "wipe /dev/vdb"),
         (right.clone(), "none", false, "leaving /dev/vdb without a file system: it holds ext4"),
         (right.clone(), "none", true, "wipe /dev/vdb; this destroys what it holds: ext4"),
     ] {
@@ -110,11 +111,12 @@ fn the_volume_id_of_a_vfat_may_be_written_without_its_dash() {
 #[test]
 fn a_device_in_use_is_kept_or_refused() {
     let mut facts = Facts::default();
-    let by = ["mounted at /boot".into(), "used as swap".into()].into();
-    facts.uses.insert("/dev/vdb".into(), Usage { node: "/dev/vdb".into(), by });
+    let users = Vec::from(["mounted at /boot".into(), "used as swap".into()]);
+    device(&mut facts, "/dev/vdb", Device { users: users.clone(), ..blank() });
     let text = with(ONE, &facts, disks);
     assert!(text.contains("the device is in use: it is mounted at /boot and used as swap"), "{text}");
-    device(&mut facts, "/dev/vdb", Device::holding("ext4", "data", "5ab36f4a-0000-4000-8000-000000000000"));
+    let fits = Device::holding("ext4", "data", "5ab36f4a-0000-4000-8000-000000000000");
+    device(&mut facts, "/dev/vdb", Device { users, ..fits });
     assert!(with(ONE, &facts, disks).contains("keep the ext4"));
 }
 
@@ -124,7 +126,7 @@ fn two_names_of_one_device_are_refused() {
         {"device": "/dev/vdb", "format": "xfs"}, {"device": "/dev/disk/by-label/x", "format": "ext4"}]}}"#;
     let mut facts = Facts::default();
     for name in ["/dev/vdb", "/dev/disk/by-label/x"] {
-        facts.uses.insert(name.into(), Usage { node: "/dev/vdb".into(), by: Vec::new() });
+        device(&mut facts, name, Device { node: "/dev/vdb".into(), ..blank() });
     }
     let text = with(json, &facts, disks);
     assert!(text.contains("/dev/vdb is the same device"), "{text}");
@@ -135,7 +137,7 @@ fn two_names_of_one_device_are_refused() {
 fn formats_that_leave_the_device_alone() {
     let json = r#"{"storage": {"filesystems": [{"device": "/dev/vdb", "format": "none"}]}}"#;
     let mut facts = Facts::default();
-    device(&mut facts, "/dev/vdb", BLANK);
+    device(&mut facts, "/dev/vdb", blank());
     assert_plan(&with(json, &facts, disks), "disks\nnothing to do");
     assert_plan(&with(json, &facts, mount), "mount\nnothing to do");
 }

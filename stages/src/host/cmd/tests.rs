@@ -24,6 +24,12 @@ fn a_failure_ends_with_the_last_words() {
 }
 
 #[test]
+fn a_failure_begins_with_the_first_words() {
+    let failure = sh("echo 'too small' >&2; head -c 5000 /dev/zero | tr '\\0' x >&2; exit 1").unwrap_err();
+    assert!(failure.why.starts_with("it failed with exit code 1: too small"), "{failure}");
+}
+
+#[test]
 fn the_environment_is_fixed_and_nothing_can_be_read() {
     let output = sh("echo $LC_ALL; echo $PATH; echo $HOME; cat; pwd").unwrap();
     assert_eq!(output.stdout, format!("C\n{PATH}\n\n/\n"));

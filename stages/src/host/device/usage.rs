@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use fledge_core::facts::Usage;
 use rustix::fs::{major, minor};
 
 use crate::host::mount;
@@ -41,13 +40,12 @@ pub fn array(node: &Path) -> Option<String> {
     holders(&directory(node).ok()?).into_iter().find(|holder| holder.starts_with("/dev/md"))
 }
 
-/// Which device a name means, and who uses it or one of its partitions.
+/// Who uses a device or one of its partitions.
 ///
 /// # Errors
-/// It isn't there, or whatever the operating system says.
-pub fn of(device: &str) -> io::Result<Usage> {
-    let node = fs::canonicalize(device)?;
-    let directory = directory(&node)?;
+/// Whatever the operating system says.
+pub fn users(node: &Path) -> io::Result<Vec<String>> {
+    let directory = directory(node)?;
     let mounts = mount::table()?;
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
     let mut by = Vec::new();
@@ -76,7 +74,7 @@ pub fn of(device: &str) -> io::Result<Usage> {
             look(&entry.path(), &format!("with its partition {} ", name(&entry.path())))?;
         }
     }
-    Ok(Usage { node: node.to_string_lossy().into_owned(), by })
+    Ok(by)
 }
 
 /// What tells a device from those of other machines: the serial number or world-wide name of its disk, and the number of the
