@@ -72,7 +72,9 @@ pub fn run(raw: &Raw, args: &ApplyArgs) -> Result<(), Vec<Failure>> {
     let mut state = State::default();
     let facts = observe::for_files(&config, &root, &state)?;
     let mut plan = plan::files(&config, &facts, &readings.sources, Settings::default())?;
-    plan.steps.retain(|planned| !matches!(planned.step, Step::WriteResult { .. }));
+    // Nothing is a first boot here, an interrupted build is thrown away, and images are labelled whole.
+    plan.steps
+        .retain(|planned| !matches!(planned.step, Step::WriteResult { .. } | Step::Begin { .. } | Step::Label { .. }));
     plan::check(&plan)?;
     let fetcher = fetch::fetcher_in(conditions, &config, &readings.sources)?;
     let mut machine = Machine { root: &root, fetcher: Some(&fetcher), state: &mut state, save: &|_| Ok(()) };
