@@ -16,7 +16,7 @@ mod volume;
 
 pub use disk::{Disk, Use};
 pub use raid::Superblock;
-pub use volume::{Encryption, Volume};
+pub use volume::Volume;
 
 /// A machine, as far as a configuration asks about it. The default is the explicit blank machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
@@ -26,8 +26,12 @@ pub struct Facts {
     pub devices: BTreeMap<String, Device>,
     /// The disks that the configuration partitions.
     pub disks: Vec<Disk>,
-    /// Encrypted volumes.
-    pub encryption: Encryption,
+    /// The LUKS headers of devices that the configuration names.
+    pub volumes: Vec<Volume>,
+    /// The machine's memory in KiB; 0 when it isn't known.
+    pub memory: u64,
+    /// How much of it can be had without swapping.
+    pub available_memory: u64,
     /// What tells this machine from others: the UUID that its firmware has for it, or nothing.
     pub machine: String,
     /// The RAID levels of the configuration, as it writes them, that the kernel surely lacks.
@@ -97,6 +101,13 @@ pub struct Selinux {
     pub contexts: bool,
     /// Whether `setfiles` is there to set labels.
     pub tool: bool,
+}
+
+impl Facts {
+    /// The LUKS header on a device.
+    pub fn volume(&self, device: &str) -> Option<&Volume> {
+        self.volumes.iter().find(|volume| volume.device == device)
+    }
 }
 
 /// A block device that the configuration names.

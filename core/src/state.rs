@@ -4,10 +4,11 @@
 //! The cache has the form that other software reads, and so can't say where its items were written. This file can: it holds
 //! the origin of every list item, in the order in which a walk through the configuration meets them.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha512};
 
@@ -40,14 +41,38 @@ pub struct State {
 
 /// An encrypted volume that is open.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct Held {
     /// Its name.
     pub name: String,
     /// Its UUID.
     pub uuid: String,
     /// The key that goes to the target root; `None` for one that clevis opens, and once the files stage has written it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Key>,
+}
+
+impl From<Held> for BTreeMap<String, String> {
+    fn from(held: Held) -> Self {
+        let mut map = Self::new();
+        map.insert("name".into(), held.name);
+        map.insert("uuid".into(), held.uuid);
+        if let Some(key) = held.key {
+            map.insert("key".into(), BASE64.encode(key.expose()));
+        }
+        map
+    }
+}
+
+impl From<BTreeMap<String, String>> for Held {
+    /// What is no base64 is no key: the file is ours.
+    fn from(mut map: BTreeMap<String, String>) -> Self {
+        let mut take = |name: &str| map.get_mut(name).map(core::mem::take);
+        Self {
+            name: take("name").unwrap_or_default(),
+            uuid: take("uuid").unwrap_or_default(),
+            key: take("key").and_then(|key| BASE64.decode(key.as_bytes()).ok()).map(Key::new),
+        }
+    }
 }
 
 /// Why the text of a state file can't be used.
@@ -160,5 +185,11 @@ mod tests {
         assert!(matches!(State::parse(b"{\"version\": 1"), Err(StateError::Damaged(_))));
         let state = State { directories: vec!["/var/lib".to_string()], ..State::default() };
         assert_eq!(State::parse(&state.to_text().unwrap()).unwrap().directories, state.directories);
+        let mut state = State::default();
+        for key in [Some(Key::new(b"sesame\0".to_vec())), None] {
+            state.hold(Held { name: "data".into(), uuid: "5ab3".into(), key });
+            assert_eq!(State::parse(&state.to_text().unwrap()).unwrap().luks, state.luks);
+            assert_eq!(state.luks.len(), 1);
+        }
     }
 }

@@ -9,6 +9,8 @@ mod goflags;
 mod ignition;
 mod input;
 mod kargs;
+#[cfg(target_feature = "crt-static")]
+mod libc;
 mod out;
 mod plan;
 mod report;

@@ -83,7 +83,7 @@ pub(super) fn plan(config: &Config, world: &mut World<'_>, planner: &mut Planner
     for luks in &config.storage.luks {
         let place = planner.place(luks.origin, "$.storage.luks");
         let what = || format!("writing the key of the encrypted volume {:?}", luks.name);
-        let Some(volume) = world.facts().encryption.volume(luks::device(luks)) else {
+        let Some(volume) = world.facts().volume(luks::device(luks)) else {
             let why = format!("{} is no LUKS volume", luks::device(luks));
             planner
                 .refuse(place, Failure::new(what(), why).remedy("the disks stage makes it: see what became of that"));
@@ -105,7 +105,7 @@ pub(super) fn plan(config: &Config, world: &mut World<'_>, planner: &mut Planner
             planner.step(AnyStep::EnsureDirectory { path: directory, attributes }, place.clone());
         }
         let path = world.resolve(&key);
-        let held = volume.key;
+        let held = volume.held;
         let replace = match world.at(&path) {
             Standing::Nothing if held => false,
             // The stage runs again, and the key has been forgotten.
@@ -149,7 +149,7 @@ pub(super) fn plan(config: &Config, world: &mut World<'_>, planner: &mut Planner
 pub(super) fn settle(config: &Config, world: &World<'_>, planner: &mut Planner<'_>) {
     for luks in &config.storage.luks {
         let device = luks::device(luks);
-        let Some(volume) = world.facts().encryption.volume(device) else { continue };
+        let Some(volume) = world.facts().volume(device) else { continue };
         let step = Step::Settle {
             name: luks.name.clone(),
             device: device.into(),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Encrypted volumes: `cryptsetup` and `clevis`. No key is ever an argument, and none is told.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::contents::Contents;
 use super::{Done, Machine};
-use crate::host::cmd::{self, Arg};
+use crate::host::cmd::{self, Arg, Tool};
 use crate::observe;
 
 /// Random bytes of a generated key; it is written in hexadecimal digits, since clevis can't do with any byte. Ignition's length.
@@ -36,11 +37,7 @@ impl Machine<'_> {
             }
             Step::Open(opening) => Ok((open_existing(opening, key.as_ref())?, key)),
         });
-        let (done, key) = done.map_err(|failure| Failure {
-            why: if failure.what.is_empty() { failure.why } else { format!("{}: {}", failure.what, failure.why) },
-            what: step.to_string(),
-            ..failure
-        })?;
+        let (done, key) = done.map_err(|failure| told(failure, step))?;
         // What stands on the volume is named by udev.
         cmd::run(cmd::UDEVADM, &["settle".into()])?;
         let volume = observe::volume(Path::new(&opening.device));
@@ -77,11 +74,7 @@ impl Machine<'_> {
             Later::Table { path, lines } => self.write_table(path, lines).map_err(|error| super::failed(step, &error)),
             Later::Settle { name, device, label, made_from, subsystem, marked } => {
                 if *marked {
-                    settle(device, label, made_from, subsystem).map_err(|failure| Failure {
-                        why: format!("{}: {}", failure.what, failure.why),
-                        what: step.to_string(),
-                        ..failure
-                    })?;
+                    settle(device, label, made_from, subsystem).map_err(|failure| told(failure, step))?;
                 }
                 let held = self.state.luks.iter_mut().find(|held| held.name == *name);
                 let held = held.and_then(|held| held.key.take()).is_some();
@@ -106,76 +99,70 @@ fn generate() -> Result<Key, Failure> {
     Ok(Key::new(HEXLOWER.encode(&bytes).into_bytes()))
 }
 
-fn make_volume(make: &Make, key: &Key) -> Result<(), Failure> {
-    let Make { opening, label, uuid, options, memory, binding, close, .. } = make;
-    if let Some(name) = close {
-        cmd::run(cmd::CRYPTSETUP, &["close".into(), name.into()])?;
+/// Where the key stands among the words of a command.
+const KEY: &str = "\0";
+
+fn run(tool: Tool, words: &[&str], key: Option<&Key>) -> Result<(), Failure> {
+    let mut args = Vec::with_capacity(words.len());
+    for word in words {
+        args.push(match key {
+            Some(key) if *word == KEY => Arg::Key(key),
+            _ => Arg::Plain(OsStr::new(*word)),
+        });
     }
-    let memory = memory.map(|memory| memory.to_string());
-    let mut args: Vec<Arg<'_>> =
-        vec!["luksFormat".into(), "--batch-mode".into(), "--type".into(), "luks2".into(), "--key-file".into()];
-    args.push(Arg::Key(key));
-    for (option, value) in [("--label", label), ("--uuid", uuid), ("--pbkdf-memory", &memory)] {
-        args.extend(value.iter().flat_map(|value| [Arg::from(option), value.into()]));
-    }
-    args.extend(options.iter().map(Arg::from));
-    // Behind the configuration's own, so that it counts.
-    args.extend([Arg::from("--subsystem"), MARK.into(), opening.device.as_str().into()]);
-    cmd::run(cmd::CRYPTSETUP.within(FORMAT_LIMIT), &args)?;
-    open(opening, key)?;
-    if let Some(binding) = binding {
-        bind(opening, binding, key)?;
-        if opening.key == Source::Generated {
-            let args = ["luksRemoveKey".into(), "--batch-mode".into(), opening.device.as_str().into(), Arg::Key(key)];
-            cmd::run(cmd::CRYPTSETUP, &args)?;
-        }
-    }
-    Ok(())
+    cmd::run(tool, &args).map(drop)
 }
 
-fn bind(opening: &Opening, binding: &Binding, key: &Key) -> Result<(), Failure> {
-    let Opening { name, device, .. } = opening;
-    let mut args: Vec<Arg<'_>> = vec!["luks".into(), "bind".into(), "-f".into(), "-k".into(), Arg::Key(key)];
-    args.extend([Arg::from("-d"), device.into(), binding.pin.as_str().into(), binding.config.as_str().into()]);
-    cmd::run(cmd::CLEVIS, &args)?;
-    if binding.tried {
-        cmd::run(cmd::CRYPTSETUP, &["close".into(), name.into()])?;
+fn make_volume(make: &Make, key: &Key) -> Result<(), Failure> {
+    let Make { opening, label, uuid, options, memory, binding, close, .. } = make;
+    let device = opening.device.as_str();
+    if let Some(name) = close {
+        run(cmd::CRYPTSETUP, &["close", name], None)?;
+    }
+    let memory = memory.map(|memory| memory.to_string());
+    let mut words = vec!["luksFormat", "--batch-mode", "--type", "luks2", "--key-file", KEY];
+    for (option, value) in [("--label", label), ("--uuid", uuid), ("--pbkdf-memory", &memory)] {
+        if let Some(value) = value {
+            words.extend([option, value]);
+        }
+    }
+    words.extend(options.iter().map(String::as_str));
+    // Behind the configuration's own, so that it counts.
+    words.extend(["--subsystem", MARK, device]);
+    run(cmd::CRYPTSETUP.within(FORMAT_LIMIT), &words, Some(key))?;
+    open(opening, key)?;
+    let Some(Binding { pin, config, tried, .. }) = binding else { return Ok(()) };
+    run(cmd::CLEVIS, &["luks", "bind", "-f", "-k", KEY, "-d", device, pin, config], Some(key))?;
+    if *tried {
+        run(cmd::CRYPTSETUP, &["close", &opening.name], None)?;
         unlock(opening)?;
+    }
+    if opening.key == Source::Generated {
+        run(cmd::CRYPTSETUP, &["luksRemoveKey", "--batch-mode", device, KEY], Some(key))?;
     }
     Ok(())
 }
 
 fn unlock(opening: &Opening) -> Result<(), Failure> {
-    let Opening { name, device, .. } = opening;
-    let args = ["luks".into(), "unlock".into(), "-d".into(), device.into(), "-n".into(), name.into()];
-    cmd::run(cmd::CLEVIS, &args).map(drop)
+    run(cmd::CLEVIS, &["luks", "unlock", "-d", &opening.device, "-n", &opening.name], None)
 }
 
 fn open(opening: &Opening, key: &Key) -> Result<(), Failure> {
-    let Opening { name, device, discard, options, .. } = opening;
-    let mut args = vec!["open".into(), device.into(), name.into(), "--key-file".into(), Arg::Key(key)];
     // Clevis and crypttab have no word for discards and most options: the header has them.
-    args.push("--persistent".into());
-    if *discard {
-        args.push("--allow-discards".into());
+    let mut words = vec!["open", &opening.device, &opening.name, "--key-file", KEY, "--persistent"];
+    if opening.discard {
+        words.push("--allow-discards");
     }
-    args.extend(options.iter().map(Arg::from));
-    cmd::run(cmd::CRYPTSETUP, &args).map(drop)
+    words.extend(opening.options.iter().map(String::as_str));
+    run(cmd::CRYPTSETUP, &words, Some(key))
 }
 
 /// Opens a volume that is there, or sees that the key is right if it is open. Says whether it had to be opened.
 fn open_existing(opening: &Opening, key: Option<&Key>) -> Done {
     let is_open = observe::open_as(Path::new(&opening.device)).is_some_and(|name| name == opening.name);
     match key {
-        Some(key) if is_open => {
-            let args = [
-                "open".into(),
-                "--test-passphrase".into(),
-                opening.device.as_str().into(),
-                "--key-file".into(),
-                Arg::Key(key),
-            ];
-            cmd::run(cmd::CRYPTSETUP, &args)?;
+        Some(_) if is_open => {
+            run(cmd::CRYPTSETUP, &["open", "--test-passphrase", &opening.device, "--key-file", KEY], key)?;
         }
         Some(key) => open(opening, key)?,
         None if is_open => {}
@@ -188,10 +175,15 @@ fn open_existing(opening: &Opening, key: Option<&Key>) -> Done {
 /// Has a volume count as made. The token first: without the mark and without it, the volume would be foreign.
 fn settle(device: &str, label: &str, made_from: &str, subsystem: &str) -> Result<(), Failure> {
     let token = format!(r#"{{"type":"{TOKEN}","keyslots":[],"{MADE_FROM}":"{made_from}"}}"#);
+    // It is no secret, but a file.
     let token = Key::new(token.into_bytes());
-    let args = ["token".into(), "import".into(), "--json-file".into(), Arg::Key(&token), device.into()];
-    cmd::run(cmd::CRYPTSETUP, &args)?;
+    run(cmd::CRYPTSETUP, &["token", "import", "--json-file", KEY, device], Some(&token))?;
     // It sets both.
-    let args = ["config", device, "--label", label, "--subsystem", subsystem].map(Arg::from);
-    cmd::run(cmd::CRYPTSETUP, &args).map(drop)
+    run(cmd::CRYPTSETUP, &["config", device, "--label", label, "--subsystem", subsystem], None)
+}
+
+/// The words of a step around those of a command that failed.
+fn told(failure: Failure, what: &dyn std::fmt::Display) -> Failure {
+    let why = if failure.what.is_empty() { failure.why } else { format!("{}: {}", failure.what, failure.why) };
+    Failure { why, what: what.to_string(), ..failure }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use fledge_core::cmdline::Cmdline;
 use fledge_core::config::Config;
 use fledge_core::diag::Failure;
-use fledge_core::facts::{Encryption, Facts, Volume};
+use fledge_core::facts::{Facts, Volume};
 use fledge_core::plan::luks::{MARK, header, key_path};
 use fledge_core::secret::Key;
 use fledge_core::state::{Held, State};
@@ -20,33 +20,35 @@ use crate::host::{device, mount};
 /// More than any key has; cryptsetup takes no more.
 const KEY_LIMIT: u64 = 8 << 20;
 
-/// What is known about the volumes of a configuration.
+/// Adds what is known about the volumes of a configuration; `held` tells which of those in the state count as held.
 ///
 /// # Errors
 /// Each device that is there and can't be read.
-pub(super) fn encryption(config: &Config, state: &State) -> Result<Encryption, Vec<Failure>> {
-    let mut encryption = Encryption::default();
-    if config.storage.luks.is_empty() {
-        return Ok(encryption);
-    }
+pub(super) fn look(
+    facts: &mut Facts,
+    config: &Config,
+    state: &State,
+    held: fn(&Held) -> bool,
+) -> Result<(), Vec<Failure>> {
     let mut failures = Vec::new();
-    let devices = config.storage.luks.iter().filter_map(|luks| luks.device.as_deref());
-    for name in devices.filter(|name| device::is_there(name)) {
-        match volume(Path::new(name)) {
-            Ok(found) => encryption.volumes.extend(found.map(|volume| Volume { device: name.to_owned(), ..volume })),
-            Err(error) => failures.push(Failure::new(format!("reading the device {name}"), error.to_string())),
+    for luks in &config.storage.luks {
+        let Some(device) = luks.device.as_ref().filter(|device| device::is_there(device)) else { continue };
+        match volume(Path::new(device)) {
+            Ok(None) => {}
+            Ok(Some(mut volume)) => {
+                volume.device.clone_from(device);
+                volume.held = state.volume(&luks.name).is_some_and(|known| known.uuid == volume.uuid && held(known));
+                facts.volumes.push(volume);
+            }
+            Err(error) => failures.push(Failure::new(format!("reading the device {device}"), error.to_string())),
         }
     }
-    for volume in &mut encryption.volumes {
-        let luks = config.storage.luks.iter().find(|luks| luks.device.as_ref() == Some(&volume.device));
-        let held = luks.and_then(|luks| state.volume(&luks.name)).filter(|held| held.uuid == volume.uuid);
-        volume.held = held.is_some();
-        volume.key = held.is_some_and(|held| held.key.is_some());
+    if !config.storage.luks.is_empty() {
+        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        facts.memory = kibibytes(&memory, "MemTotal:");
+        facts.available_memory = kibibytes(&memory, "MemAvailable:");
     }
-    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    encryption.memory = kibibytes(&memory, "MemTotal:");
-    encryption.available = kibibytes(&memory, "MemAvailable:");
-    if failures.is_empty() { Ok(encryption) } else { Err(failures) }
+    if failures.is_empty() { Ok(()) } else { Err(failures) }
 }
 
 /// The LUKS header of a device or a file, if it has one, and the name that it is open as.
@@ -92,8 +94,7 @@ fn kibibytes(memory: &str, field: &str) -> u64 {
 pub(super) fn recall(config: &Config, facts: &mut Facts, state: &mut State, cmdline: &Cmdline) {
     let mut target = None;
     for luks in &config.storage.luks {
-        let volumes = &mut facts.encryption.volumes;
-        let Some(volume) = volumes.iter_mut().find(|volume| luks.device.as_ref() == Some(&volume.device)) else {
+        let Some(volume) = facts.volumes.iter_mut().find(|volume| luks.device.as_ref() == Some(&volume.device)) else {
             continue;
         };
         let generated = luks.key_file.source.as_deref().unwrap_or_default().is_empty() && !luks.clevis.is_present();
@@ -108,7 +109,7 @@ pub(super) fn recall(config: &Config, facts: &mut Facts, state: &mut State, cmdl
         match key(root, &path) {
             Ok(Some(key)) => {
                 log::info!("the key of the encrypted volume {:?} is in the target root", luks.name);
-                (volume.held, volume.key) = (true, true);
+                volume.held = true;
                 state.hold(Held { name: luks.name.clone(), uuid: volume.uuid.clone(), key: Some(key) });
             }
             Ok(None) => log::info!("the target root has no {path}"),
@@ -161,7 +162,7 @@ mod tests {
         run(&[&format[..], &[Arg::Key(&key)], &quick[..]].concat());
         let made = volume(&path).unwrap().unwrap();
         assert_eq!((made.version, made.label.as_str(), made.subsystem.as_str()), (2, "Data", MARK));
-        assert_eq!((made.damaged, made.uuid.len(), made.made_from, made.open_as), (false, 36, None, None));
+        assert_eq!((made.uuid.len(), made.made_from, made.open_as), (36, None, None));
 
         let token = Key::new(format!(r#"{{"type":"{TOKEN}","keyslots":[],"fledge-made-from":"abc"}}"#).into_bytes());
         run(&["token".into(), "import".into(), "--json-file".into(), Arg::Key(&token)]);

@@ -16,7 +16,7 @@ use fledge_core::config::Config;
 use fledge_core::diag::Failure;
 use fledge_core::facts::Facts;
 use fledge_core::plan::Questions;
-use fledge_core::state::State;
+use fledge_core::state::{Held, State};
 
 use crate::host::fs::Root;
 use crate::host::{cmd, device, label, mount};
@@ -40,7 +40,7 @@ pub fn facts(config: &Config, root: &Path) -> Result<Facts, Vec<Failure>> {
     observer.ask(&questions, Duration::ZERO);
     partitions::look(config, &mut observer.facts, &mut observer.failures);
     raid::arrays(config, &mut observer.facts);
-    observer.encryption(config, &State::default());
+    observer.encryption(config, &State::default(), |_| true);
     observer.skeleton(config);
     observer.finish()
 }
@@ -66,7 +66,7 @@ pub fn encryption(
     state: &mut State,
     cmdline: &Cmdline,
 ) -> Result<(), Vec<Failure>> {
-    facts.encryption = luks::encryption(config, state)?;
+    luks::look(facts, config, state, |_| true)?;
     luks::recall(config, facts, state, cmdline);
     Ok(())
 }
@@ -83,7 +83,7 @@ pub fn for_files(config: &Config, root: &Root, state: &State) -> Result<Facts, V
         observer.note("reading what an earlier run began", begun::read(root, state)).unwrap_or_default();
     let questions = Questions::of_files(config, observer.facts.accounts.as_ref());
     observer.ask(&questions, Duration::ZERO);
-    observer.encryption(config, state);
+    observer.encryption(config, state, |held| held.key.is_some());
     observer.skeleton(config);
     observer.finish()
 }
@@ -116,10 +116,9 @@ impl<'r> Observer<'r> {
         result.map_err(|error| self.failures.push(Failure::new(what, error.to_string()))).ok()
     }
 
-    fn encryption(&mut self, config: &Config, state: &State) {
-        match luks::encryption(config, state) {
-            Ok(encryption) => self.facts.encryption = encryption,
-            Err(mut failures) => self.failures.append(&mut failures),
+    fn encryption(&mut self, config: &Config, state: &State, held: fn(&Held) -> bool) {
+        if let Err(mut failures) = luks::look(&mut self.facts, config, state, held) {
+            self.failures.append(&mut failures);
         }
     }
 

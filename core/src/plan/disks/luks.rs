@@ -35,7 +35,7 @@ use super::super::PlannedStep;
 use super::{Gathered, Phase, describe, device_fault, missing};
 use crate::config::{Config, Luks, Resource};
 use crate::diag::Failure;
-use crate::facts::{Device, Encryption, Facts, Volume};
+use crate::facts::{Device, Facts, Volume};
 use crate::origin::Sources;
 use crate::url::redact;
 
@@ -285,7 +285,7 @@ fn step(luks: &Luks, facts: &Facts) -> Result<Step, Failure> {
     if found.is_some_and(|found| !found.present) {
         return Err(missing(device, what(luks), facts));
     }
-    let volume = facts.encryption.volume(device);
+    let volume = facts.volume(device);
     let instead = match (volume, found.and_then(|found| found.signature.as_ref())) {
         (Some(volume), _) if volume.held && volume.open_as.as_ref() == Some(&luks.name) => {
             return Ok(Step::Open(Opening { key: Key::Held, ..opening }));
@@ -313,7 +313,7 @@ fn step(luks: &Luks, facts: &Facts) -> Result<Step, Failure> {
         label: said(luks.label.as_ref()).map(Into::into),
         uuid: said(luks.uuid.as_ref()).map(Into::into),
         options: luks.options.clone(),
-        memory: memory(&luks.options, &facts.encryption),
+        memory: memory(&luks.options, facts),
         binding: clevis::binding(&luks.clevis),
         instead,
         // Nobody but us opens one that isn't ready. Where another is open, cryptsetup refuses.
@@ -349,11 +349,10 @@ pub(in crate::plan) fn subsystem(options: &[String]) -> &str {
 
 /// The key by which a volume that is there is opened, or why it isn't used: Ignition's rules, and what our token adds to them.
 fn reuse(luks: &Luks, volume: &Volume, key: Key) -> Result<Key, String> {
-    if volume.version != 2 {
-        return Err(format!("it is LUKS{}, not LUKS2", volume.version));
-    }
-    if volume.damaged {
-        return Err("its header is damaged".into());
+    match volume.version {
+        2 => {}
+        0 => return Err("its header is damaged".into()),
+        version => return Err(format!("it is LUKS{version}, not LUKS2")),
     }
     match &volume.open_as {
         Some(name) if *name != luks.name => return Err(format!("it is open as /dev/mapper/{name}")),
@@ -397,11 +396,11 @@ fn reuse(luks: &Luks, volume: &Volume, key: Key) -> Result<Key, String> {
 
 /// How much memory argon2 may take: a quarter of the machine's and half of what is free, so that this boot and the later ones have
 /// room beside it. `None` where cryptsetup's own choice is no more.
-fn memory(options: &[String], encryption: &Encryption) -> Option<u64> {
-    if encryption.memory == 0 || options.iter().any(|option| option.starts_with("--pbkdf-memory")) {
+fn memory(options: &[String], facts: &Facts) -> Option<u64> {
+    if facts.memory == 0 || options.iter().any(|option| option.starts_with("--pbkdf-memory")) {
         return None;
     }
-    let bound = (encryption.memory / 4).min(encryption.available / 2).max(LEAST_MEMORY);
+    let bound = (facts.memory / 4).min(facts.available_memory / 2).max(LEAST_MEMORY);
     (bound < USUAL_MEMORY).then_some(bound)
 }
 
@@ -410,8 +409,7 @@ fn apply(step: &super::super::Step, facts: &mut Facts) {
     let opening = step.opening();
     let Opening { name, device, .. } = opening;
     let open_as = Some(name.clone());
-    let key = opening.key != Key::Bound;
-    let volumes = &mut facts.encryption.volumes;
+    let volumes = &mut facts.volumes;
     match step {
         Step::Make(make) => {
             let uuid = make.uuid.clone().unwrap_or_else(|| "(random)".into());
@@ -421,12 +419,12 @@ fn apply(step: &super::super::Step, facts: &mut Facts) {
             let (device, subsystem) = (device.clone(), MARK.into());
             volumes.retain(|volume| volume.device != device);
             let volume =
-                Volume { device, version: 2, uuid, label, subsystem, open_as, held: true, key, ..Volume::default() };
+                Volume { device, version: 2, uuid, label, subsystem, open_as, held: true, ..Volume::default() };
             volumes.push(volume);
         }
         Step::Open(_) => {
             if let Some(volume) = volumes.iter_mut().find(|volume| volume.device == *device) {
-                (volume.open_as, volume.held, volume.key) = (open_as, true, key);
+                (volume.open_as, volume.held) = (open_as, true);
             }
         }
     }

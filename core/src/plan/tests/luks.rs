@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
 use crate::config::Luks;
-use crate::facts::{Encryption, Volume};
+use crate::facts::Volume;
 use crate::plan::luks::{MARK, PHASE};
 
 const UUID: &str = "5ab36f4a-0000-4000-8000-000000000000";
@@ -22,7 +22,7 @@ const GIVEN: &str =
 fn blank() -> Facts {
     let mut facts = facts(&[]);
     facts.devices.insert("/dev/vdb".into(), Device { present: true, ..Device::default() });
-    facts.encryption = Encryption { memory: 16 << 20, available: 15 << 20, ..Encryption::default() };
+    (facts.memory, facts.available_memory) = (16 << 20, 15 << 20);
     facts
 }
 
@@ -41,13 +41,13 @@ fn made(json: &str) -> (Facts, Luks) {
         made_from: Some(crate::plan::luks::fingerprint(&luks)),
         ..Volume::default()
     };
-    facts.encryption.volumes.push(volume);
+    facts.volumes.push(volume);
     (facts, luks)
 }
 
 fn foreign(json: &str) -> Facts {
     let mut facts = made(json).0;
-    facts.encryption.volumes[0].made_from = None;
+    facts.volumes[0].made_from = None;
     facts
 }
 
@@ -67,7 +67,7 @@ fn everything_that_a_volume_can_have() {
  ], "filesystems": [{"device": "/dev/mapper/custom", "format": "xfs", "path": "/var/lib/custom"}]}}"#;
     let (config, sources) = config(json);
     let mut facts = blank();
-    (facts.encryption.memory, facts.encryption.available) = (480 << 10, 300 << 10);
+    (facts.memory, facts.available_memory) = (480 << 10, 300 << 10);
     facts.devices.insert("/dev/vdd".into(), Device::holding("xfs", "old", ""));
     let disks = show(PHASE.plan(&config, &facts, &sources));
     assert_plan(
@@ -128,7 +128,7 @@ fn a_server_whose_advertisement_is_given_need_not_answer_now() {
 fn memory_is_bounded_unless_the_configuration_says_how_much() {
     let bounded = |memory, available, options: &str| {
         let mut facts = blank();
-        (facts.encryption.memory, facts.encryption.available) = (memory, available);
+        (facts.memory, facts.available_memory) = (memory, available);
         let text = phase(&one(options), &facts);
         text.split(", at most ").nth(1).map(|rest| rest.split(' ').next().unwrap_or_default().to_string())
     };
@@ -147,7 +147,7 @@ fn a_volume_that_fits_is_opened_and_any_other_is_refused() {
         one(&format!(r#"{GIVEN}, "label": "Data", "uuid": "5AB36F4A-0000-4000-8000-000000000000", "discard": true"#));
     let mut facts = foreign(&json);
     let volume = |facts: &mut Facts, change: &dyn Fn(&mut Volume)| {
-        change(&mut facts.encryption.volumes[0]);
+        change(&mut facts.volumes[0]);
     };
     volume(&mut facts, &|volume| volume.flags.push("allow-discards".into()));
     assert_plan(
@@ -162,7 +162,7 @@ disks
         (&|volume| volume.uuid = "1".into(), r#"its UUID is "1", not "5AB3"#),
         (&|volume| volume.flags.clear(), "discards are not let through"),
         (&|volume| volume.version = 1, "it is LUKS1, not LUKS2"),
-        (&|volume| volume.damaged = true, "its header is damaged"),
+        (&|volume| volume.version = 0, "its header is damaged"),
         (&|volume| volume.open_as = Some("luks-1".into()), "it is open as /dev/mapper/luks-1"),
     ];
     for (change, why) in changes {
@@ -198,8 +198,8 @@ fn other_contents_are_left_alone_unless_they_are_to_be_wiped() {
 fn what_an_interrupted_boot_left_unfinished_is_made_anew() {
     let json = one("");
     let mut facts = foreign(&one(r#", "label": "from another configuration""#));
-    let volume = &mut facts.encryption.volumes[0];
-    (volume.subsystem, volume.damaged, volume.open_as) = (MARK.into(), true, Some("old".into()));
+    let volume = &mut facts.volumes[0];
+    (volume.subsystem, volume.version, volume.open_as) = (MARK.into(), 0, Some("old".into()));
     let (config, sources) = config(&json);
     let plan = PHASE.plan(&config, &facts, &sources).unwrap();
     let text = plan.to_string();
@@ -217,10 +217,10 @@ fn what_an_interrupted_boot_finished_is_opened_with_the_key_that_it_left() {
     let (mut facts, _) = made(&json);
     let text = phase(&json, &facts);
     assert!(text.contains("its key is not in /etc/luks/data of the target any more"), "{text}");
-    (facts.encryption.volumes[0].held, facts.encryption.volumes[0].key) = (true, true);
+    facts.volumes[0].held = true;
     assert!(phase(&json, &facts).contains("with the key that it was made with"));
     // The files stage then leaves the volume as it is, and writes the key that is there already.
-    facts.encryption.volumes[0].open_as = Some("data".into());
+    facts.volumes[0].open_as = Some("data".into());
     facts.nodes.insert("/etc/luks/data".into(), node("/etc/luks/data", old_file(None)));
     facts.nodes.insert("/etc/luks".into(), node("/etc/luks", NodeKind::Directory));
     assert_plan(
@@ -234,7 +234,7 @@ files
 "#,
     );
     // Once more in the same boot: the key has been forgotten, but it is there.
-    (facts.encryption.volumes[0].held, facts.encryption.volumes[0].key) = (false, false);
+    facts.volumes[0].held = false;
     assert!(!plan(&json, &facts).contains("the volume's key"));
     facts.nodes.clear();
     assert!(plan(&json, &facts).contains("the disks stage has left none"));
@@ -248,8 +248,23 @@ files
 }
 
 #[test]
+fn facts_about_volumes_read_back_from_their_json() {
+    let mut facts = made(&one("")).0;
+    facts.volumes.push(Volume {
+        flags: ["a".into(), "b".into()].into(),
+        open_as: Some("x".into()),
+        held: true,
+        ..Volume::default()
+    });
+    let text = serde_json::to_string(&facts).unwrap();
+    assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
+    assert!(serde_json::from_str::<Facts>(r#"{"volumes": [{"version": "2", "color": "blue"}]}"#).is_err());
+    assert!(serde_json::from_str::<Facts>(r#"{"volumes": [{"version": "two"}]}"#).is_err());
+}
+
+#[test]
 fn a_fingerprint_tells_nothing_about_the_key() {
-    let fingerprint = |rest: &str| made(&one(rest)).0.encryption.volumes[0].made_from.clone().unwrap();
+    let fingerprint = |rest: &str| made(&one(rest)).0.volumes[0].made_from.clone().unwrap();
     assert_eq!(fingerprint(GIVEN), fingerprint(r#", "keyFile": {"source": "data:,weak"}"#));
     assert_eq!(fingerprint(""), fingerprint(r#", "wipeVolume": true"#));
     assert_ne!(fingerprint(""), fingerprint(r#", "label": "x""#));
@@ -292,10 +307,10 @@ fn keys_and_table_stay_inside_what_is_there() {
     let json = r#"{"storage": {"luks": [{"name": "data", "device": "/dev/vdb"}],
         "files": [{"path": "/etc/luks/data", "contents": {"source": "data:,mine"}}]}}"#;
     let mut facts = made(json).0;
-    (facts.encryption.volumes[0].held, facts.encryption.volumes[0].key) = (true, true);
+    facts.volumes[0].held = true;
     assert!(plan(json, &facts).contains("a file that this configuration makes stands at /etc/luks/data"));
     facts.nodes.insert("/etc/crypttab".into(), node("/etc/crypttab", NodeKind::Directory));
     assert!(plan(&one(""), &facts).contains("writing /etc/crypttab: a directory stands at /etc/crypttab"));
-    facts.encryption.volumes.clear();
+    facts.volumes.clear();
     assert!(plan(&one(""), &facts).contains("/dev/vdb is no LUKS volume"));
 }

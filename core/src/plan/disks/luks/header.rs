@@ -41,7 +41,7 @@ pub fn read(read: Read<'_>) -> Option<Volume> {
         whole(&block, *offset, read)
     });
     // All that is told here stands in the first sector, which is written at once.
-    second.or_else(|| Some(Volume { damaged: true, ..fields(&first?) }))
+    second.or_else(|| Some(Volume { version: 0, ..fields(&first?) }))
 }
 
 /// The header whose first block this is, if its checksum is right.
@@ -162,14 +162,14 @@ mod tests {
             let mut torn = both.clone();
             torn[range].fill(0xFF);
             let volume = read_bytes(&torn).unwrap();
-            assert_eq!((volume.made_from, volume.damaged), (None, false));
+            assert_eq!((volume.made_from, volume.version), (None, 2));
         }
 
         // Power failed while luksFormat wrote: no more than a sector is there.
         let mut begun = vec![0; 1 << 16];
         begun[..512].copy_from_slice(&copy(FIRST, 0, MARK, PLAIN)[..512]);
         let volume = read_bytes(&begun).unwrap();
-        assert_eq!((volume.subsystem.as_str(), volume.damaged), (MARK, true));
+        assert_eq!((volume.subsystem.as_str(), volume.version), (MARK, 0));
     }
 
     #[test]
@@ -180,8 +180,8 @@ mod tests {
         one[..8].copy_from_slice(b"LUKS\xBA\xBE\0\x01");
         assert_eq!(read_bytes(&one).unwrap().version, 1);
         let mut false_json = copy(FIRST, 0, "", "{}");
-        assert!(read_bytes(&false_json).unwrap().damaged);
+        assert_eq!(read_bytes(&false_json).unwrap().version, 0);
         false_json[6..8].copy_from_slice(&[0xFF, 0xFF]);
-        assert!(read_bytes(&false_json).unwrap().damaged);
+        assert_eq!(read_bytes(&false_json).unwrap().version, 0);
     }
 }
