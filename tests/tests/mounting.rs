@@ -101,21 +101,26 @@ fn what_others_mounted_on_ours_goes_too_and_a_busy_one_is_told() {
 }
 
 #[test]
-fn a_disk_that_does_not_fit_is_refused_before_anything_is_mounted() {
-    alone("mounting::a_disk_that_does_not_fit_is_refused_before_anything_is_mounted", || {
+fn a_disk_that_does_not_fit_is_refused_before_anything_is_made_or_mounted() {
+    alone("mounting::a_disk_that_does_not_fit_is_refused_before_anything_is_made_or_mounted", || {
         let machine = Machine::new();
-        let xfs = Disk::new(320, XFS);
+        let (blank, xfs) = (Disk::new(16, &[]), Disk::new(320, XFS));
         let before = machine.tree();
         let config = format!(
             r#"{{"ignition": {{"version": "3.4.0"}}, "storage": {{"filesystems": [
+  {{"device": "{}", "format": "ext4", "path": "/var/blank"}},
   {{"device": "{}", "format": "ext4", "path": "/var/data"}}]}}}}"#,
+            blank.name(),
             xfs.name()
         );
         let stopped = machine.boot(&config).stopped.unwrap();
         assert_eq!((stopped.stage, stopped.code), ("disks", 1));
-        for words in ["it holds xfs", "config.ign:2:3"] {
+        for words in ["it holds xfs", "config.ign:3:3"] {
             assert!(stopped.output.contains(words), "{}", stopped.output);
         }
+        // Not even what could have been made.
+        let found = fledge_stages::host::device::signatures(&blank.device).unwrap();
+        assert_eq!(found, []);
         assert_eq!(machine.tree(), before);
     });
 }
