@@ -57,6 +57,17 @@ pub enum Sabotage {
     EmptyConfig,
 }
 
+/// Which runs take a case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Every run of the tests.
+    #[default]
+    Every,
+    /// `./dev test --all` and whoever names it: it takes longer than a change may wait.
+    All,
+}
+
 /// A case as its `case.toml` has it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +82,12 @@ pub struct Case {
     pub summary: String,
     /// Seconds that it takes on two cores without KVM.
     pub seconds: u64,
+    /// Which runs take it.
+    #[serde(default)]
+    pub tier: Tier,
+    /// Whether the machine runs the configs of `tests/oracle`, with Debian's Ignition and with ours, instead of its own boots.
+    #[serde(default)]
+    pub oracle: bool,
     /// How the machine boots.
     pub form: Form,
     /// Memory in MiB.
@@ -110,6 +127,7 @@ pub struct Case {
     #[serde(default)]
     pub target: Vec<Placed>,
     /// The boots, one after the other.
+    #[serde(default)]
     pub boots: Vec<Boot>,
 }
 
@@ -290,7 +308,12 @@ pub fn parse(name: &str, folder: &Path, text: &str) -> Result<Case> {
     let mut case: Case = toml::from_str(text).with_context(|| format!("case {name}: case.toml"))?;
     name.clone_into(&mut case.name);
     folder.clone_into(&mut case.folder);
-    ensure!(!case.boots.is_empty(), "case {name}: there is no [[boots]]");
+    if case.oracle {
+        ensure!(case.boots.is_empty(), "case {name}: an oracle case has no [[boots]] of its own");
+        ensure!(case.form == Form::Initramfs, "case {name}: an oracle case stays in the initramfs");
+    } else {
+        ensure!(!case.boots.is_empty(), "case {name}: there is no [[boots]]");
+    }
     for boot in &case.boots {
         let fits = match boot.outcome {
             Outcome::Login => case.form != Form::Initramfs,
