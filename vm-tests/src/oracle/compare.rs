@@ -188,9 +188,10 @@ fn shown(value: &Value) -> String {
     if text.chars().count() > 300 { format!("{}...", text.chars().take(300).collect::<String>()) } else { text }
 }
 
-/// The last words of a stage.
+/// The last words of a stage; after Debian's a dump of the whole config stands before them.
 fn tail(text: &str) -> String {
-    let text = crate::host::tail(text.trim(), 4);
+    let critical = text.rfind("CRITICAL").and_then(|start| text.get(start..));
+    let text = critical.map_or_else(|| crate::host::tail(text.trim(), 4), |text| text.trim().to_owned());
     let skipped = text.char_indices().rev().nth(700).map_or(0, |(index, _)| index);
     text.get(skipped..).unwrap_or_default().to_owned()
 }

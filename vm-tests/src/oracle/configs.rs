@@ -139,7 +139,7 @@ mod tests {
         let texts: Vec<(String, Value)> = load()
             .unwrap()
             .into_iter()
-            .filter(|config| config.fails.is_none())
+            .filter(|config| config.fails.is_none() && !config.text.trim().is_empty())
             .map(|config| {
                 let parsed = serde_json::from_str(&config.text);
                 (config.name.clone(), parsed.unwrap_or_else(|error| panic!("{}: {error}", config.name)))

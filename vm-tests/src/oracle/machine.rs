@@ -30,8 +30,8 @@ pub(super) const DEBIAN: &str = "/usr/lib/fledge-test/debian/ignition";
 /// Where it has ours.
 pub(super) const FLEDGE: &str = "/usr/bin/ignition";
 
-/// Stands for the distribution's program: it only remembers what it was called with.
-const KARGS_HELPER: &[u8] = b"#!/bin/sh\nprintf '%s\\n' \"$@\" > /run/oracle/kargs\n";
+/// Stands for the distribution's program: it remembers what it was called with, and fails if it is told so.
+const KARGS_HELPER: &[u8] = b"#!/bin/sh\nprintf '%s\\n' \"$@\" > /run/oracle/kargs\ntest ! -e /run/oracle/refuse\n";
 
 /// Seconds beyond a config's own in which the guest has to tell what came of it.
 const GRACE: u64 = 180;
@@ -71,6 +71,7 @@ impl Machine<'_> {
         let tpm = self.case.tpm.then(|| Tpm::start(tools, self.work)).transpose()?;
         let machine = self.machine(program, initramfs, tpm.as_ref().map(|(_, socket)| socket.clone()))?;
         self.server.take_requests();
+        self.server.take_extra_headers();
         let mut vm = machine.start(tools, self.work)?;
         let mut results = Results::new();
         let mut current = "the boot itself";
@@ -91,6 +92,7 @@ impl Machine<'_> {
             } else if let Some(done) = text("name") {
                 let mut facts = answer.get("facts").and_then(Value::as_object).cloned().unwrap_or_default();
                 facts.insert("requests".to_owned(), json!(self.server.take_requests()));
+                facts.insert("request headers".to_owned(), json!(self.server.take_extra_headers()));
                 results.insert(done.to_owned(), facts);
                 vm.tell("next")?;
             } else if let Some(error) = text("error") {

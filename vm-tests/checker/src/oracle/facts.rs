@@ -4,8 +4,8 @@
 //! | fact | value |
 //! |---|---|
 //! | `failed` | the stage that failed, or null; `said`: what it said last; `exit STAGE`: its exit code |
-//! | `tree:PATH` | `kind`, `mode`, `uid`, `gid`, `target`, `xattrs`, `size` and `sha256` or, for presets and the crypttab, `text`; `same`: the first path of the same inode |
-//! | `passwd:NAME`, `group:NAME`, `shadow:NAME`, `gshadow:NAME`, `subuid:NAME`, `subgid:NAME` | the line without the name; of shadow also without the day of the last change |
+//! | `tree:PATH` | `kind`, `mode`, `uid`, `gid`, `target`, `xattrs`, `size` and `sha256` or, for presets and the crypttab, `text` with its lines sorted; `same`: the first path of the same inode |
+//! | `passwd:NAME`, `group:NAME`, `shadow:NAME`, `gshadow:NAME`, `subuid:NAME`, `subgid:NAME` | the line without the name; of shadow also without the day of the last change; `order:FILE`: their names in order |
 //! | `result MEMBER` | a member of the result file, but for its date and the boot's id |
 //! | `mount:PATH` | what was mounted before umount: `kind`, `source`, `options` |
 //! | `left mounted` | what still is after it |
@@ -129,7 +129,11 @@ fn walk(
             map.insert("kind".to_owned(), json!("file"));
             let bytes = fs::read(&full)?;
             if TEXTS.iter().any(|start| shown.starts_with(start)) {
-                map.insert("text".to_owned(), json!(String::from_utf8_lossy(&bytes)));
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                // The order of a preset's lines is left to chance by 2.14.
+                let mut lines: Vec<&str> = text.lines().collect();
+                lines.sort_unstable();
+                map.insert("text".to_owned(), json!(lines.join("\n")));
             } else if path != Path::new(RESULT) && ACCOUNTS.iter().all(|name| shown != format!("/etc/{name}")) {
                 map.insert("size".to_owned(), json!(bytes.len()));
                 map.insert("sha256".to_owned(), json!(hex(&Sha256::digest(&bytes))));
@@ -157,7 +161,9 @@ fn xattrs(path: &Path) -> Result<Value> {
         let name = std::ffi::OsStr::from_bytes(name);
         let mut value = vec![0; 4096];
         let count = rustix::fs::lgetxattr(path, name, &mut value[..])?;
-        found.insert(name.to_string_lossy().into_owned(), json!(hex(value.get(..count).unwrap_or_default())));
+        let value = value.get(..count).unwrap_or_default();
+        let text = std::str::from_utf8(value).map_or_else(|_| hex(value), |text| text.trim_end_matches('\0').to_owned());
+        found.insert(name.to_string_lossy().into_owned(), json!(text));
     }
     Ok(Value::Object(found))
 }
@@ -176,6 +182,6 @@ fn accounts(name: &str, path: &Path, facts: &mut Map<String, Value>) -> Result<(
         facts.insert(format!("{name}:{user}"), json!(fields.join(":")));
     }
     let order: Vec<&str> = text.lines().filter_map(|line| line.split(':').next()).collect();
-    facts.insert(format!("{name} order"), json!(order));
+    facts.insert(format!("order:{name}"), json!(order));
     Ok(())
 }

@@ -47,10 +47,26 @@ const FILES: &[(&str, u32, &str)] = &[
     ("etc/skel/.profile", 0o644, "umask 022\n"),
     ("etc/subuid", 0o644, "finch:100000:65536\n"),
     ("etc/subgid", 0o644, "finch:100000:65536\n"),
+    // Debian's build labels whatever it writes, and fails where there is no policy.
+    ("etc/selinux/config", 0o644, "SELINUX=enforcing\nSELINUXTYPE=oracle\n"),
+    ("etc/selinux/oracle/contexts/files/file_contexts", 0o644, CONTEXTS),
     ("usr/lib/os-release", 0o644, "ID=fledge-test-target\n"),
     ("usr/lib/systemd/system/there.service", 0o644, "[Service]\nExecStart=true\n[Install]\nWantedBy=multi-user.target\n"),
     ("usr/lib/systemd/system/many@.service", 0o644, "[Service]\nExecStart=true\n[Install]\nWantedBy=multi-user.target\n"),
 ];
+
+/// A policy's labels, as `setfiles` reads them.
+const CONTEXTS: &str = "/.*\tsystem_u:object_r:default_t:s0
+/\t-d\tsystem_u:object_r:root_t:s0
+/etc(/.*)?\tsystem_u:object_r:etc_t:s0
+/etc/g?shadow.*\t--\tsystem_u:object_r:shadow_t:s0
+/etc/systemd/system(/.*)?\tsystem_u:object_r:systemd_unit_t:s0
+/home(/.*)?\tsystem_u:object_r:user_home_t:s0
+/home/[^/]+/\\.ssh(/.*)?\tsystem_u:object_r:ssh_home_t:s0
+/opt(/.*)?\tsystem_u:object_r:usr_t:s0
+/var(/.*)?\tsystem_u:object_r:var_t:s0
+/var/lib/cache\t-d\tsystem_u:object_r:cache_t:s0
+";
 
 /// Makes the tree.
 pub(super) fn make(root: &Path) -> Result<()> {
