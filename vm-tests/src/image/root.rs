@@ -108,7 +108,9 @@ pub(super) fn as_root(args: &[OsString]) -> Result<()> {
     let outcome = make(&order, &work);
     // A deployment can't be removed while it is immutable.
     drop(Command::new("chattr").args(["-R", "-f", "-i"]).arg(work.join("sysroot/ostree/deploy")).status());
-    for name in ["sysroot", "tree", "grub", "oracle", "root.img", "boot.img", "esp.img", "initramfs.img", "early.cfg", "mnt"] {
+    for name in
+        ["sysroot", "tree", "grub", "oracle", "root.img", "boot.img", "esp.img", "initramfs.img", "early.cfg", "mnt"]
+    {
         let path = work.join(name);
         drop(fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)));
     }

@@ -13,7 +13,7 @@
 //!
 //! UUIDs that neither the config nor its preparation names were made up by one of the programs; they count as equal.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
@@ -109,7 +109,11 @@ fn matches(pattern: &str, path: &str) -> bool {
 
 type Found = Vec<(String, String)>;
 
-fn of_config(config: &Config, theirs: Option<&Map<String, Value>>, ours: Option<&Map<String, Value>>) -> (Found, usize) {
+fn of_config(
+    config: &Config,
+    theirs: Option<&Map<String, Value>>,
+    ours: Option<&Map<String, Value>>,
+) -> (Found, usize) {
     let (Some(theirs), Some(ours)) = (theirs, ours) else {
         let who = if theirs.is_none() { "Debian's" } else { "Fledge's" };
         return (vec![("machine".to_owned(), format!("{who} machine didn't come to it"))], 0);
@@ -165,9 +169,9 @@ fn differ(path: &str, theirs: Option<&Value>, ours: Option<&Value>, found: &mut 
     let below = |name: &str| if path.contains(' ') { format!("{path}/{name}") } else { format!("{path} {name}") };
     match (theirs, ours) {
         (Some(Value::Object(theirs)), Some(Value::Object(ours))) => {
-            let names: BTreeMap<&String, ()> = theirs.keys().chain(ours.keys()).map(|name| (name, ())).collect();
-            for name in names.keys() {
-                differ(&below(name), theirs.get(*name), ours.get(*name), found);
+            let names: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+            for name in names {
+                differ(&below(name), theirs.get(name), ours.get(name), found);
             }
         }
         (Some(Value::Array(theirs)), Some(Value::Array(ours))) if theirs.len() == ours.len() => {
@@ -208,7 +212,8 @@ impl Made {
     }
 
     fn normal(&self, facts: &Map<String, Value>) -> Map<String, Value> {
-        let of_device = |name: &str| ["sfdisk:", "blkid:", "mdadm:", "mount:"].iter().any(|kind| name.starts_with(kind));
+        let of_device =
+            |name: &str| ["sfdisk:", "blkid:", "mdadm:", "mount:"].iter().any(|kind| name.starts_with(kind));
         let one = |(name, value): (&String, &Value)| {
             let value = if of_device(name) || value.get("text").is_some() { self.value(value) } else { value.clone() };
             (name.clone(), value)
@@ -252,6 +257,8 @@ impl Made {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn config(name: &str, fails: Option<&str>) -> Config {
@@ -278,10 +285,10 @@ mod tests {
         let theirs = json!({ "failed": null, "tree:/a": { "mode": "0644", "uid": 0 }, "tree:/b": {}, "said": "x" });
         let ours = json!({ "failed": null, "tree:/a": { "mode": "0600", "uid": 0 }, "said": "y" });
         let found = said(theirs.clone(), ours.clone(), &[]);
-        assert_eq!(found, [
-            "one: tree:/a mode: Debian's \"0644\", ours \"0600\"",
-            "one: tree:/b: Debian's {}, ours nothing"
-        ]);
+        assert_eq!(
+            found,
+            ["one: tree:/a mode: Debian's \"0644\", ours \"0600\"", "one: tree:/b: Debian's {}, ours nothing"]
+        );
         assert_eq!(said(theirs.clone(), ours.clone(), &[row("tree:/a mode"), row("tree:/b")]), [""; 0]);
         assert_eq!(said(theirs.clone(), ours, &[row("tree:*")]), [""; 0]);
         let found = said(theirs.clone(), theirs, &[row("tree:/a mode")]);

@@ -80,7 +80,9 @@ impl Machine<'_> {
         loop {
             let line = match vm.wait(Instant::now() + Duration::from_secs(longest + GRACE))? {
                 Event::Report(line) => line,
-                Event::Ended(status) => return self.lost(&vm, results, current, &format!("the machine ended ({status})")),
+                Event::Ended(status) => {
+                    return self.lost(&vm, results, current, &format!("the machine ended ({status})"));
+                }
                 Event::TimedOut => return self.lost(&vm, results, current, "no word from the guest"),
             };
             let answer: Value = serde_json::from_str(&line).context("the guest's line is not JSON")?;
@@ -94,6 +96,9 @@ impl Machine<'_> {
                 facts.insert("requests".to_owned(), json!(self.server.take_requests()));
                 facts.insert("request headers".to_owned(), json!(self.server.take_extra_headers()));
                 results.insert(done.to_owned(), facts);
+                if results.len() % 20 == 0 {
+                    say(format_args!("{}: {name}: {} of {}", self.case.name, results.len(), self.configs.len()));
+                }
                 vm.tell("next")?;
             } else if let Some(error) = text("error") {
                 return self.lost(&vm, results, current, error);

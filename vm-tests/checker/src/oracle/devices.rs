@@ -58,7 +58,7 @@ pub(super) fn remove() -> Result<()> {
         }
     }
     let folder = Path::new(super::PLACE).join("disks");
-    if super::facts::points(&folder)?.iter().any(|point| *point == folder) {
+    if super::facts::points(&folder)?.contains(&folder) {
         let status = Command::new("umount").arg(&folder).status()?;
         ensure!(status.success(), "can't unmount {}", folder.display());
     }

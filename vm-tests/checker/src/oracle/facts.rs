@@ -155,14 +155,16 @@ fn walk(
 
 fn xattrs(path: &Path) -> Result<Value> {
     let mut names = vec![0; 4096];
-    let count = rustix::fs::llistxattr(path, &mut names[..]).with_context(|| format!("listxattr {}", path.display()))?;
+    let count =
+        rustix::fs::llistxattr(path, &mut names[..]).with_context(|| format!("listxattr {}", path.display()))?;
     let mut found = Map::new();
     for name in names.get(..count).unwrap_or_default().split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let name = std::ffi::OsStr::from_bytes(name);
         let mut value = vec![0; 4096];
         let count = rustix::fs::lgetxattr(path, name, &mut value[..])?;
         let value = value.get(..count).unwrap_or_default();
-        let text = std::str::from_utf8(value).map_or_else(|_| hex(value), |text| text.trim_end_matches('\0').to_owned());
+        let text =
+            std::str::from_utf8(value).map_or_else(|_| hex(value), |text| text.trim_end_matches('\0').to_owned());
         found.insert(name.to_string_lossy().into_owned(), json!(text));
     }
     Ok(Value::Object(found))

@@ -9,8 +9,21 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 const FOLDERS: &[&str] = &[
-    "dev", "etc", "etc/skel", "etc/systemd/system", "home", "opt", "proc", "root", "run", "sys", "usr/bin",
-    "usr/lib/systemd/system", "usr/sbin", "var/home", "var/lib",
+    "dev",
+    "etc",
+    "etc/skel",
+    "etc/systemd/system",
+    "home",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "sys",
+    "usr/bin",
+    "usr/lib/systemd/system",
+    "usr/sbin",
+    "var/home",
+    "var/lib",
 ];
 
 /// Path, permissions, contents.
@@ -21,11 +34,7 @@ const FILES: &[(&str, u32, &str)] = &[
         "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n\
          finch:x:1000:1000:A finch:/home/finch:/bin/bash\n",
     ),
-    (
-        "etc/shadow",
-        0o640,
-        "root:*:20000:0:99999:7:::\ndaemon:*:20000:0:99999:7:::\nfinch:*:20000:0:99999:7:::\n",
-    ),
+    ("etc/shadow", 0o640, "root:*:20000:0:99999:7:::\ndaemon:*:20000:0:99999:7:::\nfinch:*:20000:0:99999:7:::\n"),
     (
         "etc/group",
         0o644,
@@ -51,8 +60,16 @@ const FILES: &[(&str, u32, &str)] = &[
     ("etc/selinux/config", 0o644, "SELINUX=enforcing\nSELINUXTYPE=oracle\n"),
     ("etc/selinux/oracle/contexts/files/file_contexts", 0o644, CONTEXTS),
     ("usr/lib/os-release", 0o644, "ID=fledge-test-target\n"),
-    ("usr/lib/systemd/system/there.service", 0o644, "[Service]\nExecStart=true\n[Install]\nWantedBy=multi-user.target\n"),
-    ("usr/lib/systemd/system/many@.service", 0o644, "[Service]\nExecStart=true\n[Install]\nWantedBy=multi-user.target\n"),
+    (
+        "usr/lib/systemd/system/there.service",
+        0o644,
+        "[Service]\nExecStart=true\n[Install]\nWantedBy=multi-user.target\n",
+    ),
+    (
+        "usr/lib/systemd/system/many@.service",
+        0o644,
+        "[Service]\nExecStart=true\n[Install]\nWantedBy=multi-user.target\n",
+    ),
 ];
 
 /// A policy's labels, as `setfiles` reads them.
