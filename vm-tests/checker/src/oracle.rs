@@ -103,7 +103,6 @@ fn stages(program: &str, deadline: Instant, facts: &mut Map<String, Value>) -> R
         if stage == "fetch" && (cached || !Path::new(PLACE).join("neednet").exists()) {
             continue;
         }
-        mounted = mounted || stage == "mount";
         let (code, said) = run_stage(program, stage, deadline)?;
         facts.insert(format!("exit {stage}"), code.clone());
         if code != 0 {
@@ -111,6 +110,8 @@ fn stages(program: &str, deadline: Instant, facts: &mut Map<String, Value>) -> R
             failed = Some(stage.to_owned());
             break;
         }
+        // What a unit does when it is stopped is done only if it was started.
+        mounted = mounted || stage == "mount";
     }
     if failed.is_none() {
         // The mounts show what mount did, and hold some of what files wrote.

@@ -54,6 +54,7 @@ const FILES: &[(&str, u32, &str)] = &[
     ),
     ("etc/default/useradd", 0o644, "SHELL=/bin/bash\nHOME=/home\nCREATE_MAIL_SPOOL=no\n"),
     ("etc/skel/.profile", 0o644, "umask 022\n"),
+    ("etc/.pwd.lock", 0o600, ""),
     ("etc/subuid", 0o644, "finch:100000:65536\n"),
     ("etc/subgid", 0o644, "finch:100000:65536\n"),
     // Debian's build labels whatever it writes, and fails where there is no policy.
