@@ -31,6 +31,9 @@ use crate::template::Values;
 pub struct Config {
     /// Its name.
     pub name: String,
+    /// The name of the file that it stands in, without its ending.
+    #[serde(skip)]
+    pub file: String,
     /// Sizes of its disks in MiB.
     #[serde(default)]
     pub disks: Vec<u64>,
@@ -81,7 +84,8 @@ pub fn load() -> Result<Vec<Config>> {
     for path in paths {
         let text = fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
         let list: List = toml::from_str(&text).with_context(|| format!("{}", path.display()))?;
-        for config in list.config {
+        for mut config in list.config {
+            config.file = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let twice = configs.iter().any(|known| known.name == config.name);
             ensure!(!twice, "{}: there are two configs {:?}", path.display(), config.name);
             configs.push(config);

@@ -47,9 +47,11 @@ pub(super) struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// Writes the initramfs with both programs and the batch.
+    /// Writes the initramfs with both programs and the batch. The kernel is kept beside it: until the second boot, another run
+    /// may have put a newer image into the cache.
     pub(super) fn initramfs(&self, debian: &Path) -> Result<PathBuf> {
         let path = self.work.join("initramfs.img");
+        fs::copy(self.session.image.kernel(), self.work.join("kernel"))?;
         fs::copy(self.session.initramfs(true, self.session.options.sabotage)?, &path)?;
         let mut archive = Archive::default();
         archive.file(DEBIAN.trim_start_matches('/'), 0o755, &fs::read(debian)?);
@@ -140,7 +142,7 @@ impl Machine<'_> {
             processors: 1,
             disks: vec![Disk { path: disk, format: "raw", serial: "fledge-boot".to_owned(), sector: 512 }],
             boot: qemu::Boot::Kernel {
-                kernel: self.session.image.kernel(),
+                kernel: self.work.join("kernel"),
                 initramfs: initramfs.to_owned(),
                 arguments: words.join(" "),
             },
@@ -148,6 +150,7 @@ impl Machine<'_> {
             fw_cfg: vec![(one::PROBE.to_owned(), probe)],
             network: true,
             console: Console::File,
+            reboots: false,
             accel: self.session.accel,
         })
     }
