@@ -68,6 +68,17 @@ pub enum Tier {
     All,
 }
 
+/// What a case does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// Its `[[boots]]`.
+    #[default]
+    Boots,
+    /// The configs of `tests/oracle`, with Debian's Ignition and with ours.
+    Oracle,
+}
+
 /// A case as its `case.toml` has it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,9 +96,9 @@ pub struct Case {
     /// Which runs take it.
     #[serde(default)]
     pub tier: Tier,
-    /// Whether the machine runs the configs of `tests/oracle`, with Debian's Ignition and with ours, instead of its own boots.
+    /// What it does.
     #[serde(default)]
-    pub oracle: bool,
+    pub work: Work,
     /// How the machine boots.
     pub form: Form,
     /// Memory in MiB.
@@ -308,7 +319,7 @@ pub fn parse(name: &str, folder: &Path, text: &str) -> Result<Case> {
     let mut case: Case = toml::from_str(text).with_context(|| format!("case {name}: case.toml"))?;
     name.clone_into(&mut case.name);
     folder.clone_into(&mut case.folder);
-    if case.oracle {
+    if case.work == Work::Oracle {
         ensure!(case.boots.is_empty(), "case {name}: an oracle case has no [[boots]] of its own");
         ensure!(case.form == Form::Initramfs, "case {name}: an oracle case stays in the initramfs");
     } else {
@@ -385,7 +396,7 @@ mod tests {
                 .unwrap()
                 .map(|entry| String::from_utf8_lossy(&fs::read(entry.unwrap().path()).unwrap()).into_owned())
                 .collect();
-            if case.oracle {
+            if case.work == Work::Oracle {
                 texts.extend(crate::oracle::configs::load().unwrap().into_iter().map(|config| config.text));
             }
             for entry in fs::read_dir(&case.folder).unwrap() {

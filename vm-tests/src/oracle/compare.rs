@@ -7,7 +7,7 @@
 //! ```toml
 //! [[difference]]
 //! configs = ["file-mode"]       # all in which it occurs; ["*"]: any
-//! path = "tree:/etc/file mode"  # one that ends in `*` stands for all that begin so
+//! path = "tree:/etc/file mode"  # `*`, once, stands for any text
 //! reason = "Why ours is as it is."
 //! ```
 //!
@@ -104,7 +104,9 @@ pub fn compare(configs: &[Config], theirs: &Results, ours: &Results, listed: &[L
 }
 
 fn matches(pattern: &str, path: &str) -> bool {
-    pattern.strip_suffix('*').map_or(pattern == path, |start| path.starts_with(start))
+    pattern
+        .split_once('*')
+        .map_or(pattern == path, |(start, end)| path.strip_prefix(start).is_some_and(|rest| rest.ends_with(end)))
 }
 
 type Found = Vec<(String, String)>;
@@ -290,7 +292,8 @@ mod tests {
             ["one: tree:/a mode: Debian's \"0644\", ours \"0600\"", "one: tree:/b: Debian's {}, ours nothing"]
         );
         assert_eq!(said(theirs.clone(), ours.clone(), &[row("tree:/a mode"), row("tree:/b")]), [""; 0]);
-        assert_eq!(said(theirs.clone(), ours, &[row("tree:*")]), [""; 0]);
+        assert_eq!(said(theirs.clone(), ours.clone(), &[row("tree:*")]), [""; 0]);
+        assert_eq!(said(theirs.clone(), ours, &[row("tree:/b"), row("tree:*mode")]), [""; 0]);
         let found = said(theirs.clone(), theirs, &[row("tree:/a mode")]);
         assert_eq!(found, ["one: tree:/a mode: is listed as a difference and doesn't differ"]);
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use crate::case::{self, Boot, Case, Form, Outcome, Placed, Sabotage, Starts};
+use crate::case::{self, Boot, Case, Form, Outcome, Placed, Sabotage, Starts, Work};
 use crate::facts;
 use crate::host;
 use crate::image::{BootPartition, Item};
@@ -57,7 +57,7 @@ impl Observer for Silent {}
 
 /// Runs all boots of a case; returns what differed.
 pub(crate) fn run(session: &Session, case: &Case, observer: &mut dyn Observer) -> Result<Vec<String>> {
-    if case.oracle {
+    if case.work == Work::Oracle {
         return oracle::run(session, case);
     }
     let server = Server::start()?;

@@ -60,6 +60,7 @@ const FILES: &[(&str, u32, &str)] = &[
     // Debian's build labels whatever it writes, and fails where there is no policy.
     ("etc/selinux/config", 0o644, "SELINUX=enforcing\nSELINUXTYPE=oracle\n"),
     ("etc/selinux/oracle/contexts/files/file_contexts", 0o644, CONTEXTS),
+    ("etc/selinux/oracle/contexts/files/file_contexts.subs_dist", 0o644, "/var/home /home\n/var/roothome /root\n"),
     ("usr/lib/os-release", 0o644, "ID=fledge-test-target\n"),
     (
         "usr/lib/systemd/system/there.service",
