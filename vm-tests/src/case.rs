@@ -57,6 +57,28 @@ pub enum Sabotage {
     EmptyConfig,
 }
 
+/// Which runs take a case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Every run of the tests.
+    #[default]
+    Every,
+    /// `./dev test --all` and whoever names it: it takes longer than a change may wait.
+    All,
+}
+
+/// What a case does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// Its `[[boots]]`.
+    #[default]
+    Boots,
+    /// The configs of `tests/oracle`, with Debian's Ignition and with ours.
+    Oracle,
+}
+
 /// A case as its `case.toml` has it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +93,12 @@ pub struct Case {
     pub summary: String,
     /// Seconds that it takes on two cores without KVM.
     pub seconds: u64,
+    /// Which runs take it.
+    #[serde(default)]
+    pub tier: Tier,
+    /// What it does.
+    #[serde(default)]
+    pub work: Work,
     /// How the machine boots.
     pub form: Form,
     /// Memory in MiB.
@@ -110,6 +138,7 @@ pub struct Case {
     #[serde(default)]
     pub target: Vec<Placed>,
     /// The boots, one after the other.
+    #[serde(default)]
     pub boots: Vec<Boot>,
 }
 
@@ -290,7 +319,12 @@ pub fn parse(name: &str, folder: &Path, text: &str) -> Result<Case> {
     let mut case: Case = toml::from_str(text).with_context(|| format!("case {name}: case.toml"))?;
     name.clone_into(&mut case.name);
     folder.clone_into(&mut case.folder);
-    ensure!(!case.boots.is_empty(), "case {name}: there is no [[boots]]");
+    if case.work == Work::Oracle {
+        ensure!(case.boots.is_empty(), "case {name}: an oracle case has no [[boots]] of its own");
+        ensure!(case.form == Form::Initramfs, "case {name}: an oracle case stays in the initramfs");
+    } else {
+        ensure!(!case.boots.is_empty(), "case {name}: there is no [[boots]]");
+    }
     for boot in &case.boots {
         let fits = match boot.outcome {
             Outcome::Login => case.form != Form::Initramfs,
@@ -358,10 +392,13 @@ mod tests {
     #[test]
     fn no_file_stands_in_a_case_folder_unused() {
         for case in list().unwrap() {
-            let texts: Vec<String> = fs::read_dir(&case.folder)
+            let mut texts: Vec<String> = fs::read_dir(&case.folder)
                 .unwrap()
                 .map(|entry| String::from_utf8_lossy(&fs::read(entry.unwrap().path()).unwrap()).into_owned())
                 .collect();
+            if case.work == Work::Oracle {
+                texts.extend(crate::oracle::configs::load().unwrap().into_iter().map(|config| config.text));
+            }
             for entry in fs::read_dir(&case.folder).unwrap() {
                 let name = entry.unwrap().file_name().into_string().unwrap();
                 let used = name == "case.toml" || texts.iter().any(|text| text.contains(&name));

@@ -8,6 +8,7 @@
 //! | `tools` | QEMU and the programs that make disks | a package list |
 //! | `grub` | GRUB's core image | a package list, modules |
 //! | `rootfs` | the Debian system as an archive | a package list |
+//! | `oracle` | Debian's own Ignition, only made for the case that compares with it | a package list |
 //! | `system` | the disk, the kernel, the initramfs, `/boot` | all of these, and the tree under test without its binary |
 //!
 //! Beside them stands `policy`, Debian's SELinux policy, which is made when a case wants it.
@@ -235,6 +236,24 @@ pub fn policy(cache: &Cache, elevate: &Elevate) -> Result<Vec<Item>> {
     Ok(items)
 }
 
+/// Debian's own Ignition, as the program's path; its layer is made if it is missing.
+///
+/// # Errors
+/// If the layer can't be made.
+pub fn debian_ignition(cache: &Cache, elevate: &Elevate) -> Result<PathBuf> {
+    let key = Keys::base(recipe::SUITE, recipe::ORACLE_PACKAGES).with("program", recipe::ORACLE_PROGRAM).finish();
+    if !cache.has("oracle", &key) {
+        let _lock = cache.lock()?;
+        if !cache.has("oracle", &key) {
+            let folder = cache.begin("oracle")?;
+            let order = root::Order { oracle: Some(folder.clone()), ..root::Order::default() };
+            make(&order, elevate, &[&folder])?;
+            cache.publish("oracle", &key, &folder)?;
+        }
+    }
+    Ok(cache.path("oracle", &key).join("ignition"))
+}
+
 /// The keys of all layers.
 struct Keys {
     tools: String,
@@ -341,9 +360,6 @@ fn build(cache: &Cache, inputs: &Inputs, keys: &Keys, elevate: &Elevate) -> Resu
     let place = |wanted: &str| made.iter().find(|row| row.0 == wanted).map(|row| row.2.clone());
     let at = |name: &str, key: &str| place(name).unwrap_or_else(|| cache.path(name, key));
     let order = root::Order {
-        user: rustix::process::getuid().as_raw(),
-        group: rustix::process::getgid().as_raw(),
-        mirror: std::env::var("FLEDGE_MIRROR").ok(),
         tools: place("tools"),
         grub: place("grub"),
         rootfs: place("rootfs"),
@@ -354,20 +370,26 @@ fn build(cache: &Cache, inputs: &Inputs, keys: &Keys, elevate: &Elevate) -> Resu
             rootfs: at("rootfs", &keys.rootfs).join("rootfs.tar"),
             dist: inputs.dist.clone(),
         }),
+        ..root::Order::default()
     };
-    let file = tempfile::NamedTempFile::new()?;
-    fs::write(file.path(), serde_json::to_vec(&order)?)?;
-    let outcome = run_elevated(elevate, file.path());
-    if outcome.is_err() {
-        for (_, _, folder) in &made {
-            drop(fs::remove_dir_all(folder));
-        }
-    }
-    outcome?;
+    make(&order, elevate, &made.iter().map(|row| &row.2).collect::<Vec<_>>())?;
     for (name, key, folder) in made {
         cache.publish(name, key, &folder)?;
     }
     Ok(())
+}
+
+/// Has an order carried out; if it can't be, the folders in which its layers were begun are removed.
+fn make(order: &root::Order, elevate: &Elevate, begun: &[&PathBuf]) -> Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), serde_json::to_vec(order)?)?;
+    let outcome = run_elevated(elevate, file.path());
+    if outcome.is_err() {
+        for folder in begun {
+            drop(fs::remove_dir_all(folder));
+        }
+    }
+    outcome
 }
 
 /// Starts [`as_root`] in mount and process namespaces that end with it.

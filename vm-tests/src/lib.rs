@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`session`] | begin here: a [`session::Session`] has the image, the verdict on KVM and a scratch folder |
 //! | [`run`], [`case`] | the cases in `cases/`, several at once, and their summary |
+//! | [`oracle`] | one case of another kind: a batch of configs, done by Debian's Ignition and by ours, and compared |
 //! | [`demo`] | a case with words about what happens, or with the console left to the user |
 //! | [`image`] | the test image in cached layers; the part that needs root; the overlay with the newest binary |
 //! | [`qemu`], [`serve`] | a machine that can't outlive its thread; the HTTP and HTTPS server that it talks to |
@@ -23,6 +24,7 @@ pub mod facts;
 pub mod host;
 pub mod image;
 pub mod interrupt;
+pub mod oracle;
 pub mod peripherals;
 pub mod progress;
 pub mod qemu;

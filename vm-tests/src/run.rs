@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::case::{self, Case};
+use crate::case::{self, Case, Tier};
 use crate::interrupt;
 use crate::progress::say;
 use crate::session::Session;
@@ -97,15 +97,26 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Runs the named cases, or all if none is named, `jobs` at once, the longest first.
+/// Which cases a run takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Choice<'a> {
+    /// Those that every run of the tests takes.
+    Every,
+    /// All that there are.
+    All,
+    /// These.
+    Named(&'a [String]),
+}
+
+/// Runs the cases that are chosen, `jobs` at once, the longest first.
 ///
 /// # Errors
 /// If a name is unknown, or the user interrupts. A case that fails is no error.
-pub fn run(session: &Session, names: &[String]) -> Result<Summary> {
-    let mut cases = if names.is_empty() {
-        case::list()?
-    } else {
-        names.iter().map(|name| case::load(name)).collect::<Result<_>>()?
+pub fn run(session: &Session, choice: Choice<'_>) -> Result<Summary> {
+    let mut cases: Vec<Case> = match choice {
+        Choice::Every => case::list()?.into_iter().filter(|case| case.tier == Tier::Every).collect(),
+        Choice::All => case::list()?,
+        Choice::Named(names) => names.iter().map(|name| case::load(name)).collect::<Result<_>>()?,
     };
     // Taken from the end.
     cases.sort_by_key(|case| case.seconds);

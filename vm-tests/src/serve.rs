@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A real HTTP and HTTPS server on the host's loopback address, with a certificate authority made for the run. It
-//! remembers who asked for what, so that a case can say that nobody did.
+//! remembers who asked for what, so that a case can say that nobody did. Asked as a proxy (RFC 9112, section 3.2.2; RFC
+//! 9110, section 9.3.6), it answers for itself, whichever host is named.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -36,6 +37,7 @@ pub struct Resource {
 struct Shared {
     resources: BTreeMap<String, Resource>,
     requests: Vec<String>,
+    extra_headers: Vec<String>,
 }
 
 /// A running server; it stops when dropped.
@@ -60,8 +62,8 @@ impl Server {
         let (authority, config) = certificates()?;
         let shared = Arc::new(Mutex::new(Shared::default()));
         let stop = Arc::new(AtomicBool::new(false));
-        let http = listen("http", &shared, &stop, None)?;
-        let https = listen("https", &shared, &stop, Some(config))?;
+        let http = listen("http", &shared, &stop, &config)?;
+        let https = listen("https", &shared, &stop, &config)?;
         Ok(Self { http, https, authority, shared, stop })
     }
 
@@ -88,6 +90,11 @@ impl Server {
     /// All requests since the last call, in order: `http GET /path`.
     pub fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.shared).requests)
+    }
+
+    /// The headers of these requests whose names begin with `X-`, in lower case and in order: `x-one: value`.
+    pub fn take_extra_headers(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.shared).extra_headers)
     }
 }
 
@@ -125,18 +132,18 @@ fn listen(
     scheme: &'static str,
     shared: &Arc<Mutex<Shared>>,
     stop: &Arc<AtomicBool>,
-    tls: Option<Arc<ServerConfig>>,
+    tls: &Arc<ServerConfig>,
 ) -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("can't listen on the loopback address")?;
     let address = listener.local_addr()?;
-    let (shared, stop) = (Arc::clone(shared), Arc::clone(stop));
+    let (shared, stop, tls) = (Arc::clone(shared), Arc::clone(stop), Arc::clone(tls));
     thread::spawn(move || {
         for stream in listener.incoming() {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
             let Ok(stream) = stream else { continue };
-            let (shared, tls, stop) = (Arc::clone(&shared), tls.clone(), Arc::clone(&stop));
+            let (shared, tls, stop) = (Arc::clone(&shared), Arc::clone(&tls), Arc::clone(&stop));
             // A guest that goes away in the middle is no failure of the case.
             thread::spawn(move || drop(serve(scheme, stream, tls, &shared, &stop)));
         }
@@ -147,24 +154,25 @@ fn listen(
 fn serve(
     scheme: &str,
     stream: TcpStream,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Arc<ServerConfig>,
     shared: &Mutex<Shared>,
     stop: &AtomicBool,
 ) -> Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    match tls {
-        None => answer(scheme, stream, shared, stop),
-        Some(config) => answer(scheme, StreamOwned::new(ServerConnection::new(config)?, stream), shared, stop),
+    let inner = if scheme == "https" { Some(stream) } else { answer(scheme, stream, shared, stop)? };
+    if let Some(stream) = inner {
+        answer("https", StreamOwned::new(ServerConnection::new(tls)?, stream), shared, stop)?;
     }
+    Ok(())
 }
 
-/// Answers requests of one connection until the peer closes it.
-fn answer(scheme: &str, stream: impl Read + Write, shared: &Mutex<Shared>, stop: &AtomicBool) -> Result<()> {
+/// Answers requests of one connection until the peer closes it, or asks for a tunnel through it, whose stream is returned.
+fn answer<S: Read + Write>(scheme: &str, stream: S, shared: &Mutex<Shared>, stop: &AtomicBool) -> Result<Option<S>> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut first = String::new();
         if stream.read_line(&mut first)? == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let mut length = 0;
         loop {
@@ -174,8 +182,11 @@ fn answer(scheme: &str, stream: impl Read + Write, shared: &Mutex<Shared>, stop:
                 break;
             }
             if let Some((name, value)) = line.split_once(':') {
-                if name.eq_ignore_ascii_case("content-length") {
+                let name = name.to_ascii_lowercase();
+                if name == "content-length" {
                     length = value.trim().parse().unwrap_or(0);
+                } else if name.starts_with("x-") {
+                    lock(shared).extra_headers.push(format!("{name}: {}", value.trim()));
                 }
             }
         }
@@ -185,8 +196,13 @@ fn answer(scheme: &str, stream: impl Read + Write, shared: &Mutex<Shared>, stop:
         let resource = {
             let mut shared = lock(shared);
             shared.requests.push(format!("{scheme} {method} {path}"));
-            shared.resources.get(path).cloned()
+            let beyond = path.strip_prefix("http://").and_then(|rest| rest.find('/').and_then(|at| rest.get(at..)));
+            shared.resources.get(beyond.unwrap_or(path)).cloned()
         };
+        if method == "CONNECT" {
+            stream.get_mut().write_all(b"HTTP/1.1 200 -\r\n\r\n")?;
+            return Ok(Some(stream.into_inner()));
+        }
         let resource =
             resource.unwrap_or_else(|| Resource { status: 404, body: b"not here\n".to_vec(), ..Resource::default() });
         while resource.silent && !stop.load(Ordering::Relaxed) {
@@ -229,6 +245,20 @@ mod tests {
         assert!(ask(&server, "/missing").starts_with("HTTP/1.1 404"));
         assert_eq!(server.take_requests(), ["http GET /there", "http GET /broken", "http GET /missing"]);
         assert!(server.take_requests().is_empty());
+    }
+
+    #[test]
+    fn a_proxys_requests_are_answered_for_any_host() {
+        let server = Server::start().unwrap();
+        server.publish("/there", Resource { body: b"hello".to_vec(), ..Resource::default() });
+        assert!(ask(&server, "http://elsewhere:80/there").ends_with("hello"));
+        let mut stream = TcpStream::connect(server.http).unwrap();
+        stream.write_all(b"CONNECT elsewhere:443 HTTP/1.1\r\nX-One: a\r\n\r\n").unwrap();
+        let mut head = [0; 18];
+        stream.read_exact(&mut head).unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 -\r\n\r\n");
+        assert_eq!(server.take_requests(), ["http GET http://elsewhere:80/there", "http CONNECT elsewhere:443"]);
+        assert_eq!(server.take_extra_headers(), ["x-one: a"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `@NONCE@` | a word that no other run has |
 //! | `@HTTP@`, `@HTTPS@` | the server's address as the guest sees it, without a trailing slash |
-//! | `@CA@` | a data URL of the run's certificate authority |
+//! | `@CA@`, `@AUTHORITY@` | a data URL of the run's certificate authority, its PEM text |
 //! | `@TEXT:file@` | the file's text, escaped for a JSON string |
 //! | `@DATA:file@`, `@GZIP-DATA:file@` | a data URL of the file, as it is or packed with gzip |
 //! | `@SHA512:file@`, `@SHA256:file@` | `sha512-...` of the file, as `verification.hash` wants it |
@@ -116,6 +116,7 @@ impl<'a> Values<'a> {
             "HTTPS" => self.server.https(),
             "CA" => data_url(self.server.authority().as_bytes()),
             "TEXT" => escaped(&String::from_utf8(self.file(argument)?)?)?,
+            "AUTHORITY" => self.server.authority().to_owned(),
             "DATA" => data_url(&self.file(argument)?),
             "GZIP-DATA" => data_url(&gzip(&self.file(argument)?)?),
             "SHA512" => format!("sha512-{}", HEXLOWER.encode(&Sha512::digest(self.file(argument)?))),

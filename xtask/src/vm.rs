@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use fledge_vm_tests::case;
 use fledge_vm_tests::demo::{self, DemoOptions};
 use fledge_vm_tests::image::Elevate;
-use fledge_vm_tests::run::{self, Summary};
+use fledge_vm_tests::run::{self, Choice, Summary};
 use fledge_vm_tests::session::{self, Options, Session};
 
 use crate::dist;
@@ -36,7 +36,8 @@ enum Request {
 /// Runs the named cases.
 pub(crate) fn run(repo: &Path, args: &[String]) -> Result<bool> {
     let Request::Run { names, sabotage } = parse(args)? else { return list() };
-    let summary = run::run(&open(repo, sabotage)?, &names)?;
+    let choice = if names.is_empty() { Choice::All } else { Choice::Named(&names) };
+    let summary = run::run(&open(repo, sabotage)?, choice)?;
     println!("{summary}");
     Ok(summary.failed() == 0)
 }
@@ -66,9 +67,10 @@ fn list() -> Result<bool> {
     Ok(true)
 }
 
-/// The VM cases of `./dev test`, as they are or broken on purpose.
-pub(crate) fn test_cases(repo: &Path, sabotage: bool) -> Result<Vec<Case>> {
-    let Summary { results, .. } = run::run(&open(repo, sabotage)?, &[])?;
+/// The VM cases of `./dev test`, as they are or broken on purpose; `all` adds those that take too long for every change.
+pub(crate) fn test_cases(repo: &Path, sabotage: bool, all: bool) -> Result<Vec<Case>> {
+    let choice = if all { Choice::All } else { Choice::Every };
+    let Summary { results, .. } = run::run(&open(repo, sabotage)?, choice)?;
     let prefix = if sabotage { "vm, broken on purpose" } else { "vm" };
     let case = |result: run::CaseResult| {
         for line in result.broken.iter().chain(&result.differences) {

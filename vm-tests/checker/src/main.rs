@@ -12,7 +12,8 @@
 //!
 //! The host asks through the firmware device, `opt/org.fledge.test/probe`: `{"nonce": "...", "looks": [...]}`, see
 //! [`look::look`]. The answer goes to the virtio port `org.fledge.result`:
-//! `{"nonce": "...", "place": "real-root", "facts": [...]}`, one fact for each look.
+//! `{"nonce": "...", "place": "real-root", "facts": [...]}`, one fact for each look. With `"oracle": PROGRAM` in the probe,
+//! the batch of [`oracle`] is run first.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -26,6 +27,7 @@ use serde_json::{Value, json};
 mod journal;
 mod left;
 mod look;
+mod oracle;
 mod tree;
 
 /// Where the checker keeps things across switch-root.
@@ -128,12 +130,20 @@ fn stage() -> Result<()> {
 
 fn report(place: &str) -> Result<()> {
     let probe = probe()?;
+    let mut port = open_port()?;
+    let nonce = probe.get("nonce").unwrap_or(&Value::Null);
+    if let Some(program) = probe.get("oracle").and_then(Value::as_str) {
+        if let Err(error) = oracle::run(program, nonce, &mut port) {
+            let line = json!({ "nonce": nonce, "place": place, "error": format!("{error:#}") });
+            port.write_all(format!("{line}\n").as_bytes())?;
+            return obey(&mut port);
+        }
+    }
     let facts: Vec<Value> = looks(&probe)
         .iter()
         .map(|wanted| look::look(wanted).unwrap_or_else(|error| json!({ "error": format!("{error:#}") })))
         .collect();
-    let answer = json!({ "nonce": probe.get("nonce"), "place": place, "facts": facts });
-    let mut port = open_port()?;
+    let answer = json!({ "nonce": nonce, "place": place, "facts": facts });
     port.write_all(format!("{answer}\n").as_bytes()).context("writing the answer")?;
     obey(&mut port)
 }

@@ -33,6 +33,11 @@ pub(super) const POLICY_PACKAGES: &[&str] = &["policycoreutils", "selinux-policy
 /// What GRUB's image is put together from.
 pub(super) const GRUB_PACKAGES: &[&str] = &["grub-common", "grub-pc-bin"];
 
+/// What our stages are compared with.
+pub(super) const ORACLE_PACKAGES: &[&str] = &["ignition"];
+/// Where that package has the program: in its dracut module.
+pub(super) const ORACLE_PROGRAM: &str = "usr/lib/dracut/modules.d/30ignition/ignition";
+
 /// The system.
 pub(super) const ROOTFS_PACKAGES: &[&str] = &[
     "btrfs-progs",

@@ -31,7 +31,25 @@ pub(super) struct Order {
     pub(super) grub: Option<PathBuf>,
     /// The folder for `rootfs.tar`.
     pub(super) rootfs: Option<PathBuf>,
+    /// The folder for Debian's Ignition.
+    pub(super) oracle: Option<PathBuf>,
     pub(super) system: Option<SystemOrder>,
+}
+
+impl Default for Order {
+    /// Nothing, for the user who runs this.
+    fn default() -> Self {
+        Self {
+            user: rustix::process::getuid().as_raw(),
+            group: rustix::process::getgid().as_raw(),
+            mirror: std::env::var("FLEDGE_MIRROR").ok(),
+            tools: None,
+            grub: None,
+            rootfs: None,
+            oracle: None,
+            system: None,
+        }
+    }
 }
 
 /// How to make the system layer.
@@ -48,7 +66,8 @@ pub(super) struct SystemOrder {
 impl Order {
     fn folders(&self) -> Vec<&PathBuf> {
         let system = self.system.as_ref().map(|system| &system.out);
-        [self.tools.as_ref(), self.grub.as_ref(), self.rootfs.as_ref(), system].into_iter().flatten().collect()
+        let layers = [&self.tools, &self.grub, &self.rootfs, &self.oracle];
+        layers.into_iter().map(Option::as_ref).chain([system]).flatten().collect()
     }
 
     /// Removes what an interrupted run left half made; its user could not remove root's files.
@@ -89,7 +108,9 @@ pub(super) fn as_root(args: &[OsString]) -> Result<()> {
     let outcome = make(&order, &work);
     // A deployment can't be removed while it is immutable.
     drop(Command::new("chattr").args(["-R", "-f", "-i"]).arg(work.join("sysroot/ostree/deploy")).status());
-    for name in ["sysroot", "tree", "grub", "root.img", "boot.img", "esp.img", "initramfs.img", "early.cfg", "mnt"] {
+    for name in
+        ["sysroot", "tree", "grub", "oracle", "root.img", "boot.img", "esp.img", "initramfs.img", "early.cfg", "mnt"]
+    {
         let path = work.join(name);
         drop(fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)));
     }
@@ -121,6 +142,9 @@ fn make(order: &Order, work: &Path) -> Result<()> {
         let third = rootfs.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| bail!("the rootfs thread died")));
         first.and(second).and(third)
     })?;
+    if let Some(out) = &order.oracle {
+        oracle(order, out, work)?;
+    }
     if let Some(system) = &order.system {
         make_system(order, system, work)?;
     }
@@ -172,6 +196,17 @@ fn rootfs(order: &Order, out: &Path, work: &Path) -> Result<()> {
     step("downloading and unpacking the Debian system", || {
         let mut command = mmdebstrap(recipe::SUITE, "apt", recipe::ROOTFS_PACKAGES, work);
         host::run(command.arg("--format=tar").arg(out.join("rootfs.tar")).args(&order.mirror))?;
+        give(out, order)
+    })
+}
+
+fn oracle(order: &Order, out: &Path, work: &Path) -> Result<()> {
+    step("downloading Debian's Ignition", || {
+        let root = work.join("oracle");
+        let mut command = mmdebstrap(recipe::SUITE, "extract", recipe::ORACLE_PACKAGES, work);
+        host::run(command.arg("--format=directory").arg(&root).args(&order.mirror))?;
+        fs::copy(root.join(recipe::ORACLE_PROGRAM), out.join("ignition")).context("the package has no program")?;
+        fs::remove_dir_all(&root)?;
         give(out, order)
     })
 }

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use crate::case::{self, Boot, Case, Form, Outcome, Placed, Sabotage, Starts};
+use crate::case::{self, Boot, Case, Form, Outcome, Placed, Sabotage, Starts, Work};
 use crate::facts;
 use crate::host;
 use crate::image::{BootPartition, Item};
+use crate::oracle;
 use crate::peripherals::{self, Tang, Tpm};
 use crate::qemu::{self, Console, Disk, Event, Machine, Vm};
 use crate::serve::{Resource, Server};
@@ -21,7 +22,7 @@ use crate::template::{Values, gzip};
 /// The firmware device's name for the config, as upstream's platform `qemu` has it.
 const CONFIG: &str = "opt/com.coreos/config";
 /// The firmware device's name for what the checker looks at.
-const PROBE: &str = "opt/org.fledge.test/probe";
+pub(crate) const PROBE: &str = "opt/org.fledge.test/probe";
 /// The firmware device's name for what is run before the stages.
 const PREPARE: &str = "opt/org.fledge.test/prepare";
 /// The line by which something in the guest asks for its power to be cut.
@@ -56,6 +57,9 @@ impl Observer for Silent {}
 
 /// Runs all boots of a case; returns what differed.
 pub(crate) fn run(session: &Session, case: &Case, observer: &mut dyn Observer) -> Result<Vec<String>> {
+    if case.work == Work::Oracle {
+        return oracle::run(session, case);
+    }
     let server = Server::start()?;
     let mut values = Values::new(&case.folder, session.image.tools(), &server)?;
     if case.tang {
