@@ -24,7 +24,7 @@ impl Guid {
         let mut bytes = [0; 16];
         for (index, digit) in digits.enumerate() {
             let byte = bytes.get_mut(index / 2)?;
-            *byte = *byte << 4 | u8::try_from(digit?).ok()?;
+            *byte = (*byte << 4) | u8::try_from(digit?).ok()?;
         }
         sound.then_some(Self(bytes))
     }

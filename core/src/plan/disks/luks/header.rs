@@ -99,7 +99,7 @@ fn fields(block: &[u8]) -> Volume {
 }
 
 fn number(bytes: &[u8], range: core::ops::Range<usize>) -> Option<u64> {
-    Some(bytes.get(range)?.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+    Some(bytes.get(range)?.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte)))
 }
 
 fn text(bytes: &[u8], range: core::ops::Range<usize>) -> String {
