@@ -95,8 +95,13 @@ impl Machine<'_> {
                 current = known.map_or(current, |config| &config.name);
             } else if let Some(done) = text("name") {
                 let mut facts = answer.get("facts").and_then(Value::as_object).cloned().unwrap_or_default();
-                facts.insert("requests".to_owned(), json!(self.server.take_requests()));
-                facts.insert("request headers".to_owned(), json!(self.server.take_extra_headers()));
+                // Contents are fetched side by side by ours.
+                let sorted = |mut lines: Vec<String>| {
+                    lines.sort();
+                    json!(lines)
+                };
+                facts.insert("requests".to_owned(), sorted(self.server.take_requests()));
+                facts.insert("request headers".to_owned(), sorted(self.server.take_extra_headers()));
                 results.insert(done.to_owned(), facts);
                 if results.len() % 20 == 0 {
                     say(format_args!("{}: {name}: {} of {}", self.case.name, results.len(), self.configs.len()));
