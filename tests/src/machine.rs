@@ -151,6 +151,24 @@ impl Machine {
         fs::remove_dir_all(self.folder.path().join("run")).expect("a folder for what stages leave");
     }
 
+    /// Boots with a config that no stage stops at.
+    ///
+    /// # Panics
+    /// One did.
+    pub fn booted(&self, config: &str) -> Boot {
+        let boot = self.boot(config);
+        assert!(boot.stopped.is_none(), "{}", boot.output);
+        boot
+    }
+
+    /// The text of a file of the target.
+    ///
+    /// # Panics
+    /// It can't be read.
+    pub fn text(&self, path: &str) -> String {
+        fs::read_to_string(self.root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
     /// Gives the machine a config without booting it.
     ///
     /// # Panics

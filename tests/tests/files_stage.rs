@@ -7,17 +7,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use data_encoding::BASE64;
-use fledge_tests::{Boot, Machine};
-
-fn booted(machine: &Machine, config: &str) -> Boot {
-    let boot = machine.boot(config);
-    assert!(boot.stopped.is_none(), "{}", boot.output);
-    boot
-}
-
-fn text(machine: &Machine, path: &str) -> String {
-    fs::read_to_string(machine.root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
+use fledge_tests::Machine;
 
 /// Owner, group and mode.
 fn meta(machine: &Machine, path: &str) -> (u32, u32, u32) {
@@ -49,9 +39,8 @@ fn users_and_groups_as_the_tools_make_them() {
     let machine = Machine::new();
     fs::create_dir(machine.root().join("root")).unwrap();
     machine.put("etc/skel/.profile", 0o644, "from skel");
-    booted(&machine, USERS);
-    let (passwd, group, shadow) =
-        (text(&machine, "etc/passwd"), text(&machine, "etc/group"), text(&machine, "etc/shadow"));
+    machine.booted(USERS);
+    let (passwd, group, shadow) = (machine.text("etc/passwd"), machine.text("etc/group"), machine.text("etc/shadow"));
     assert_eq!(line(&passwd, "nest"), "nest:x:1500:1500:The Nest:/home/nest:/bin/bash");
     assert!(line(&shadow, "nest").starts_with("nest:$y$j9T$abc$def:"), "{shadow}");
     assert!(line(&shadow, "admin").starts_with("admin:*:"), "{shadow}");
@@ -60,22 +49,22 @@ fn users_and_groups_as_the_tools_make_them() {
     assert_eq!(line(&group, "ops"), "ops:x:2000:");
     assert!(line(&passwd, "admin").contains(":2000::/var/home/admin:"), "{passwd}");
     assert_eq!(meta(&machine, "home/nest").0, 1500);
-    assert_eq!(text(&machine, "home/nest/.profile"), "from skel");
+    assert_eq!(machine.text("home/nest/.profile"), "from skel");
     assert!(machine.root().join("var/home/admin").is_dir());
     assert!(!machine.root().join("home/svc").exists());
     for (home, uid, keys) in
         [("home/nest", 1500, "ssh-ed25519 AAAA one\nssh-ed25519 BBBB two\n"), ("root", 0, "ssh-ed25519 CCCC root\n")]
     {
         let file = format!("{home}/.ssh/authorized_keys.d/ignition");
-        assert_eq!(text(&machine, &file), keys);
+        assert_eq!(machine.text(&file), keys);
         assert_eq!(meta(&machine, &file), (uid, uid, 0o600));
         assert_eq!(meta(&machine, &format!("{home}/.ssh")), (uid, uid, 0o700));
         assert_eq!(meta(&machine, &format!("{home}/.ssh/authorized_keys.d")), (uid, uid, 0o700));
     }
     // The same again changes nothing but the date of the last change and the backups of the tools.
-    let before: Vec<_> = ["etc/passwd", "etc/group"].map(|file| text(&machine, file)).into();
-    let boot = booted(&machine, USERS);
-    assert_eq!(["etc/passwd", "etc/group"].map(|file| text(&machine, file)), *before);
+    let before: Vec<_> = ["etc/passwd", "etc/group"].map(|file| machine.text(file)).into();
+    let boot = machine.booted(USERS);
+    assert_eq!(["etc/passwd", "etc/group"].map(|file| machine.text(file)), *before);
     assert!(boot.output.contains("already so: write 2 SSH keys of the user \"nest\""), "{}", boot.output);
     assert!(!boot.output.contains("$y$j9T"), "{}", boot.output);
     assert!(!boot.output.contains("AAAA"), "{}", boot.output);
@@ -85,19 +74,17 @@ fn users_and_groups_as_the_tools_make_them() {
 fn users_and_groups_are_modified_and_deleted() {
     let machine = Machine::new();
     fs::create_dir(machine.root().join("root")).unwrap();
-    booted(&machine, USERS);
-    booted(
-        &machine,
-        r#"{"ignition": {"version": "3.4.0"}, "passwd": {"groups": [{"name": "ops", "gid": 2001}],
+    machine.booted(USERS);
+    machine.booted(r#"{"ignition": {"version": "3.4.0"}, "passwd": {"groups": [{"name": "ops", "gid": 2001}],
   "users": [{"name": "nest", "uid": 1600, "shell": "/bin/sh", "groups": ["ops"], "homeDir": "/home/moved", "passwordHash": ""},
             {"name": "svc", "shouldExist": false}, {"name": "never", "shouldExist": false}]}}"#,
     );
-    let (passwd, group) = (text(&machine, "etc/passwd"), text(&machine, "etc/group"));
+    let (passwd, group) = (machine.text("etc/passwd"), machine.text("etc/group"));
     assert_eq!(line(&passwd, "nest"), "nest:x:1600:1500:The Nest:/home/moved:/bin/sh");
     assert_eq!(line(&group, "wheel"), "wheel:x:10:");
     assert_eq!(line(&group, "ops"), "ops:x:2001:nest");
     assert!(!passwd.contains("svc:"), "{passwd}");
-    assert!(line(&text(&machine, "etc/shadow"), "nest").starts_with("nest:*:"));
+    assert!(line(&machine.text("etc/shadow"), "nest").starts_with("nest:*:"));
     assert!(machine.root().join("home/moved/.ssh").is_dir() && !machine.root().join("home/nest").exists());
 }
 
@@ -106,12 +93,10 @@ fn groups_of_the_distribution_get_members() {
     let machine = Machine::new();
     machine.put("usr/lib/group", 0o644, "libvirt:x:960:\n");
     machine.put("usr/lib/passwd", 0o644, "chrony:x:970:960::/var/lib/chrony:/sbin/nologin\n");
-    booted(
-        &machine,
-        r#"{"ignition": {"version": "3.4.0"}, "passwd": {"users": [{"name": "nest", "groups": ["libvirt"]}]},
+    machine.booted(r#"{"ignition": {"version": "3.4.0"}, "passwd": {"users": [{"name": "nest", "groups": ["libvirt"]}]},
  "storage": {"files": [{"path": "/etc/chrony.conf", "user": {"name": "chrony"}, "group": {"name": "libvirt"}, "mode": 416}]}}"#,
     );
-    assert_eq!(line(&text(&machine, "etc/group"), "libvirt"), "libvirt:x:960:nest");
+    assert_eq!(line(&machine.text("etc/group"), "libvirt"), "libvirt:x:960:nest");
     assert_eq!(meta(&machine, "etc/chrony.conf"), (970, 960, 0o640));
     assert_eq!(meta(&machine, "etc/group"), (0, 0, 0o644));
 }
@@ -174,34 +159,34 @@ fn files_machine() -> Machine {
 #[test]
 fn files_directories_and_links_as_asked() {
     let machine = files_machine();
-    let boot = booted(&machine, &files_config());
-    assert_eq!(text(&machine, "etc/motd"), "hello\n");
+    let boot = machine.booted(&files_config());
+    assert_eq!(machine.text("etc/motd"), "hello\n");
     assert_eq!(meta(&machine, "etc/motd"), (0, 0, 0o644));
-    assert_eq!(text(&machine, "opt/deep/er/tool"), "hello");
+    assert_eq!(machine.text("opt/deep/er/tool"), "hello");
     assert_eq!(meta(&machine, "opt/deep/er/tool"), (990, 1500, 0o4755));
     assert_eq!(meta(&machine, "opt/deep/er"), (1500, 0, 0o2700));
     assert_eq!(meta(&machine, "opt/deep"), (0, 0, 0o755));
     assert_eq!(meta(&machine, "var"), (0, 0, 0o700));
-    assert_eq!(text(&machine, "etc/hosts"), "127.0.0.1 localhost\none\ntwo\n");
+    assert_eq!(machine.text("etc/hosts"), "127.0.0.1 localhost\none\ntwo\n");
     assert_eq!(meta(&machine, "etc/hosts"), (0, 0, 0o600));
-    assert_eq!((text(&machine, "etc/kept").as_str(), meta(&machine, "etc/kept")), ("kept", (0, 0, 0o444)));
-    assert_eq!((text(&machine, "etc/replaced").as_str(), meta(&machine, "etc/replaced")), ("new", (0, 0, 0o644)));
-    assert_eq!(text(&machine, "etc/was-a-directory"), "file");
-    assert_eq!(text(&machine, "etc/was-a-link"), "file");
-    assert_eq!(text(&machine, "etc/precious"), "precious");
-    assert_eq!(text(&machine, "var/elsewhere/inside/file"), "through");
-    assert_eq!(text(&machine, "etc/empty"), "");
-    assert_eq!(text(&machine, "etc/was-a-file/below"), "below");
-    assert_eq!(text(&machine, "etc/was-full/below"), "below");
+    assert_eq!((machine.text("etc/kept").as_str(), meta(&machine, "etc/kept")), ("kept", (0, 0, 0o444)));
+    assert_eq!((machine.text("etc/replaced").as_str(), meta(&machine, "etc/replaced")), ("new", (0, 0, 0o644)));
+    assert_eq!(machine.text("etc/was-a-directory"), "file");
+    assert_eq!(machine.text("etc/was-a-link"), "file");
+    assert_eq!(machine.text("etc/precious"), "precious");
+    assert_eq!(machine.text("var/elsewhere/inside/file"), "through");
+    assert_eq!(machine.text("etc/empty"), "");
+    assert_eq!(machine.text("etc/was-a-file/below"), "below");
+    assert_eq!(machine.text("etc/was-full/below"), "below");
     assert!(!machine.root().join("etc/was-full/of").exists());
-    assert_eq!(text(&machine, "etc/compressed"), "hello!");
+    assert_eq!(machine.text("etc/compressed"), "hello!");
     let link = machine.root().join("etc/localtime");
     assert_eq!(fs::read_link(&link).unwrap(), Path::new("../usr/share/zoneinfo/UTC"));
     assert_eq!(meta(&machine, "etc/localtime").0, 7);
     let inode = |path: &str| fs::metadata(machine.root().join(path)).unwrap().ino();
     assert_eq!(inode("a-hard-link"), inode("opt/deep/er/tool"));
 
-    let result: serde_json::Value = serde_json::from_str(&text(&machine, "etc/.ignition-result.json")).unwrap();
+    let result: serde_json::Value = serde_json::from_str(&machine.text("etc/.ignition-result.json")).unwrap();
     assert_eq!(result["userConfigProvided"], true);
     assert_eq!(result["provisioningBootID"], fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim());
     assert!(result["provisioningDate"].as_str().unwrap().ends_with('Z'));
@@ -215,7 +200,7 @@ fn files_directories_and_links_as_asked() {
     let mut output = String::new();
     assert!(machine.stage("files", &mut output).is_none(), "{output}");
     let mut after = machine.tree();
-    let result: serde_json::Value = serde_json::from_str(&text(&machine, "etc/.ignition-result.json")).unwrap();
+    let result: serde_json::Value = serde_json::from_str(&machine.text("etc/.ignition-result.json")).unwrap();
     assert_eq!(result["previousReport"]["userConfigProvided"], true);
     after.insert("/etc/.ignition-result.json".into(), before["/etc/.ignition-result.json"].clone());
     assert_eq!(after, before);
@@ -279,19 +264,19 @@ fn units_presets_and_masks() {
   {"name": "to-mask.service", "mask": true},
   {"name": "masked.service", "mask": false},
   {"name": "e@b.service", "enabled": true}, {"name": "e@a.service", "enabled": true}]}}"#;
-    booted(&machine, config);
-    assert_eq!(text(&machine, "etc/systemd/system/new.service"), "[Unit]\n");
-    assert_eq!(text(&machine, "etc/systemd/system/new.service.d/a.conf"), "[Service]\n");
+    machine.booted(config);
+    assert_eq!(machine.text("etc/systemd/system/new.service"), "[Unit]\n");
+    assert_eq!(machine.text("etc/systemd/system/new.service.d/a.conf"), "[Service]\n");
     assert!(fs::symlink_metadata(&enabled).is_err());
     let mask = machine.root().join("etc/systemd/system/to-mask.service");
     assert_eq!(fs::read_link(mask).unwrap(), Path::new("/dev/null"));
     assert!(fs::symlink_metadata(machine.root().join("etc/systemd/system/masked.service")).is_err());
     let preset =
         "enable there.service\nenable new.service\ndisable absent.service\nenable e@.service b a\ndisable on.service\n";
-    assert_eq!(text(&machine, "etc/systemd/system-preset/20-ignition.preset"), preset);
+    assert_eq!(machine.text("etc/systemd/system-preset/20-ignition.preset"), preset);
     assert_eq!(meta(&machine, "etc/systemd/system-preset/20-ignition.preset").2, 0o640);
-    booted(&machine, config);
-    assert_eq!(text(&machine, "etc/systemd/system-preset/20-ignition.preset"), preset);
+    machine.booted(config);
+    assert_eq!(machine.text("etc/systemd/system-preset/20-ignition.preset"), preset);
 }
 
 #[test]
@@ -316,6 +301,6 @@ fn more_files_than_a_service_may_have_open_at_first() {
     let files: Vec<_> = (0..300).map(file).collect();
     let config = format!(r#"{{"ignition": {{"version": "3.4.0"}}, "storage": {{"files": [{}]}}}}"#, files.join(","));
     let machine = Machine::new().open_files(128);
-    booted(&machine, &config);
-    assert_eq!(text(&machine, "etc/many/299"), "299");
+    machine.booted(&config);
+    assert_eq!(machine.text("etc/many/299"), "299");
 }

@@ -4,20 +4,10 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use fledge_tests::Machine;
 use fledge_tests::http::Server;
-use fledge_tests::{Boot, Machine};
 
 const NOTE: &str = "etc/.fledge-begun.json";
-
-fn booted(machine: &Machine, config: &str) -> Boot {
-    let boot = machine.boot(config);
-    assert!(boot.stopped.is_none(), "{}", boot.output);
-    boot
-}
-
-fn text(machine: &Machine, path: &str) -> String {
-    fs::read_to_string(machine.root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
 
 /// A server that answers with the number of the request.
 fn counting() -> Server {
@@ -40,27 +30,27 @@ fn what_was_appended_is_not_appended_again() {
         url = server.url("/text")
     );
     for _ in 0..3 {
-        booted(&machine, &config);
+        machine.booted(&config);
         let seen = server.requests().len();
         // What was fetched last is what counts.
         let last = [seen - 1, seen - 2].map(|count| format!("before\none\n{count}"));
-        assert!(last.contains(&text(&machine, "etc/hosts")), "{seen}: {}", text(&machine, "etc/hosts"));
-        assert_eq!(text(&machine, "home/nest/.profile"), "from skel\nmine\n");
-        assert!(["etc/new"].iter().all(|path| text(&machine, path).parse::<usize>().unwrap() + 2 >= seen));
+        assert!(last.contains(&machine.text("etc/hosts")), "{seen}: {}", machine.text("etc/hosts"));
+        assert_eq!(machine.text("home/nest/.profile"), "from skel\nmine\n");
+        assert!(["etc/new"].iter().all(|path| machine.text(path).parse::<usize>().unwrap() + 2 >= seen));
         assert_eq!(fs::metadata(machine.root().join("etc/hosts")).unwrap().mode() & 0o7777, 0o640);
         assert_eq!(fs::metadata(machine.root().join(NOTE)).unwrap().mode() & 0o7777, 0o600);
         machine.lose_power();
     }
     // Power was lost before the new file took the place of the old one.
     machine.put("etc/hosts", 0o640, "before\n");
-    booted(&machine, &config);
-    assert!(text(&machine, "etc/hosts").starts_with("before\none\n"));
+    machine.booted(&config);
+    assert!(machine.text("etc/hosts").starts_with("before\none\n"));
     machine.lose_power();
     // A first boot that was completed, and asked for again.
     fs::remove_file(machine.root().join(NOTE)).unwrap();
     fs::remove_file(machine.root().join("etc/new")).unwrap();
-    booted(&machine, &config);
-    assert_eq!(text(&machine, "home/nest/.profile"), "from skel\nmine\nmine\n");
+    machine.booted(&config);
+    assert_eq!(machine.text("home/nest/.profile"), "from skel\nmine\nmine\n");
 }
 
 #[test]
@@ -69,14 +59,14 @@ fn a_file_that_somebody_changed_meanwhile_is_left_alone() {
     machine.put("etc/hosts", 0o644, "before\n");
     let config = r#"{"ignition": {"version": "3.4.0"}, "storage": {"files": [
   {"path": "/etc/hosts", "append": [{"source": "data:,one%0A"}]}]}}"#;
-    booted(&machine, config);
+    machine.booted(config);
     machine.lose_power();
     machine.put("etc/hosts", 0o644, "other\n");
     let stopped = machine.boot(config).stopped.unwrap();
     for words in ["no longer begins with what it held before", "config.ign:2:3", "/etc/.fledge-begun.json"] {
         assert!(stopped.output.contains(words), "{words:?} is not in:\n{}", stopped.output);
     }
-    assert_eq!(text(&machine, "etc/hosts"), "other\n");
+    assert_eq!(machine.text("etc/hosts"), "other\n");
 }
 
 #[test]
@@ -88,12 +78,12 @@ fn what_was_half_made_is_made_again_and_what_was_not_ours_still_stands_in_the_wa
   "links": [{{"path": "/etc/hard", "target": "/etc/fetched", "hard": true}}]}}}}"#,
         server.url("/text")
     );
-    booted(&machine, &config);
+    machine.booted(&config);
     machine.lose_power();
     // As a journaling file system may leave them: the name is there, the bytes aren't.
     machine.put("etc/told", 0o644, "");
-    booted(&machine, &config);
-    assert_eq!((text(&machine, "etc/told"), text(&machine, "etc/fetched")), ("told".into(), "1".into()));
+    machine.booted(&config);
+    assert_eq!((machine.text("etc/told"), machine.text("etc/fetched")), ("told".into(), "1".into()));
     let inode = |path: &str| fs::metadata(machine.root().join(path)).unwrap().ino();
     assert_eq!(inode("etc/hard"), inode("etc/fetched"));
     machine.lose_power();
@@ -103,14 +93,14 @@ fn what_was_half_made_is_made_again_and_what_was_not_ours_still_stands_in_the_wa
     assert_ne!(other, config);
     let stopped = machine.boot(&other).stopped.unwrap();
     assert!(stopped.output.contains("a file stands at /etc/fetched and overwrite is not set"), "{}", stopped.output);
-    assert_eq!(text(&machine, "etc/told"), "told");
+    assert_eq!(machine.text("etc/told"), "told");
 }
 
 #[test]
 fn a_note_that_cannot_be_read_is_no_note() {
     let machine = Machine::new();
     machine.put(NOTE, 0o600, "{\"config\": 7");
-    let boot = booted(&machine, r#"{"ignition": {"version": "3.4.0"}, "storage": {"files": [{"path": "/etc/a"}]}}"#);
+    let boot = machine.booted(r#"{"ignition": {"version": "3.4.0"}, "storage": {"files": [{"path": "/etc/a"}]}}"#);
     assert!(boot.output.contains("/etc/.fledge-begun.json of the target is none of this build"), "{}", boot.output);
-    assert!(text(&machine, NOTE).contains("\"made\":[\"/etc/a\"]"), "{}", text(&machine, NOTE));
+    assert!(machine.text(NOTE).contains("\"made\":[\"/etc/a\"]"), "{}", machine.text(NOTE));
 }
