@@ -104,19 +104,7 @@ pub fn geometry(mut file: &File) -> io::Result<Geometry> {
 /// # Errors
 /// Whatever the operating system says.
 pub fn holds(file: &File, geometry: Geometry) -> io::Result<Found> {
-    let mut failed = None;
-    let found = gpt::read(geometry, &mut |offset, len| {
-        let mut bytes = vec![0; len];
-        match file.read_exact_at(&mut bytes, offset) {
-            Ok(()) => Some(bytes),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
-            Err(error) => {
-                failed.get_or_insert(error);
-                None
-            }
-        }
-    });
-    failed.map_or(Ok(found), Err)
+    device::reading(file, |read| gpt::read(geometry, read))
 }
 
 /// Opens a disk for writing and keeps udev from looking at it meanwhile.

@@ -81,8 +81,16 @@ pub fn superblock(path: &Path) -> io::Result<Option<Superblock>> {
 fn read_by<T>(path: &Path, look: fn(u64, signature::Read<'_>) -> T) -> io::Result<T> {
     let mut file = File::open(path)?;
     let size = file.seek(SeekFrom::End(0))?;
+    reading(&file, |read| look(size, read))
+}
+
+/// What is made of parts of a file or device: `look` asks for them by offset and length, and gets none behind the end.
+///
+/// # Errors
+/// Whatever the operating system says about one of them.
+pub fn reading<T>(file: &File, look: impl FnOnce(signature::Read<'_>) -> T) -> io::Result<T> {
     let mut failed = None;
-    let found = look(size, &mut |offset, len| {
+    let found = look(&mut |offset, len| {
         let mut bytes = vec![0; len];
         match file.read_exact_at(&mut bytes, offset) {
             Ok(()) => Some(bytes),

@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use fledge_core::cmdline::Cmdline;
@@ -54,22 +53,8 @@ pub(super) fn look(
 /// The LUKS header of a device or a file, if it has one, and the name that it is open as.
 pub(crate) fn volume(path: &Path) -> io::Result<Option<Volume>> {
     let file = File::open(path)?;
-    let mut failed = None;
-    let found = header::read(&mut |offset, len| {
-        let mut bytes = vec![0; len];
-        match file.read_exact_at(&mut bytes, offset) {
-            Ok(()) => Some(bytes),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
-            Err(error) => {
-                failed.get_or_insert(error);
-                None
-            }
-        }
-    });
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(found.map(|volume| Volume { open_as: open_as(path), ..volume })),
-    }
+    let found = device::reading(&file, header::read)?;
+    Ok(found.map(|volume| Volume { open_as: open_as(path), ..volume }))
 }
 
 /// The name of the encrypted mapping on a device.
