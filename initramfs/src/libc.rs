@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Functions of the C library that a static program is better off without. The linker takes these instead.
 //!
-//! Its error messages go through gettext, which brings iconv, locales and the dynamic loader: 200 kB, to find out that nothing is
-//! translated in an initramfs.
+//! Its error messages go through gettext, to find out that nothing is translated in an initramfs. Without it, and without looking
+//! functions up by name, the binary is 34 kB smaller.
 
 #![allow(unsafe_code, reason = "the names of C functions are claimed; the functions themselves are safe")]
 
