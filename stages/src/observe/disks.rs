@@ -6,7 +6,7 @@ use std::time::Duration;
 use fledge_core::config::Config;
 use fledge_core::diag::Failure;
 use fledge_core::facts::Facts;
-use fledge_core::plan::{Phase, partitions};
+use fledge_core::plan::Phase;
 
 use crate::host::device;
 
@@ -27,7 +27,7 @@ pub fn for_phase(phase: &Phase, config: &Config, patience: Duration) -> Result<F
             Err(error) => failures.push(Failure::new(format!("reading the device {name}"), error.to_string())),
         }
     }
-    if phase.name == partitions::PHASE.name {
+    if phase.tables {
         super::partitions::look(config, &mut facts, &mut failures);
     }
     super::raid::arrays(config, &mut facts);

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::super::PlannedStep;
-use super::{Gathered, Phase, describe, device_fault, missing};
+use super::{Gathered, Phase, argument_fault, describe, device_fault, missing};
 use crate::config::schema::VIRTIOFS;
 use crate::config::{Config, Filesystem};
 use crate::diag::Failure;
@@ -23,7 +23,7 @@ use crate::facts::{Device, Facts, Signature};
 use crate::origin::Sources;
 
 /// See the module.
-pub const PHASE: Phase = Phase { name: "file systems", devices, plan, apply };
+pub const PHASE: Phase = Phase { tables: false, devices, plan, apply };
 
 /// One thing to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -77,9 +77,7 @@ impl Step {
             if MAKERS.iter().all(|maker| maker.format != format || maker.tool != *tool) {
                 faults.push(format!("{tool} makes no {format}"));
             }
-            if arguments.iter().any(|argument| argument.contains('\0')) {
-                faults.push("there is a NUL in an argument".into());
-            }
+            faults.extend(argument_fault(arguments));
         }
         faults
     }

@@ -30,8 +30,8 @@ pub type Planner = fn(&Config, &Facts, &Sources) -> Result<Vec<PlannedStep>, Vec
 /// A part of the disks stage.
 #[derive(Clone, Copy)]
 pub struct Phase {
-    /// What it sees to, in the plural.
-    pub name: &'static str,
+    /// Whether it is planned from partition tables, too.
+    pub tables: bool,
     /// The devices of the configuration that must be there before it begins.
     pub devices: fn(&Config) -> BTreeSet<String>,
     /// Plans its steps.
@@ -112,6 +112,11 @@ impl<'s> Gathered<'s> {
 pub(super) fn device_fault(device: &str) -> Option<String> {
     let sound = device.starts_with('/') && !device.contains('\0');
     (!sound).then(|| format!("the device {device:?} is no absolute path"))
+}
+
+/// What is wrong with the arguments of a program.
+pub(super) fn argument_fault(arguments: &[String]) -> Option<String> {
+    arguments.iter().any(|argument| argument.contains('\0')).then(|| "there is a NUL in an argument".into())
 }
 
 /// What a device holds, in words.

@@ -22,14 +22,14 @@ use sha2::{Digest as _, Sha512};
 
 use super::super::PlannedStep;
 use super::filesystems::{node, shown};
-use super::{Gathered, Phase, describe, device_fault, missing};
+use super::{Gathered, Phase, argument_fault, describe, device_fault, missing};
 use crate::config::{self, Config};
 use crate::diag::Failure;
 use crate::facts::{Device, Facts};
 use crate::origin::Sources;
 
 /// See the module.
-pub const PHASE: Phase = Phase { name: "arrays", devices, plan, apply };
+pub const PHASE: Phase = Phase { tables: false, devices, plan, apply };
 
 /// One thing to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -84,9 +84,7 @@ impl Step {
             if command != "--create" || name.is_empty() || name.starts_with('-') {
                 faults.push(format!("{command} {name:?} makes no array"));
             }
-            if arguments.iter().any(|argument| argument.contains('\0')) {
-                faults.push("there is a NUL in an argument".into());
-            }
+            faults.extend(argument_fault(arguments));
         }
         faults
     }
