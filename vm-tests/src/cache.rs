@@ -2,7 +2,7 @@
 //! The layers that images are made from, kept under the user's cache folder.
 //!
 //! A layer is a folder `<name>-<key>`, where the key is a hash of everything it is made from. It appears by a rename
-//! once it is whole; builders of the same layer wait for each other.
+//! once it is whole; builders of the same layer wait for each other. A layer that a run holds is not removed.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -79,6 +79,14 @@ impl Cache {
         self.path(name, key).is_dir()
     }
 
+    /// Keeps the layer from being removed until the returned file is dropped; nothing if it isn't there.
+    pub fn hold(&self, name: &str, key: &str) -> Option<File> {
+        let file = File::open(self.path(name, key)).ok()?;
+        rustix::fs::flock(&file, FlockOperation::LockShared).ok()?;
+        // Whoever removed it meanwhile had it locked.
+        self.has(name, key).then_some(file)
+    }
+
     /// Waits until no other process builds, and keeps them waiting until the returned file is dropped.
     ///
     /// # Errors
@@ -127,7 +135,8 @@ impl Cache {
         Ok(path)
     }
 
-    /// Keeps the two newest layers of a name: going back and forth between two versions shouldn't rebuild.
+    /// Keeps the two newest layers of a name, since going back and forth between two versions shouldn't rebuild, and those that
+    /// somebody holds.
     fn prune(&self, name: &str, newest: &Path) {
         let Ok(entries) = fs::read_dir(&self.root) else { return };
         let mut others: Vec<_> = entries
@@ -142,7 +151,10 @@ impl Cache {
         others.sort();
         others.pop();
         for (_, path) in others {
-            drop(fs::remove_dir_all(path));
+            let Ok(file) = File::open(&path) else { continue };
+            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                drop(fs::remove_dir_all(path));
+            }
         }
     }
 
@@ -183,16 +195,37 @@ mod tests {
         assert_eq!(one, Key::default().with("a", "bc").with("d", "").finish());
     }
 
+    fn publish(cache: &Cache, key: &str) {
+        let made = cache.begin("layer").unwrap();
+        fs::write(made.join("file"), key).unwrap();
+        assert!(!cache.has("layer", key));
+        cache.publish("layer", key, &made).unwrap();
+        assert!(cache.has("layer", key));
+    }
+
+    #[test]
+    fn a_layer_in_use_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().join("cache")).unwrap();
+        assert!(cache.hold("layer", "0000000000000001").is_none());
+        publish(&cache, "0000000000000001");
+        let held = cache.hold("layer", "0000000000000001").unwrap();
+        for key in ["0000000000000002", "0000000000000003", "0000000000000004"] {
+            publish(&cache, key);
+        }
+        assert!(cache.has("layer", "0000000000000001"));
+        assert!(!cache.has("layer", "0000000000000002"));
+        drop(held);
+        publish(&cache, "0000000000000005");
+        assert!(!cache.has("layer", "0000000000000001"));
+    }
+
     #[test]
     fn a_layer_appears_whole_and_only_two_of_a_name_stay() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path().join("cache")).unwrap();
         for key in ["0000000000000001", "0000000000000002", "0000000000000003"] {
-            let made = cache.begin("layer").unwrap();
-            fs::write(made.join("file"), key).unwrap();
-            assert!(!cache.has("layer", key));
-            cache.publish("layer", key, &made).unwrap();
-            assert!(cache.has("layer", key));
+            publish(&cache, key);
         }
         let left = fs::read_dir(cache.root()).unwrap().count();
         assert_eq!(left, 2);

@@ -21,6 +21,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,8 @@ pub struct Image {
     tools: Tools,
     layer: PathBuf,
     system: System,
+    /// Keeps the layers from being removed by a run that builds others.
+    _held: Arc<[File; 2]>,
 }
 
 /// How the deployment boots; kept in the system layer as `system.json`.
@@ -110,24 +113,20 @@ impl Image {
     /// If a layer can't be made; the message holds the last words of the program that failed.
     pub fn ensure(cache: &Cache, inputs: &Inputs, elevate: &Elevate) -> Result<Self> {
         let keys = Keys::of(inputs)?;
-        if !keys.complete(cache) {
+        let held = loop {
+            if let (Some(tools), Some(system)) = (cache.hold("tools", &keys.tools), cache.hold("system", &keys.system)) {
+                break [tools, system];
+            }
             let _lock = cache.lock()?;
             if !keys.complete(cache) {
                 build(cache, inputs, &keys, elevate)?;
             }
-        }
+        };
         let layer = cache.path("system", &keys.system);
         let text = fs::read(layer.join("system.json")).context("the system layer is damaged: run ./dev clean")?;
         let system = serde_json::from_slice(&text).context("the system layer is damaged: run ./dev clean")?;
-        Ok(Self { tools: Tools::new(cache.path("tools", &keys.tools).join("root")), layer, system })
-    }
-
-    /// Whether [`Image::ensure`] would have nothing to build.
-    ///
-    /// # Errors
-    /// If the tree under test can't be read.
-    pub fn is_cached(cache: &Cache, inputs: &Inputs) -> Result<bool> {
-        Ok(Keys::of(inputs)?.complete(cache))
+        let tools = Tools::new(cache.path("tools", &keys.tools).join("root"));
+        Ok(Self { tools, layer, system, _held: Arc::new(held) })
     }
 
     /// QEMU and the disk tools.
