@@ -75,6 +75,7 @@ pub(super) const ROOTFS_PACKAGES: &[&str] = &[
     "procps",
     "sudo",
     "systemd",
+    "systemd-container",
     "systemd-cryptsetup",
     "systemd-resolved",
     "systemd-sysv",
