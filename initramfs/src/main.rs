@@ -9,7 +9,7 @@ mod goflags;
 mod ignition;
 mod input;
 mod kargs;
-#[cfg(target_feature = "crt-static")]
+#[cfg(all(target_feature = "crt-static", panic = "abort"))]
 mod libc;
 mod out;
 mod plan;

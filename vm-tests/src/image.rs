@@ -114,7 +114,8 @@ impl Image {
     pub fn ensure(cache: &Cache, inputs: &Inputs, elevate: &Elevate) -> Result<Self> {
         let keys = Keys::of(inputs)?;
         let held = loop {
-            if let (Some(tools), Some(system)) = (cache.hold("tools", &keys.tools), cache.hold("system", &keys.system)) {
+            if let (Some(tools), Some(system)) = (cache.hold("tools", &keys.tools), cache.hold("system", &keys.system))
+            {
                 break [tools, system];
             }
             let _lock = cache.lock()?;
