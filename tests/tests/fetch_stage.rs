@@ -117,6 +117,9 @@ fn merging(sources: &[String]) -> String {
     format!(r#", "config": {{"merge": [{}]}}"#, list.join(","))
 }
 
+/// Without it, a server that isn't found is looked for as long as it takes.
+const SOON: &str = r#""timeouts": {"httpTotal": 4}"#;
+
 fn data(text: &str) -> String {
     format!("data:;base64,{}", BASE64.encode(text.as_bytes()))
 }
@@ -277,6 +280,50 @@ fn referenced_configs_are_merged_in_order_and_verified() {
     assert!(cache.contains("/new") && cache.contains(r#""/leaf""#) && !cache.contains("/old"), "{cache}");
 }
 
+/// A server that has a text packed, for those who show a token.
+fn guarded(text: &str) -> Server {
+    let packed = gzip(text.as_bytes());
+    Server::http(move |exchange| match exchange.seen.headers.get("x-token").map(String::as_str) {
+        Some("1") => exchange.reply(200, &[], &packed),
+        _ => exchange.reply(403, &[], b""),
+    })
+}
+
+/// A resource that asks [`guarded`] rightly, and expects that text.
+fn asking(server: &Server, expected: &str) -> String {
+    format!(
+        r#"{{"source": "{}", "compression": "gzip", "verification": {{"hash": "{}"}},
+            "httpHeaders": [{{"name": "X-Token", "value": "1"}}]}}"#,
+        server.url("/"),
+        sha512(expected)
+    )
+}
+
+#[test]
+fn a_config_that_replaces_is_asked_for_unpacked_and_verified() {
+    let new = config("/new", "");
+    let server = guarded(&new);
+    let replacing = |expected| config("/old", &format!(r#", "config": {{"replace": {}}}"#, asking(&server, expected)));
+    let cache = Bench::new(&replacing(&new)).fetched();
+    assert!(cache.contains(r#""/new""#) && !cache.contains("/old"), "{cache}");
+    let text = Bench::new(&replacing("another")).refused();
+    assert!(text.contains(&sha512("another")) && text.contains("$.ignition.config.replace"), "{text}");
+}
+
+#[test]
+fn an_authority_is_asked_for_unpacked_and_verified() {
+    let identity = Identity::new(Kind::Good, &["127.0.0.1"]).unwrap();
+    let secure = Server::https(&identity, |exchange| exchange.reply(200, &[], config("/secure", "").as_bytes()));
+    let server = guarded(identity.authority());
+    let trusting = |expected| {
+        let authorities = format!(r#"{{"certificateAuthorities": [{}]}}"#, asking(&server, expected));
+        config("/a", &format!(r#", "security": {{"tls": {authorities}}}{}"#, merging(&[secure.url("/")])))
+    };
+    assert!(Bench::new(&trusting(identity.authority())).fetched().contains(r#""/secure""#));
+    let text = Bench::new(&trusting("another")).refused();
+    assert!(text.contains(&sha512("another")) && text.contains("certificateAuthorities.0"), "{text}");
+}
+
 #[test]
 fn what_is_wrong_with_a_reference_is_said_with_its_place() {
     let server = Server::http(|exchange| match exchange.seen.path.as_str() {
@@ -396,15 +443,21 @@ fn a_server_that_never_answers_costs_no_more_than_the_flag_allows() {
 
 #[test]
 fn timeouts_of_a_config_hold_for_what_it_refers_to() {
-    let server = Server::http(|_| {
-        std::thread::sleep(Duration::from_secs(60));
-        Ok(())
+    // Who waits for the first answer is sent away.
+    let server = Server::http(|exchange| {
+        if exchange.seen.path == "/slow" || exchange.seen.earlier == 0 {
+            std::thread::sleep(Duration::from_secs(3));
+            return exchange.reply(404, &[], b"");
+        }
+        exchange.reply(200, &[], config("/b", "").as_bytes())
     });
-    let timeouts = format!(r#", "timeouts": {{"httpTotal": 1}}{}"#, merging(&[server.url("/")]));
-    let start = Instant::now();
-    let text = Bench::new(&config("/a", &timeouts)).refused();
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    let bench = |timeouts: &str, path: &str| {
+        Bench::new(&config("/a", &format!(r#", "timeouts": {{{timeouts}}}{}"#, merging(&[server.url(path)]))))
+    };
+    let text = bench(r#""httpTotal": 1"#, "/slow").refused();
     assert!(text.contains("within 1 s") && text.contains("merge.0"), "{text}");
+    assert!(bench(r#""httpResponseHeaders": 1"#, "/busy").fetched().contains(r#""/b""#));
+    assert_eq!(server.seen().len(), 3);
 }
 
 #[test]
@@ -413,7 +466,7 @@ fn the_proxy_of_a_config_holds_for_what_it_refers_to_and_for_later_stages() {
     let server = Server::http(|exchange| exchange.reply(200, &[], config("/b", "").as_bytes()));
     let url = format!("http://server.example:{}/", server.address().port());
     let ignition = format!(
-        r#", "proxy": {{"httpProxy": "{}", "noProxy": ["other.example"]}}{}"#,
+        r#", "proxy": {{"httpProxy": "{}", "noProxy": ["other.example"]}}, {SOON}{}"#,
         proxy.url(""),
         merging(std::slice::from_ref(&url))
     );
@@ -425,6 +478,33 @@ fn the_proxy_of_a_config_holds_for_what_it_refers_to_and_for_later_stages() {
     let resource = Resource { source: Some(url), ..Resource::default() };
     assert!(fetcher.to_buffer(&resource, 1000).is_ok());
     assert_eq!(proxy.seen().len(), 2);
+}
+
+#[test]
+fn a_config_says_which_servers_are_asked_through_which_proxy() {
+    let proxy = Server::http(|exchange| fledge_tests::proxy::serve(fledge_tests::proxy::Rules::default(), exchange));
+    let identity = Identity::new(Kind::Good, &["server.example"]).unwrap();
+    let secure = Server::https(&identity, |exchange| exchange.reply(200, &[], config("/secure", "").as_bytes()));
+    let url = format!("https://server.example:{}/", secure.address().port());
+    let ignition = format!(
+        r#", "proxy": {{"httpProxy": "http://127.0.0.1:1", "httpsProxy": "{}"}}, {SOON},
+           "security": {{"tls": {{"certificateAuthorities": [{{"source": "{}"}}]}}}}{}"#,
+        proxy.url(""),
+        data(identity.authority()),
+        merging(&[url])
+    );
+    assert!(Bench::new(&config("/a", &ignition)).fetched().contains(r#""/secure""#));
+    assert!(proxy.seen()[0].head.starts_with("CONNECT server.example:"), "{:?}", proxy.seen());
+
+    let asked = proxy.seen().len();
+    let ignition = format!(
+        r#", "proxy": {{"httpProxy": "{}", "noProxy": ["server.example"]}}, {SOON}{}"#,
+        proxy.url(""),
+        merging(&["http://server.example/".into()])
+    );
+    let text = Bench::new(&config("/a", &ignition)).refused();
+    assert!(text.contains("name not found") && !text.contains("the proxy"), "{text}");
+    assert_eq!(proxy.seen().len(), asked);
 }
 
 #[test]
@@ -467,6 +547,10 @@ fn what_this_build_cannot_do_is_refused_before_anything_is_written() {
         {"path": "/b", "contents": {"source": "s3://bucket/x", "compression": "gzip"}}]}}"#;
     let text = Bench::new(packed).refused();
     assert!(text.contains("what comes from S3 can't be decompressed"), "{text}");
+    let volume = r#"{"ignition": {"version": "3.6.0"}, "storage": {"luks": [
+        {"name": "data", "device": "/dev/vdb", "cex": {"enabled": true}}]}}"#;
+    let text = Bench::new(volume).refused();
+    assert!(text.contains("s390x") && text.contains("$.storage.luks.0.cex.enabled"), "{text}");
     let mut bench = Bench::new("");
     bench.args.platform = "aws".into();
     assert!(bench.refused().contains("later build"));

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use data_encoding::BASE64;
 use fledge_tests::Machine;
+use fledge_tests::http::Server;
 
 /// Owner, group and mode.
 fn meta(machine: &Machine, path: &str) -> (u32, u32, u32) {
@@ -19,10 +20,14 @@ fn line<'t>(text: &'t str, name: &str) -> &'t str {
     text.lines().find(|line| line.split(':').next() == Some(name)).unwrap_or_else(|| panic!("no {name} in:\n{text}"))
 }
 
-fn gzip(text: &str) -> String {
+fn packed(text: &str) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(text.as_bytes()).unwrap();
-    format!("data:;base64,{}", BASE64.encode(&encoder.finish().unwrap()))
+    encoder.finish().unwrap()
+}
+
+fn gzip(text: &str) -> String {
+    format!("data:;base64,{}", BASE64.encode(&packed(text)))
 }
 
 const USERS: &str = r#"{"ignition": {"version": "3.4.0"}, "passwd": {
@@ -134,7 +139,7 @@ fn files_config() -> String {
   {{"path": "/etc/was-a-link", "overwrite": true, "contents": {{"source": "data:,file"}}}},
   {{"path": "/linked/inside/file", "contents": {{"source": "data:,through"}}}},
   {{"path": "/etc/empty", "contents": {{}}}}],
- "links": [{{"path": "/etc/localtime", "target": "../usr/share/zoneinfo/UTC", "user": {{"id": 7}}}},
+ "links": [{{"path": "/etc/localtime", "target": "../usr/share/zoneinfo/UTC", "user": {{"id": 7}}, "group": {{"name": "nest"}}}},
            {{"path": "/a-hard-link", "target": "/opt/deep/er/tool", "hard": true}}]}}}}"#,
         tool = gzip("hello"),
         two = gzip("two\n"),
@@ -182,7 +187,7 @@ fn files_directories_and_links_as_asked() {
     assert_eq!(machine.text("etc/compressed"), "hello!");
     let link = machine.root().join("etc/localtime");
     assert_eq!(fs::read_link(&link).unwrap(), Path::new("../usr/share/zoneinfo/UTC"));
-    assert_eq!(meta(&machine, "etc/localtime").0, 7);
+    assert_eq!((meta(&machine, "etc/localtime").0, meta(&machine, "etc/localtime").1), (7, 1500));
     let inode = |path: &str| fs::metadata(machine.root().join(path)).unwrap().ino();
     assert_eq!(inode("a-hard-link"), inode("opt/deep/er/tool"));
 
@@ -211,6 +216,43 @@ fn files_directories_and_links_as_asked() {
         "make the directory /opt/deep/er",
     ] {
         assert!(output.contains(&format!("already so: {already}")), "{already}:\n{output}");
+    }
+}
+
+#[test]
+fn contents_are_asked_for_unpacked_and_verified() {
+    let server = Server::http(|exchange| match exchange.seen.headers.get("x-token").map(String::as_str) {
+        Some(token) => exchange.reply(200, &[], &packed(&format!("for {token}"))),
+        None => exchange.reply(403, &[], b""),
+    });
+    // `printf 'for 1' | sha256sum`, and 'for 2'
+    let hashes = [
+        "sha256-ef2840c2e11870b128159ba7293468cd7dca0198477d4a1a4d91be2947846626",
+        "sha256-cc2657c7fff4a816cf146f143d8dcb0373b79bb66d707dcdddb515ae9d0a7359",
+    ];
+    let resource = |token: &str, hash: &str| {
+        format!(
+            r#"{{"source": "{}", "compression": "gzip", "verification": {{"hash": "{hash}"}},
+                "httpHeaders": [{{"name": "X-Token", "value": "{token}"}}]}}"#,
+            server.url("/")
+        )
+    };
+    let config = |contents: &str, append: &str| {
+        format!(
+            r#"{{"ignition": {{"version": "3.6.0"}}, "storage": {{"files": [
+ {{"path": "/etc/fetched", "contents": {contents}, "append": [{append}]}}]}}}}"#
+        )
+    };
+    let [one, two] = hashes;
+    let machine = Machine::new();
+    machine.booted(&config(&resource("1", one), &resource("2", two)));
+    assert_eq!(machine.text("etc/fetched"), "for 1for 2");
+    for wrong in [config(&resource("1", two), &resource("2", two)), config(&resource("1", one), &resource("2", one))] {
+        let machine = Machine::new();
+        let boot = machine.boot(&wrong);
+        let stopped = boot.stopped.unwrap_or_else(|| panic!("it went through:\n{}", boot.output));
+        assert!(stopped.output.contains("is expected"), "{}", stopped.output);
+        assert!(!machine.root().join("etc/fetched").exists());
     }
 }
 

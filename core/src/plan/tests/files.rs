@@ -35,6 +35,23 @@ files
 }
 
 #[test]
+fn owners_are_named_or_numbered() {
+    for (section, made) in [
+        (r#""directories": [{"path": "/a","#, "make the directory /a"),
+        (r#""files": [{"path": "/a","#, "write /a from 0 bytes"),
+        (r#""links": [{"path": "/a", "target": "/b","#, "link /a to /b"),
+    ] {
+        for (owner, shown) in [
+            (r#""user": {"id": 5}, "group": {"name": "wheel"}"#, r#", user 5, group "wheel"  ["#),
+            (r#""user": {"name": "core"}, "group": {"id": 6}"#, r#", user "core", group 6  ["#),
+        ] {
+            let text = over(&format!("{section} {owner}}}]"), NodeKind::Missing);
+            assert!(text.contains(&format!("{made}{shown}")), "{section} {owner}:\n{text}");
+        }
+    }
+}
+
+#[test]
 fn overwrite_decides_over_what_stands_there() {
     let link = || NodeKind::Symlink("/etc/passwd".into());
     for (section, kind, words) in [
@@ -86,6 +103,35 @@ fn a_file_that_is_the_same_is_kept() {
     let same = "sha256-e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     assert!(over(hashed, old_file(Some(same))).contains("keep the contents of /a"));
     assert!(over(hashed, old_file(Some(NEW))).contains("overwrite is not set"));
+}
+
+#[test]
+fn contents_are_fetched_as_the_configuration_says() {
+    let resource = |path: &str| {
+        format!(
+            r#"{{"source": "https://h/{path}", "compression": "gzip", "verification": {{"hash": "sha256-00"}},
+                "httpHeaders": [{{"name": "X-Token", "value": "{path}"}}]}}"#
+        )
+    };
+    let json = format!(
+        r#"{{"storage": {{"files": [{{"path": "/a", "contents": {}, "append": [{}]}}]}}}}"#,
+        resource("one"),
+        resource("two")
+    );
+    let (config, sources) = config(&json);
+    let plan = files(&config, &facts(&[]), &sources, Settings::default()).unwrap();
+    let written = plan.steps.iter().find_map(|planned| match &planned.step {
+        Step::WriteFile { contents: Some(contents), append, .. } => Some([contents, &append[0]]),
+        _ => None,
+    });
+    for (contents, path) in written.unwrap_or_else(|| panic!("{plan}")).into_iter().zip(["one", "two"]) {
+        let Contents::Resource(resource) = contents else { panic!("{plan}") };
+        let [header] = &resource.http_headers[..] else { panic!("{plan}") };
+        assert_eq!(resource.source, Some(format!("https://h/{path}")));
+        assert_eq!(resource.compression.as_deref(), Some("gzip"));
+        assert_eq!(resource.verification.hash.as_deref(), Some("sha256-00"));
+        assert_eq!((header.name.as_str(), header.value.as_deref()), ("X-Token", Some(path)));
+    }
 }
 
 #[test]

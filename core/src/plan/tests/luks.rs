@@ -114,6 +114,22 @@ files
 }
 
 #[test]
+fn a_given_key_is_fetched_as_the_configuration_says() {
+    let key_file = r#", "keyFile": {"source": "https://keys.example/k", "compression": "gzip",
+        "verification": {"hash": "sha256-00"}, "httpHeaders": [{"name": "X-Token", "value": "1"}]}"#;
+    let (config, sources) = config(&one(key_file));
+    let plan = PHASE.plan(&config, &blank(), &sources).unwrap();
+    let Step::Luks(step) = &plan.steps[0].step else { panic!("{plan}") };
+    let [key] = step.resources()[..] else { panic!("{plan}") };
+    let headers: Vec<_> =
+        key.http_headers.iter().map(|header| (header.name.as_str(), header.value.as_deref())).collect();
+    assert_eq!(key.source.as_deref(), Some("https://keys.example/k"));
+    assert_eq!(key.compression.as_deref(), Some("gzip"));
+    assert_eq!(key.verification.hash.as_deref(), Some("sha256-00"));
+    assert_eq!(headers, [("X-Token", Some("1"))]);
+}
+
+#[test]
 fn a_server_whose_advertisement_is_given_need_not_answer_now() {
     let tang = r#", "clevis": {"tang": [{"url": "http://t", "thumbprint": "x", "advertisement": "{}"}]}"#;
     let (config, sources) = config(&one(tang));

@@ -45,6 +45,16 @@ files
 }
 
 #[test]
+fn a_group_may_have_a_password_that_no_plan_shows() {
+    let (config, sources) = config(r#"{"passwd": {"groups": [{"name": "ops", "passwordHash": "$y$secret"}]}}"#);
+    let plan = files(&config, &facts(&[]), &sources, Settings::default()).unwrap();
+    let Some(Step::EnsureGroup(group)) = plan.steps.first().map(|planned| &planned.step) else { panic!("{plan}") };
+    assert_eq!(group.password.as_ref().map(Secret::expose), Some("$y$secret"));
+    let text = plan.to_string();
+    assert!(text.contains("create the group \"ops\", with a password") && !text.contains("secret"), "{text}");
+}
+
+#[test]
 fn keys_go_to_one_file_if_the_distribution_wants_that() {
     let (config, sources) = config(r#"{"passwd": {"users": [{"name": "core", "sshAuthorizedKeys": ["k"]}]}}"#);
     let facts = facts(&[("/home/core", "/home/core", NodeKind::Directory)]);
