@@ -6,6 +6,8 @@
 
 mod decode;
 mod model;
+#[cfg(feature = "mutation")]
+mod mutation;
 mod parse;
 mod recognize;
 mod remark;

@@ -29,6 +29,7 @@ mod kargs;
 mod labels;
 mod mounting;
 mod refusals;
+mod specification;
 
 #[test]
 fn no_file_is_forgotten() {

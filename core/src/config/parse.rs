@@ -77,6 +77,8 @@ pub fn parse(text: &[u8], name: &str, source: Option<u16>) -> Result<Parsed, Ref
         return Err(Refusal::Invalid(explain(remarks, text, name)));
     }
     translate(&mut config, version);
+    #[cfg(feature = "mutation")]
+    let mut config = super::mutation::mutated(config);
 
     let places = set_origins(&mut config, text, source, &remarks);
     Ok(Parsed { config, version, warnings: remarks.into_diagnostics(name, &places) })
@@ -97,6 +99,8 @@ pub fn read_cache(text: &[u8], name: &str) -> Result<Config, Refusal> {
     if remarks.refused() {
         return Err(Refusal::Invalid(explain(remarks, text, name)));
     }
+    #[cfg(feature = "mutation")]
+    let config = super::mutation::mutated(config);
     Ok(config)
 }
 

@@ -4,6 +4,8 @@
 //! The tree is made by the same macro that makes the types (`section!`), so that a field is written down once.
 //! Which values a version accepts beyond that stands in the tables below.
 
+use alloc::string::String;
+
 use super::model::Value as _;
 use super::types::Config;
 use super::version::Version;
@@ -51,6 +53,35 @@ pub enum Rule {
 
 /// The whole specification.
 pub const CONFIG: Kind = Config::KIND;
+
+/// Names every field of the specification, depth first, with the version that introduced it: `storage.files[].mode`, where
+/// `[]` stands for each item of a list.
+pub fn fields(visit: &mut dyn FnMut(&str, Version)) {
+    below(CONFIG, &mut String::new(), Version::V3_0, &[], visit);
+}
+
+fn below(kind: Kind, at: &mut String, since: Version, later: &[(&str, Version)], visit: &mut dyn FnMut(&str, Version)) {
+    let Kind::Object(fields) = kind else { return };
+    for field in fields {
+        let length = at.len();
+        if length > 0 {
+            at.push('.');
+        }
+        at.push_str(field.name);
+        let exception = later.iter().find(|(name, _)| *name == field.name).map(|(_, version)| *version);
+        let first = exception.unwrap_or(field.since).max(since);
+        visit(at, first);
+        let kind = match field.kind {
+            Kind::List(items) => {
+                at.push_str("[]");
+                *items
+            }
+            kind => kind,
+        };
+        below(kind, at, first, field.later, visit);
+        at.truncate(length);
+    }
+}
 
 /// A value, and the first version that accepts it.
 pub(super) type Since = (&'static str, Version);
@@ -111,7 +142,7 @@ pub(super) fn accepted(table: &[Since], value: &str, version: Version) -> Result
 }
 
 /// The values of a table that a version accepts, as a sentence lists them.
-pub(super) fn listed(table: &[Since], version: Version) -> alloc::string::String {
+pub(super) fn listed(table: &[Since], version: Version) -> String {
     let names: alloc::vec::Vec<_> =
         table.iter().filter(|(_, since)| *since <= version).map(|(name, _)| *name).collect();
     names.join(", ")
