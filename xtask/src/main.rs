@@ -3,6 +3,7 @@
 
 mod clean;
 mod dist;
+mod mutate;
 mod sh;
 mod test;
 mod vm;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use fledge_vm_tests::image;
 
-const USAGE: &str = "usage: cargo xtask demo | test [--all] | vm CASE... | vm --all | vm --list | dist | clean";
+const USAGE: &str = "usage: cargo xtask demo | test [--all] | vm CASE... | vm --all | vm --list | mutate-fields [FIELD...] | dist | clean";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +36,7 @@ fn run(args: &[String]) -> Result<bool> {
         "test" => test::run(&repo, rest),
         "vm" => vm::run(&repo, rest),
         "demo" => vm::demo(&repo, rest),
+        "mutate-fields" => mutate::run(&repo, rest),
         "dist" => dist::dist(&repo).map(|root| println!("{}", root.display())).map(|()| true),
         "clean" => clean::run(&repo).map(|()| true),
         vm::AS_ROOT => image::as_root(&rest.iter().map(Into::into).collect::<Vec<_>>()).map(|()| true),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{dist, sh, vm};
+use crate::{dist, mutate, sh, vm};
 
 /// One case and how it went.
 pub(crate) struct Case {
@@ -42,9 +42,10 @@ pub(crate) fn run(repo: &Path, args: &[String]) -> Result<bool> {
     ];
     let program = dist::dist(repo)?.join("usr/bin/fledge");
     sh::step("building the tests");
-    for binary in test_binaries()? {
-        cases.extend(run_binary(repo, &binary, &program)?);
+    for binary in built(&["test", "--workspace", "--no-run"])?.iter().filter(|binary| binary.is_test) {
+        cases.extend(run_binary(repo, binary, &program)?);
     }
+    cases.extend(mutate::test_cases(repo)?);
     cases.extend(vm::test_cases(repo, false, all)?);
     if all {
         cases.extend(vm::test_cases(repo, true, all)?);
@@ -59,16 +60,20 @@ fn check(name: &str, mut command: Command) -> Result<Case> {
     Ok(Case { name: name.to_owned(), passed, took: start.elapsed() })
 }
 
-/// A test program and the folder of its package, in which cargo would run it.
-struct Binary {
-    name: String,
-    path: PathBuf,
-    package: PathBuf,
+/// A program that cargo built, and the folder of its package, in which cargo would run its tests.
+pub(crate) struct Binary {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    pub(crate) package: PathBuf,
+    /// Whether it is the tests of that name, and not the program.
+    pub(crate) is_test: bool,
 }
 
-fn test_binaries() -> Result<Vec<Binary>> {
-    let mut command = sh::cargo(&["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"]);
-    let output = command.stderr(Stdio::inherit()).output().context("starting cargo test")?;
+/// Builds by a cargo command; returns the programs that it names.
+pub(crate) fn built(command: &[&str]) -> Result<Vec<Binary>> {
+    let mut command = sh::cargo(command);
+    command.arg("--message-format=json-render-diagnostics");
+    let output = command.stderr(Stdio::inherit()).output().context("starting cargo")?;
     if !output.status.success() {
         bail!("the tests don't build");
     }
@@ -76,14 +81,12 @@ fn test_binaries() -> Result<Vec<Binary>> {
     for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let message: serde_json::Value = serde_json::from_slice(line).context("reading cargo's messages")?;
         let text = |pointer: &str| message.pointer(pointer).and_then(serde_json::Value::as_str);
-        if message.pointer("/profile/test") != Some(&serde_json::Value::Bool(true)) {
-            continue;
-        }
         if let (Some(path), Some(name), Some(manifest)) =
             (text("/executable"), text("/target/name"), text("/manifest_path"))
         {
             let package = Path::new(manifest).parent().unwrap_or(Path::new("/")).to_owned();
-            binaries.push(Binary { name: name.to_owned(), path: path.into(), package });
+            let is_test = message.pointer("/profile/test") == Some(&serde_json::Value::Bool(true));
+            binaries.push(Binary { name: name.to_owned(), path: path.into(), package, is_test });
         }
     }
     Ok(binaries)
