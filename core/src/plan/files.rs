@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::diag::{Failure, Place};
 use crate::facts::Facts;
 use crate::origin::{Origin, SourceKind, Sources};
+use crate::path;
 use crate::stage::Stage;
 
 /// What is remembered of a run until the first boot is complete ([`crate::facts::Begun`]): in `/etc`, which the stage writes in any
@@ -124,6 +125,35 @@ impl Planner<'_> {
 
     pub(super) fn step(&mut self, step: Step, place: Option<Place>) {
         self.steps.push(PlannedStep { step, place });
+    }
+
+    /// Takes back the steps that make what stands at a path or below it, for a later one that replaces all of it.
+    ///
+    /// # Errors
+    /// A hard link of the plan names it.
+    pub(super) fn withdraw(
+        &mut self,
+        path: &str,
+        world: &mut World<'_>,
+        what: &dyn Fn() -> String,
+    ) -> Result<(), Failure> {
+        for planned in &self.steps {
+            if let Step::HardLink { path: link, target, .. } = &planned.step {
+                if path::is_within(target, path) && !path::is_within(link, path) {
+                    return Err(Failure::new(what(), format!("the hard link {link} of the configuration names {target}, which the unit takes the place of"))
+                        .remedy("link to another file, or make it a symbolic link: leave hard out"));
+                }
+            }
+        }
+        self.steps.retain(|planned| match &planned.step {
+            Step::EnsureDirectory { path: made, .. }
+            | Step::WriteFile { path: made, .. }
+            | Step::Symlink { path: made, .. }
+            | Step::HardLink { path: made, .. } => !path::is_within(made, path),
+            _ => true,
+        });
+        world.unmake(path);
+        Ok(())
     }
 
     pub(super) fn refuse(&mut self, place: Option<Place>, failure: Failure) {

@@ -35,7 +35,7 @@ pub(super) fn plan(config: &Config, world: &mut World<'_>, planner: &mut Planner
     for unit in &config.systemd.units {
         let place = planner.place(unit.origin, "$.systemd.units");
         let mut steps = Vec::new();
-        match plan_unit(unit, world, &mut steps) {
+        match plan_unit(unit, world, planner, &mut steps) {
             Ok(()) => steps.into_iter().for_each(|step| planner.step(step, place.clone())),
             Err(failure) => planner.refuse(place, failure),
         }
@@ -72,17 +72,23 @@ fn has_contents(unit: &Unit) -> bool {
     unit.contents.as_ref().is_some_and(|contents| !contents.is_empty())
 }
 
-fn plan_unit(unit: &Unit, world: &mut World<'_>, steps: &mut Vec<Step>) -> Result<(), Failure> {
+fn plan_unit(
+    unit: &Unit,
+    world: &mut World<'_>,
+    planner: &mut Planner<'_>,
+    steps: &mut Vec<Step>,
+) -> Result<(), Failure> {
     let name = &unit.name;
     for dropin in &unit.dropins {
         let Some(contents) = &dropin.contents else { continue };
         let what = || format!("writing the drop-in {:?} of the unit {name:?}", dropin.name);
-        write(&dropin_path(name, &dropin.name), contents, world, steps, &what)?;
+        steps.push(write(&dropin_path(name, &dropin.name), contents, world, planner, &what)?);
     }
     let path = world.resolve(&unit_path(name));
     if unit.mask == Some(true) {
         // The mask takes the place of a file of the unit, so that isn't written at all.
         let what = || format!("masking the unit {name:?}");
+        planner.withdraw(&path, world, &what)?;
         let replace = match world.at(&path) {
             Standing::Nothing | Standing::Symlink(NOWHERE) => false,
             standing @ Standing::Blocked(_) => {
@@ -104,23 +110,31 @@ fn plan_unit(unit: &Unit, world: &mut World<'_>, steps: &mut Vec<Step>) -> Resul
         let attributes = Attributes::default();
         steps.push(Step::Symlink { path, target: NOWHERE.into(), attributes, replace });
     } else if let Some(contents) = unit.contents.as_ref().filter(|contents| !contents.is_empty()) {
-        write(&unit_path(name), contents, world, steps, &|| format!("writing the unit {name:?}"))?;
+        steps.push(write(&unit_path(name), contents, world, planner, &|| format!("writing the unit {name:?}"))?);
     } else if unit.mask == Some(false) && matches!(world.at(&path), Standing::Symlink(NOWHERE)) {
-        world.remove(&path);
-        steps.push(Step::Remove { path });
+        planner.withdraw(&path, world, &|| format!("unmasking the unit {name:?}"))?;
+        // Something else may have stood there before the configuration's own link.
+        if world.at(&path) != Standing::Nothing {
+            world.remove(&path);
+            steps.push(Step::Remove { path });
+        }
     }
     Ok(())
 }
 
-/// Units take the place of what stands there, as they do in Ignition.
+/// Units take the place of what stands there, and of what the configuration's own files and links would put there, as they do in
+/// Ignition.
 fn write(
     path: &str,
     contents: &str,
     world: &mut World<'_>,
-    steps: &mut Vec<Step>,
+    planner: &mut Planner<'_>,
     what: &dyn Fn() -> String,
-) -> Result<(), Failure> {
+) -> Result<Step, Failure> {
     let path = world.resolve(path);
+    if world.at(&path) != Standing::Directory {
+        planner.withdraw(&path, world, what)?;
+    }
     let replace = match world.at(&path) {
         Standing::Nothing => false,
         standing @ (Standing::Blocked(_) | Standing::Directory) => {
@@ -130,15 +144,14 @@ fn write(
     };
     world.make(&path, Made::File);
     world.label(&path);
-    steps.push(Step::WriteFile {
+    Ok(Step::WriteFile {
         path,
         contents: Some(Contents::Inline(contents.as_bytes().to_vec())),
         keep: None,
         append: Vec::new(),
         attributes: Attributes::default(),
         replace,
-    });
-    Ok(())
+    })
 }
 
 /// The lines of the preset, in the order of names. Enabled instances of one template share a line (systemd.preset(5)); a line that

@@ -210,9 +210,14 @@ impl<'f> World<'f> {
         begun
     }
 
+    /// Says that nothing is made at a resolved path and below it after all.
+    pub(super) fn unmake(&mut self, resolved: &str) {
+        self.made.retain(|made, _| !path::is_within(made, resolved));
+    }
+
     /// Says that a step removes what stands at a resolved path and below it.
     pub(super) fn remove(&mut self, resolved: &str) {
-        self.made.retain(|made, _| !path::is_within(made, resolved));
+        self.unmake(resolved);
         self.removed.insert(resolved.into());
     }
 

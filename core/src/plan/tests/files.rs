@@ -382,3 +382,53 @@ files
 ",
     );
 }
+
+#[test]
+fn units_take_the_place_of_what_the_configuration_puts_at_their_paths() {
+    const UNIT: &str = "/etc/systemd/system/a.service";
+    let over = |storage: &str, unit: &str, kind: NodeKind| {
+        let json =
+            format!(r#"{{"storage": {{{storage}}}, "systemd": {{"units": [{{"name": "a.service", {unit}}}]}}}}"#);
+        let text = plan(&json, &facts(&[(UNIT, UNIT, kind)]));
+        let about = text.lines().filter(|line| line.contains("a.service"));
+        about.map(|line| line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit())).map(String::from).collect()
+    };
+    let file =
+        r#""files": [{"path": "/etc/systemd/system/a.service", "overwrite": true, "contents": {"source": "data:,x"}}]"#;
+    let link = r#""links": [{"path": "/etc/systemd/system/a.service", "overwrite": true, "target": "/dev/null"}]"#;
+    let directory = r#""directories": [{"path": "/etc/systemd/system/a.service"}], "files": [{"path": "/etc/systemd/system/a.service/x"}]"#;
+    let dropin = r#""files": [{"path": "/etc/systemd/system/a.service.d/b.conf", "contents": {"source": "data:,x"}}]"#;
+    let hard = r#""files": [{"path": "/etc/systemd/system/a.service"}],
+        "links": [{"path": "/b", "target": "/etc/systemd/system/a.service", "hard": true}]"#;
+    let (mask, unmask) = (r#""mask": true"#, r#""mask": false"#);
+    let contents = r#""contents": "[Unit]\n""#;
+    let masked = "link /etc/systemd/system/a.service to /dev/null  [test:2:";
+    let remasked = "replace by a link /etc/systemd/system/a.service to /dev/null  [test:2:";
+    let none: &[&str] = &[];
+    for (storage, unit, kind, expected) in [
+        (file, mask, NodeKind::Missing, &[masked][..]),
+        (file, mask, old_file(None), &[remasked]),
+        (link, mask, NodeKind::Missing, &[masked]),
+        (link, mask, old_file(None), &[remasked]),
+        (link, unmask, NodeKind::Missing, none),
+        (link, unmask, old_file(None), &["remove /etc/systemd/system/a.service  ["]),
+        (link, contents, NodeKind::Missing, &["write /etc/systemd/system/a.service from 7 bytes"]),
+        (directory, mask, NodeKind::Missing, &[masked]),
+        (directory, mask, NodeKind::Directory, &["remove /etc/systemd/system/a.service  [", masked]),
+        (directory, contents, NodeKind::Missing, &["refused: writing the unit \"a.service\""]),
+        (file, contents, NodeKind::Missing, &["write /etc/systemd/system/a.service from 7 bytes"]),
+        (file, contents, old_file(None), &["replace /etc/systemd/system/a.service by 7 bytes"]),
+        (
+            dropin,
+            r#""dropins": [{"name": "b.conf", "contents": ""}]"#,
+            NodeKind::Missing,
+            &["write /etc/systemd/system/a.service.d/b.conf from 0 bytes"],
+        ),
+        (hard, mask, NodeKind::Missing, &["refused: masking the unit \"a.service\": the hard link /b"]),
+    ] {
+        let found: Vec<String> = over(storage, unit, kind.clone());
+        let right =
+            found.len() == expected.len() && found.iter().zip(expected).all(|(found, words)| found.starts_with(words));
+        assert!(right, "{storage} {unit} over {kind:?}: {found:#?}");
+    }
+}
