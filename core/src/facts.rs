@@ -84,11 +84,36 @@ impl Begun {
 pub struct Original {
     /// Its length in bytes.
     pub size: u64,
-    /// `sha512-` and the hash of its contents.
+    /// `sha512-` and the hash of its contents; empty for one that a step of the run makes, until it has been looked at.
     pub digest: String,
-    /// Whether the file that stands there now still begins with it.
+    /// What was to be appended to it, each run's: they differ if a server's answers did.
     #[serde(default)]
-    pub intact: bool,
+    pub appended: Vec<Appended>,
+    /// What has become of it. It isn't noted: it is looked at anew each time.
+    #[serde(skip)]
+    pub now: Now,
+}
+
+/// What was to be appended to a file.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Appended {
+    /// Its length in bytes.
+    pub size: u64,
+    /// `sha512-` and its hash.
+    pub digest: String,
+}
+
+/// What has become of a file that was to be appended to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Now {
+    /// It is as it was, or followed by what was appended and nothing else.
+    Intact,
+    /// What was appended follows it, and then something of somebody else's.
+    Continued,
+    /// Somebody else has changed it.
+    #[default]
+    Changed,
 }
 
 /// SELinux in the target: the policy that `/etc/selinux/config` names.

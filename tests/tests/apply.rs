@@ -95,6 +95,24 @@ fn what_a_container_can_have_is_applied_and_nothing_else_is_written() {
 }
 
 #[test]
+fn one_configuration_after_the_other_appends_and_leaves_nothing_of_ours() {
+    let image = Image::new();
+    fs::write(image.root().join("etc/hosts"), "before\n").unwrap();
+    let config = |line: &str| {
+        format!(
+            r#"{{"ignition": {{"version": "3.4.0"}}, "storage": {{"files": [{{"path": "/etc/hosts", "append": [{{"source": "data:,{line}%0A"}}]}}]}}}}"#
+        )
+    };
+    for (line, text) in [("one", "before\none\n"), ("two", "before\none\ntwo\n"), ("two", "before\none\ntwo\ntwo\n")] {
+        let output = image.apply(&["config.ign"], &config(line));
+        assert!(output.status.success(), "{}", words(&output));
+        assert_eq!(fs::read_to_string(image.root().join("etc/hosts")).unwrap(), text);
+        let names: Vec<_> = tree::read(&image.root()).unwrap().into_keys().collect();
+        assert_eq!(names, ["/etc", "/etc/group", "/etc/hosts", "/etc/passwd"]);
+    }
+}
+
+#[test]
 fn sections_that_need_a_machine_are_refused_or_passed_over() {
     let image = Image::new();
     let more = r#", "disks": [{"device": "/dev/vda"}], "filesystems": [{"device": "/dev/vda1", "format": "ext4", "path": "/var", "wipeFilesystem": true}],

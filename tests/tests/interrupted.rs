@@ -63,10 +63,40 @@ fn a_file_that_somebody_changed_meanwhile_is_left_alone() {
     machine.lose_power();
     machine.put("etc/hosts", 0o644, "other\n");
     let stopped = machine.boot(config).stopped.unwrap();
-    for words in ["no longer begins with what it held before", "config.ign:2:3", "/etc/.fledge-begun.json"] {
+    for words in
+        ["neither what it held before nor that with what was appended", "config.ign:2:3", "/etc/.fledge-begun.json"]
+    {
         assert!(stopped.output.contains(words), "{words:?} is not in:\n{}", stopped.output);
     }
     assert_eq!(machine.text("etc/hosts"), "other\n");
+}
+
+#[test]
+fn what_somebody_added_since_stays() {
+    let (machine, server) = (Machine::new(), counting());
+    machine.put("etc/hosts", 0o644, "before\n");
+    machine.put("etc/skel/.profile", 0o644, "from skel\n");
+    let config = format!(
+        r#"{{"ignition": {{"version": "3.4.0"}}, "passwd": {{"users": [{{"name": "nest"}}]}}, "storage": {{"files": [
+  {{"path": "/etc/hosts", "mode": 384, "append": [{{"source": "data:,one%0A"}}, {{"source": "{}"}}]}},
+  {{"path": "/home/nest/.profile", "append": [{{"source": "data:,mine%0A"}}]}}]}}}}"#,
+        server.url("/text")
+    );
+    machine.booted(&config);
+    machine.put("etc/hosts", 0o644, "before\none\n0\nan admin's\n");
+    machine.put("home/nest/.profile", 0o644, "from skel\nmine\nan admin's\n");
+    for _ in 0..2 {
+        machine.lose_power();
+        machine.booted(&config);
+        assert_eq!(machine.text("etc/hosts"), "before\none\n0\nan admin's\n");
+        assert_eq!(machine.text("home/nest/.profile"), "from skel\nmine\nan admin's\n");
+        assert_eq!(fs::metadata(machine.root().join("etc/hosts")).unwrap().mode() & 0o7777, 0o600);
+    }
+    // Instead of what was appended, not behind it: then whose it is can't be told.
+    machine.lose_power();
+    machine.put("etc/hosts", 0o644, "before\nan admin's\n");
+    assert!(machine.boot(&config).stopped.is_some());
+    assert_eq!(machine.text("etc/hosts"), "before\nan admin's\n");
 }
 
 #[test]

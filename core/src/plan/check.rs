@@ -138,6 +138,10 @@ impl<'p> Checker<'p> {
                 }
             }
             Step::Begin { path, .. } | Step::WriteResult { path, .. } => self.path(path),
+            Step::NoteOriginal { note, path } => {
+                self.path(note);
+                self.path(path);
+            }
             Step::Crypttab(crypttab::Step::Table { path, lines }) => {
                 self.path(path);
                 if lines.iter().any(|(_, line)| line.contains('\n')) {

@@ -56,6 +56,7 @@ impl fmt::Display for Step {
             Self::Begin { path, .. } => {
                 write!(f, "note in {path} what is about to be made, should this first boot be interrupted")
             }
+            Self::NoteOriginal { note, path } => write!(f, "note in {note} what {path} holds before it is appended to"),
             Self::AdoptGroup { name } => {
                 write!(f, "copy the group {name:?} from /usr/lib/group to /etc/group, so that it can have members")
             }

@@ -27,11 +27,14 @@ pub struct Settings {
     /// Whether SSH keys go to `.ssh/authorized_keys.d/ignition`; else they go to `.ssh/authorized_keys`.
     /// (`IGNITION_WRITE_AUTHORIZED_KEYS_FRAGMENT`)
     pub keys_fragment: bool,
+    /// Whether an image is built in a container, and no machine is set up: then nothing is noted for another run, no result is
+    /// written, and labels are left to what labels the image.
+    pub in_container: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { keys_fragment: true }
+        Self { keys_fragment: true, in_container: false }
     }
 }
 
@@ -41,19 +44,32 @@ impl Default for Settings {
 /// Everything that the facts say can't be done, in the order of the stage.
 pub fn files(config: &Config, facts: &Facts, sources: &Sources, settings: Settings) -> Result<Plan, Vec<Failure>> {
     let mut planner = Planner { sources, steps: Vec::new(), failures: Vec::new() };
-    let mut world = World::new(facts);
+    let mut world = World::new(facts, !settings.in_container);
     let book = accounts::plan(config, &mut world, &mut planner, settings);
     nodes::plan(config, &mut world, &book, &mut planner);
     units::plan(config, &mut world, &mut planner);
     crypttab::plan(config, &mut world, &mut planner);
 
+    if !settings.in_container {
+        frame(&mut world, &mut planner);
+    }
+    crypttab::settle(config, &world, &mut planner);
+    if planner.failures.is_empty() {
+        Ok(Plan { stage: Stage::Files, steps: planner.steps })
+    } else {
+        Err(planner.failures)
+    }
+}
+
+/// What goes before and after the steps of the configuration: the note, the result file and the labels.
+fn frame(world: &mut World<'_>, planner: &mut Planner<'_>) {
     let begun = world.begun();
     if !begun.is_empty() {
         planner.steps.insert(0, PlannedStep { step: Step::Begin { path: world.resolve(BEGUN), begun }, place: None });
         world.label(BEGUN);
     }
     let path = world.resolve(RESULT);
-    let user_config = sources.0.iter().any(|source| source.kind == SourceKind::User);
+    let user_config = planner.sources.0.iter().any(|source| source.kind == SourceKind::User);
     match world.at(&path) {
         Standing::Nothing | Standing::OldFile(..) | Standing::NewFile => {
             world.label(&path);
@@ -65,19 +81,13 @@ pub fn files(config: &Config, facts: &Facts, sources: &Sources, settings: Settin
             planner.refuse(None, Failure::new(format!("writing the result file {path}"), why).remedy(remedy));
         }
     }
-    match policy(facts) {
+    match policy(world.facts()) {
         Ok(Some(policy)) => {
             let paths = world.begun().labels.into_iter().collect();
             planner.step(Step::Label { policy, paths }, None);
         }
         Ok(None) => {}
         Err(failure) => planner.refuse(None, failure),
-    }
-    crypttab::settle(config, &world, &mut planner);
-    if planner.failures.is_empty() {
-        Ok(Plan { stage: Stage::Files, steps: planner.steps })
-    } else {
-        Err(planner.failures)
     }
 }
 

@@ -152,6 +152,13 @@ pub enum Step {
         /// What.
         begun: Begun,
     },
+    /// Complete the note by a file that an earlier step makes and the next one appends to, as it is now.
+    NoteOriginal {
+        /// The file that the note stands in.
+        note: String,
+        /// The file.
+        path: String,
+    },
     /// Copy a group of `/usr/lib/group` to `/etc/group`, so that it can have members.
     AdoptGroup {
         /// Its name.

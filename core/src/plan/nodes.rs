@@ -14,6 +14,7 @@ use super::world::{Made, Standing, World};
 use super::{Attributes, Contents, Owner, Step};
 use crate::config::{Config, Directory, File, Link, NodeGroup, NodeUser};
 use crate::diag::{Failure, Place};
+use crate::facts::Now;
 use crate::path;
 
 /// An entry of one of the three lists.
@@ -241,9 +242,23 @@ fn plan_file(
             contents.get_or_insert_with(|| Contents::Inline(Vec::new()));
             *replace = true;
         }
-        Standing::OldFile(_, _, digest) if contents.is_none() && !append.is_empty() => {
-            let digest = digest.map(String::from);
-            *keep = original(resolved, digest.as_deref(), world)?;
+        standing @ (Standing::OldFile(..) | Standing::NewFile) if contents.is_none() && !append.is_empty() => {
+            let digest = match standing {
+                Standing::OldFile(_, _, digest) => digest.map(String::from),
+                _ => None,
+            };
+            match world.original(resolved, digest) {
+                Some((original, false)) if original.digest.is_empty() => {
+                    steps.push(Step::NoteOriginal { note: world.resolve(BEGUN), path: resolved.into() });
+                }
+                None | Some((_, false)) => {}
+                Some((original, true)) => match original.now {
+                    Now::Changed => return Err(changed()),
+                    // The run that appended it has done its part, and what came after isn't ours.
+                    Now::Continued => append.clear(),
+                    Now::Intact => *keep = Some(original.size),
+                },
+            }
         }
         Standing::OldFile(..) | Standing::NewFile if contents.is_none() => {}
         Standing::OldFile(_, _, digest) if is_so(file, digest) => {
@@ -264,20 +279,12 @@ fn is_so(file: &File, digest: Option<&str>) -> bool {
     digest.is_some() && known_digest(&file.contents, &file.append).as_deref() == digest
 }
 
-/// How much of a file is from before this first boot: all of it, unless an earlier run has appended to it.
-fn original(resolved: &str, digest: Option<&str>, world: &mut World<'_>) -> Result<Option<u64>, Failure> {
-    let again = world.facts().begun.originals.contains_key(resolved);
-    let Some(original) = world.original(resolved, digest).filter(|_| again) else { return Ok(None) };
-    if original.intact {
-        return Ok(Some(original.size));
-    }
-    Err(Failure::new(
-        "",
-        "an earlier run of this first boot was to append to it, and it no longer begins with what it held before",
-    )
-    .remedy(format!(
+/// The refusal of a file that this first boot has appended to, or was about to, and that somebody has changed since.
+fn changed() -> Failure {
+    let why = "an earlier run of this first boot was to append to it, and it is neither what it held before nor that with what was appended";
+    Failure::new("", why).remedy(format!(
         "put the file back as it was, or remove {BEGUN} from the target if it may be appended to as it is"
-    )))
+    ))
 }
 
 /// Mode and owner that a new file would have, for one that is kept because it is the same.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::config;
-use crate::facts::{Accounts, Device, Node, NodeKind, Original, Selinux};
+use crate::facts::{Accounts, Device, Node, NodeKind, Now, Original, Selinux};
 use crate::origin::{Source, SourceKind};
 
 mod arrays;

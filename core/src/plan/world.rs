@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::facts::{Begun, Facts, Node, NodeKind, Original};
+use crate::facts::{Begun, Facts, Node, NodeKind, Now, Original};
 use crate::path;
 
 /// What a step left at a path.
@@ -30,6 +30,7 @@ pub(super) struct World<'f> {
     replaced: BTreeMap<String, String>,
     /// What another run has to know if this one is interrupted.
     begun: Begun,
+    noting: bool,
 }
 
 /// What stands at a path, as far as planning cares.
@@ -66,7 +67,8 @@ impl Standing<'_> {
 }
 
 impl<'f> World<'f> {
-    pub(super) fn new(facts: &'f Facts) -> Self {
+    /// The tree before the first step. Without `noting`, no run knows of another.
+    pub(super) fn new(facts: &'f Facts, noting: bool) -> Self {
         let mut known = BTreeMap::new();
         for node in facts.nodes.values() {
             known.insert(node.resolved.as_str(), node);
@@ -78,6 +80,7 @@ impl<'f> World<'f> {
             removed: BTreeSet::new(),
             replaced: BTreeMap::new(),
             begun: Begun::default(),
+            noting,
         }
     }
 
@@ -152,7 +155,7 @@ impl<'f> World<'f> {
 
     /// Whether an earlier run of this first boot set out to make the file at a resolved path, so that what stands there is ours.
     pub(super) fn is_ours(&self, resolved: &str) -> bool {
-        self.facts.begun.made.contains(resolved)
+        self.noting && self.facts.begun.made.contains(resolved)
     }
 
     /// Says that the file at a resolved path is one that this first boot makes.
@@ -160,18 +163,22 @@ impl<'f> World<'f> {
         self.begun.made.insert(resolved.into());
     }
 
-    /// A file that is appended to, as it was before this first boot; none if `digest` isn't known.
-    pub(super) fn original(&mut self, resolved: &str, digest: Option<&str>) -> Option<Original> {
-        let size = match self.known.get(resolved).map(|node| &node.kind) {
-            Some(NodeKind::File { size, .. }) => *size,
-            _ => 0,
-        };
-        let original = match self.facts.begun.originals.get(resolved) {
-            Some(original) => original.clone(),
-            None => Original { size, digest: digest?.into(), intact: true },
-        };
+    /// A file that is appended to, as it was before this first boot, and whether an earlier run knew it. Its digest is empty where
+    /// it isn't known yet; `None` if nothing is noted.
+    pub(super) fn original(&mut self, resolved: &str, digest: Option<String>) -> Option<(Original, bool)> {
+        if !self.noting {
+            return None;
+        }
+        let known = self.facts.begun.originals.get(resolved).filter(|original| !original.digest.is_empty());
+        let original = known.cloned().unwrap_or_else(|| {
+            let size = match self.known.get(resolved).map(|node| &node.kind) {
+                Some(NodeKind::File { size, .. }) => *size,
+                _ => 0,
+            };
+            Original { size, digest: digest.unwrap_or_default(), now: Now::Intact, appended: Vec::new() }
+        });
         self.begun.originals.insert(resolved.into(), original.clone());
-        Some(original)
+        Some((original, known.is_some()))
     }
 
     /// Says that what a step makes at a resolved path gets a label, and with it the directories that are made above it.

@@ -3,15 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{self, Seek};
 use std::os::fd::AsFd;
 
 use fledge_core::diag::Failure;
+use fledge_core::facts::Appended;
 use fledge_core::path;
 use fledge_core::plan::{Contents as Planned, Plan, Step};
+use fledge_core::verification::{Function, Hasher};
 
 use crate::fetch::contents::{Job, PARALLEL, fetch_all};
 use crate::fetch::{Error, Fetcher};
-use crate::host::fs::Root;
+use crate::host::fs::{self, Root};
 use crate::host::temporary::Temporary;
 
 /// Where keys go: no disk is below it.
@@ -23,11 +26,53 @@ pub(super) type Id = (usize, usize);
 
 /// What was fetched and isn't used yet.
 #[derive(Debug, Default)]
-pub(super) struct Contents(BTreeMap<Id, Temporary>);
+pub(super) struct Contents {
+    fetched: BTreeMap<Id, Temporary>,
+    /// What is appended to which file.
+    appended: Vec<(String, Appended)>,
+}
 
 impl Contents {
     pub(super) fn take(&mut self, id: Id) -> Option<Temporary> {
-        self.0.remove(&id)
+        self.fetched.remove(&id)
+    }
+
+    /// What the plan appends to the file at a path.
+    pub(super) fn appended(&self, path: &str) -> Option<&Appended> {
+        self.appended.iter().find(|(appended, _)| appended == path).map(|(_, appended)| appended)
+    }
+
+    /// Looks at what is appended to files that are kept, if the plan has that noted.
+    pub(super) fn measured(mut self, plan: &Plan) -> Result<Self, Failure> {
+        for (number, planned) in plan.steps.iter().enumerate() {
+            let Step::WriteFile { path, contents: None, append, .. } = &planned.step else { continue };
+            if !append.is_empty() {
+                let appended = self
+                    .measure(number, append)
+                    .map_err(|error| Failure::new(planned.step.to_string(), error.to_string()))?;
+                self.appended.push((path.clone(), appended));
+            }
+        }
+        Ok(self)
+    }
+
+    fn measure(&self, number: usize, append: &[Planned]) -> io::Result<Appended> {
+        let mut hasher = Hasher::new(Function::Sha512);
+        let mut size = 0;
+        for (part, contents) in (1..).zip(append) {
+            match (self.fetched.get(&(number, part)), contents) {
+                (Some(fetched), _) => {
+                    fetched.file().rewind()?;
+                    size += fs::feed(&mut hasher, &mut fetched.file())?;
+                }
+                (None, Planned::Inline(bytes)) => {
+                    hasher.update(bytes);
+                    size += bytes.len() as u64;
+                }
+                (None, _) => {}
+            }
+        }
+        Ok(Appended { size, digest: hasher.finish().to_string() })
     }
 }
 
@@ -79,7 +124,7 @@ pub(super) fn fetch(jobs: Vec<Job<Id>>, fetcher: Option<&Fetcher>) -> Result<Con
     for fetched in fetch_all(fetcher, jobs, PARALLEL).map_err(failure)? {
         contents.insert(fetched.id, fetched.file);
     }
-    Ok(Contents(contents))
+    Ok(Contents { fetched: contents, appended: Vec::new() })
 }
 
 fn failure(error: Error) -> Failure {

@@ -3,8 +3,8 @@
 
 use std::io::{self, Read, Seek, Write};
 
-use fledge_core::facts::{Accounts, Begun, Original};
-use fledge_core::plan::{Attributes as Planned, BEGUN, Contents as Source, Owner};
+use fledge_core::facts::{Accounts, Appended, Begun};
+use fledge_core::plan::{Attributes as Planned, Contents as Source, Owner};
 use fledge_core::secret::Key;
 
 use super::contents::Contents;
@@ -48,11 +48,11 @@ impl Machine<'_> {
         Ok(Attributes { uid, gid, mode: planned.mode })
     }
 
-    pub(super) fn write_file(&mut self, file: &File<'_>, number: usize, contents: &mut Contents) -> io::Result<bool> {
+    pub(super) fn write_file(&self, file: &File<'_>, number: usize, contents: &mut Contents) -> io::Result<bool> {
         let attributes = self.attributes(file.attributes)?;
         let (above, name) = self.root.make_parent(file.path)?;
         let Some(source) = file.contents else {
-            return self.keep_file(file, (&above, name), attributes, number, contents);
+            return keep_file(file, (&above, name), attributes, number, contents);
         };
         let attributes = attributes.or(0, 0, FILE_MODE);
         let new = match (source, contents.take((number, 0))) {
@@ -81,57 +81,33 @@ impl Machine<'_> {
         Ok(true)
     }
 
-    /// Keeps the contents of a file, sets its owner and mode, and appends to it. What is appended to is replaced as a whole, so
-    /// that a file with half of it is never seen.
-    fn keep_file(
-        &mut self,
-        file: &File<'_>,
-        (above, name): (&fs::Directory, &str),
-        attributes: Attributes,
-        number: usize,
-        contents: &mut Contents,
-    ) -> io::Result<bool> {
-        use std::os::fd::AsFd;
-        let mut old = above.file(name)?.ok_or_else(|| io::Error::other("the file isn't there any more"))?;
-        if file.append.is_empty() {
-            return fs::set_attributes(old.as_fd(), attributes);
+    /// Writes down what is about to be made, with what will be appended to which file.
+    pub(super) fn begin(&self, path: &str, begun: &Begun, contents: &Contents) -> io::Result<bool> {
+        let mut begun = begun.clone();
+        for (path, original) in &mut begun.originals {
+            if let Some(appended) = contents.appended(path).filter(|appended| !original.appended.contains(appended)) {
+                original.appended.push(appended.clone());
+            }
         }
-        let metadata = old.metadata()?;
-        let new = above.temporary()?;
-        fs::append(&new, &mut (&mut old).take(file.keep.unwrap_or(u64::MAX)))?;
-        fs::copy_extended_attributes(&new, &old)?;
-        append_all(&new, file.append, number, contents)?;
-        let attributes = attributes.or_those_of(&metadata);
-        if fs::is_same(new.file(), &old, attributes)? {
-            return Ok(false);
-        }
-        if file.keep.is_none() {
-            self.begin_append(file.path, metadata.len())?;
-        }
-        // What is there already must not be lost: all of the new file is on the disk before it takes the place of the old.
-        new.file().sync_all()?;
-        above.place(new, name, attributes, true)?;
-        Ok(true)
+        self.note(path, begun)
     }
 
-    /// Sees that a file is written down as it is before something is appended to it: what a new home directory holds isn't known
-    /// when the stage is planned.
-    fn begin_append(&self, path: &str, size: u64) -> io::Result<()> {
+    /// Writes down what a file holds that an earlier step has made.
+    pub(super) fn note_original(&self, note: &str, path: &str) -> io::Result<bool> {
         let mut begun = observe::begun::read(self.root, self.state)?;
-        if !begun.originals.contains_key(path) {
-            let digest = self.root.digest_of_start(path, size)?.unwrap_or_default();
-            begun.originals.insert(path.into(), Original { size, digest, intact: true });
-            self.begin(BEGUN, &begun)?;
-        }
-        Ok(())
+        let mut file = self.root.file(path)?.ok_or(io::ErrorKind::NotFound)?;
+        let Appended { size, digest } = fs::measure(&mut file)?;
+        let original = begun.originals.entry(path.into()).or_default();
+        (original.size, original.digest) = (size, digest);
+        self.note(note, begun)
     }
 
-    /// Writes down what is about to be made, where it outlives a loss of power.
-    pub(super) fn begin(&self, path: &str, begun: &Begun) -> io::Result<bool> {
+    /// Writes the note, where it outlives a loss of power.
+    fn note(&self, path: &str, begun: Begun) -> io::Result<bool> {
         let (above, name) = self.root.make_parent(path)?;
         let config = self.state.fingerprint().to_owned();
         let new = above.temporary()?;
-        serde_json::to_writer(new.file(), &Note { config, begun: begun.clone() })?;
+        new.file().write_all(&serde_json::to_vec(&Note { config, begun })?)?;
         let attributes = Attributes::default().or(0, 0, PRIVATE_MODE);
         if let Ok(Some(old)) = above.file(name) {
             if fs::is_same(new.file(), &old, attributes)? {
@@ -213,6 +189,35 @@ impl Machine<'_> {
         let args = ["--root".into(), self.root.path().into(), "disable".into(), "--".into(), unit.into()];
         cmd::run(cmd::SYSTEMCTL, &args).map(|_| true)
     }
+}
+
+/// Keeps the contents of a file, sets its owner and mode, and appends to it. What is appended to is replaced as a whole, so
+/// that a file with half of it is never seen.
+fn keep_file(
+    file: &File<'_>,
+    (above, name): (&fs::Directory, &str),
+    attributes: Attributes,
+    number: usize,
+    contents: &mut Contents,
+) -> io::Result<bool> {
+    use std::os::fd::AsFd;
+    let mut old = above.file(name)?.ok_or_else(|| io::Error::other("the file isn't there any more"))?;
+    if file.append.is_empty() {
+        return fs::set_attributes(old.as_fd(), attributes);
+    }
+    let metadata = old.metadata()?;
+    let new = above.temporary()?;
+    fs::append(&new, &mut (&mut old).take(file.keep.unwrap_or(u64::MAX)))?;
+    fs::copy_extended_attributes(&new, &old)?;
+    append_all(&new, file.append, number, contents)?;
+    let attributes = attributes.or_those_of(&metadata);
+    if fs::is_same(new.file(), &old, attributes)? {
+        return Ok(false);
+    }
+    // What is there already must not be lost: all of the new file is on the disk before it takes the place of the old.
+    new.file().sync_all()?;
+    above.place(new, name, attributes, true)?;
+    Ok(true)
 }
 
 /// Appends what a step appends, in order.

@@ -104,7 +104,7 @@ fn tell(planned: &PlannedStep, done: Done, took_ms: u64, journal: &mut Journal) 
 fn fetch(plan: &Plan, machine: &Machine<'_>, journal: &mut Journal) -> Result<Contents, Failure> {
     let jobs = contents::jobs(plan, machine.root)?;
     if jobs.is_empty() {
-        return Ok(Contents::default());
+        return Contents::default().measured(plan);
     }
     let start = clock::millis();
     let s = if jobs.len() == 1 { "" } else { "s" };
@@ -113,7 +113,7 @@ fn fetch(plan: &Plan, machine: &Machine<'_>, journal: &mut Journal) -> Result<Co
     let outcome = if result.is_ok() { StepOutcome::Done } else { StepOutcome::Failed };
     let took_ms = clock::millis().saturating_sub(start);
     journal.steps.push(StepReport { what, place: None, outcome, took_ms });
-    result
+    result?.measured(plan)
 }
 
 /// A step that the operating system refused.
@@ -151,7 +151,8 @@ impl Machine<'_> {
                 Ok(mounted)
             }
             Step::Unmount { path } => self.unmount(step, path),
-            Step::Begin { path, begun } => io(self.begin(path, begun)),
+            Step::Begin { path, begun } => io(self.begin(path, begun, contents)),
+            Step::NoteOriginal { note, path } => io(self.note_original(note, path)),
             Step::AdoptGroup { name } => io(self.adopt_group(name)),
             Step::EnsureGroup(group) => self.ensure_group(group),
             Step::DeleteGroup { name } => self.delete_group(name),

@@ -24,6 +24,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 pub use place::{append, copy_extended_attributes, is_same};
+pub use walk::{feed, measure};
 
 /// How a path is resolved that may go anywhere inside the root.
 const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);

@@ -80,7 +80,7 @@ pub fn for_files(config: &Config, root: &Root, state: &State) -> Result<Facts, V
     observer.accounts();
     observer.selinux();
     observer.facts.begun =
-        observer.note("reading what an earlier run began", begun::read(root, state)).unwrap_or_default();
+        observer.note("reading what an earlier run began", begun::look(root, state)).unwrap_or_default();
     let questions = Questions::of_files(config, observer.facts.accounts.as_ref());
     observer.ask(&questions, Duration::ZERO);
     observer.encryption(config, state, |held| held.key.is_some());

@@ -11,7 +11,7 @@ use fledge_core::config::{Config, KernelArguments, Passwd};
 use fledge_core::diag::{Failure, Place};
 use fledge_core::network;
 use fledge_core::origin::Origin;
-use fledge_core::plan::{self, Settings, Step};
+use fledge_core::plan::{self, Settings};
 use fledge_core::state::State;
 
 use super::fetch;
@@ -71,10 +71,8 @@ pub fn run(raw: &Raw, args: &ApplyArgs) -> Result<(), Vec<Failure>> {
     let root = observe::open(&args.root).map_err(|failure| vec![failure])?;
     let mut state = State::default();
     let facts = observe::for_files(&config, &root, &state)?;
-    let mut plan = plan::files(&config, &facts, &readings.sources, Settings::default())?;
-    // Nothing is a first boot here, an interrupted build is thrown away, and images are labelled whole.
-    plan.steps
-        .retain(|planned| !matches!(planned.step, Step::WriteResult { .. } | Step::Begin { .. } | Step::Label { .. }));
+    let settings = Settings { in_container: true, ..Settings::default() };
+    let plan = plan::files(&config, &facts, &readings.sources, settings)?;
     plan::check(&plan)?;
     let fetcher = fetch::fetcher_in(conditions, &config, &readings.sources)?;
     let mut machine = Machine { root: &root, fetcher: Some(&fetcher), state: &mut state, save: &|_| Ok(()) };

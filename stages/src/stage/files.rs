@@ -29,7 +29,7 @@ fn settings() -> Result<Settings, Vec<Failure>> {
     const KEY: &str = "IGNITION_WRITE_AUTHORIZED_KEYS_FRAGMENT";
     let value = std::env::var(KEY).unwrap_or_default();
     if value.is_empty() {
-        return Ok(Settings { keys_fragment: true });
+        return Ok(Settings::default());
     }
     // Ignition stops at anything else, too.
     let keys_fragment = parse_bool(&value).ok_or_else(|| {
@@ -39,5 +39,5 @@ fn settings() -> Result<Settings, Vec<Failure>> {
                 .remedy("set it to true or false where ignition.env is made"),
         ]
     })?;
-    Ok(Settings { keys_fragment })
+    Ok(Settings { keys_fragment, ..Settings::default() })
 }

@@ -151,7 +151,7 @@ fn appending_keeps_what_is_there_and_happens_once() {
             _ => None,
         })
     };
-    let original = Original { size: 3, digest: "sha512-11".into(), intact: true };
+    let original = Original { size: 3, digest: "sha512-11".into(), now: Now::Intact, appended: Vec::new() };
     let noted = begun(&facts).unwrap();
     assert_eq!((noted.originals["/a"].clone(), noted.made.len()), (original.clone(), 0));
     // An earlier run appended, or didn't get that far: what was there before is what counts, and stays noted.
@@ -161,9 +161,47 @@ fn appending_keeps_what_is_there_and_happens_once() {
     assert!(text.contains("keep the first 3 bytes of /a, append data:... (9 bytes), append"), "{text}");
     assert_eq!(begun(&facts).unwrap().originals["/a"], original);
     // Somebody changed it since.
-    facts.begun.originals.insert("/a".into(), Original { intact: false, ..original });
+    facts.begun.originals.insert("/a".into(), Original { now: Now::Changed, ..original.clone() });
     let text = plan(json, &facts);
-    assert!(text.contains("no longer begins with what it held before") && text.contains("what to do"), "{text}");
+    assert!(text.contains("neither what it held before nor") && text.contains("what to do"), "{text}");
+    // Or wrote something behind what was appended, which stays.
+    facts.begun.originals.insert("/a".into(), Original { now: Now::Continued, ..original });
+    let text = plan(json, &facts);
+    assert!(text.contains("keep the contents of /a, mode 0600"), "{text}");
+}
+
+#[test]
+fn what_a_new_home_directory_holds_is_noted_before_it_is_appended_to() {
+    let json = r#"{"passwd": {"users": [{"name": "nest"}]},
+ "storage": {"files": [{"path": "/home/nest/.profile", "append": [{"source": "data:,x"}]}]}}"#;
+    let mut facts = facts(&[("/home/nest/.profile", "/home/nest/.profile", NodeKind::Missing)]);
+    facts.skeleton.insert(".profile".into(), old_file(None));
+    let text = plan(json, &facts);
+    let steps = [
+        "note in /etc/.fledge-begun.json what is about to be made",
+        "create the user \"nest\"",
+        "note in /etc/.fledge-begun.json what /home/nest/.profile holds before it is appended to",
+        "keep the contents of /home/nest/.profile, append data",
+    ];
+    let at: Vec<_> = steps.iter().map(|step| text.find(step).unwrap_or_else(|| panic!("{step}\n{text}"))).collect();
+    assert!(at.is_sorted(), "{text}");
+}
+
+#[test]
+fn nothing_is_noted_in_a_container() {
+    let (config, sources) =
+        config(r#"{"storage": {"files": [{"path": "/a", "append": [{"source": "data:,x"}]}, {"path": "/new"}]}}"#);
+    let mut facts = facts(&[("/a", "/a", old_file(Some("sha512-11"))), ("/new", "/new", NodeKind::Missing)]);
+    facts.selinux = Some(Selinux::default());
+    let original = Original { size: 1, digest: "sha512-22".into(), now: Now::Changed, appended: Vec::new() };
+    facts.begun.originals.insert("/a".into(), original);
+    let text = show(files(&config, &facts, &sources, Settings { in_container: true, ..Settings::default() }));
+    assert_plan(
+        &text,
+        "files
+        1 keep the contents of /a, append data:... (7 bytes)  [test:2:23 at $.storage.files.0]
+        2 write /new from 0 bytes  [test:2:74 at $.storage.files.1]",
+    );
 }
 
 #[test]

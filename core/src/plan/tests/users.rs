@@ -58,7 +58,7 @@ fn a_group_may_have_a_password_that_no_plan_shows() {
 fn keys_go_to_one_file_if_the_distribution_wants_that() {
     let (config, sources) = config(r#"{"passwd": {"users": [{"name": "core", "sshAuthorizedKeys": ["k"]}]}}"#);
     let facts = facts(&[("/home/core", "/home/core", NodeKind::Directory)]);
-    let text = show(files(&config, &facts, &sources, Settings { keys_fragment: false }));
+    let text = show(files(&config, &facts, &sources, Settings { keys_fragment: false, ..Settings::default() }));
     assert!(text.contains("to ~/.ssh/authorized_keys  ["), "{text}");
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
-use fledge_core::facts::{Node, NodeKind};
+use fledge_core::facts::{Appended, Node, NodeKind};
 use fledge_core::path;
 use fledge_core::verification::{Function, Hasher};
 use rustix::fs::{FileType, OFlags, ResolveFlags, fstat, readlinkat};
@@ -114,24 +114,35 @@ fn here(names: &[String]) -> String {
 /// Whatever the operating system says.
 pub(super) fn hash(mut file: impl Read, function: Function) -> io::Result<String> {
     let mut hasher = Hasher::new(function);
+    feed(&mut hasher, &mut file)?;
+    Ok(hasher.finish().to_string())
+}
+
+/// Hashes what is left to read, and says how much it was.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn feed(hasher: &mut Hasher, reader: &mut dyn Read) -> io::Result<u64> {
     let mut buffer = vec![0; 65536];
+    let mut size = 0;
     loop {
-        let count = file.read(&mut buffer)?;
+        let count = reader.read(&mut buffer)?;
         if count == 0 {
-            return Ok(hasher.finish().to_string());
+            return Ok(size);
         }
+        size += count as u64;
         hasher.update(buffer.get(..count).unwrap_or_default());
     }
 }
 
-impl Root {
-    /// The SHA-512 of the first bytes of a regular file at a path, as facts have it. `None` if it isn't there.
-    ///
-    /// # Errors
-    /// Whatever the operating system says.
-    pub fn digest_of_start(&self, path: &str, size: u64) -> io::Result<Option<String>> {
-        self.file(path)?.map(|file| hash(file.take(size), Function::Sha512)).transpose()
-    }
+/// How many bytes are left to read, and their SHA-512 as facts have it.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn measure(reader: &mut dyn Read) -> io::Result<Appended> {
+    let mut hasher = Hasher::new(Function::Sha512);
+    let size = feed(&mut hasher, reader)?;
+    Ok(Appended { size, digest: hasher.finish().to_string() })
 }
 
 /// How many entries of a tree are looked at: those of `/etc/skel` are a handful.
