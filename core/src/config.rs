@@ -27,7 +27,7 @@ pub use types::{
     Proxy, Raid, Resource, Security, Storage, Systemd, Tang, Timeouts, Tls, Unit, Verification,
 };
 pub use unsupported::unsupported;
-pub use validate::validate;
+pub use validate::{token, validate};
 pub use version::Version;
 
 use alloc::vec::Vec;

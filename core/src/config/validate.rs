@@ -15,6 +15,8 @@ mod systemd;
 
 use alloc::vec::Vec;
 
+pub use resource::token;
+
 use super::model::{Checking, Value as _};
 use super::remark::Remarks;
 use super::types::Config;

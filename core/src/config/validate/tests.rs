@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use crate::config::{Refusal, Version, parse};
@@ -744,4 +744,13 @@ fn no_secret_is_in_the_debug_form_of_a_config() {
         "systemd": {"units": [{"name": "a.service", "contents": "[Service]\nEnvironment=hunter2\n"}]}}"#;
     let parsed = parse(text.as_bytes(), "t", None).unwrap();
     assert!(!format!("{parsed:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_header_line_in_place_of_a_name_is_not_repeated() {
+    let text =
+        br#"{"ignition": {"version": "3.4.0"}, "storage": {"files": [{"path": "/a", "contents": {"source": "http://h",
+        "httpHeaders": [{"name": "Authorization: Bearer s3cr3t", "value": "x"}]}}]}}"#;
+    let text = parse(text, "test", None).unwrap_err().to_string();
+    assert!(text.contains("\"Authorization\"") && !text.contains("s3cr3t"), "{text}");
 }
