@@ -258,7 +258,15 @@ impl Url {
     /// Host and port as the `Host` header has them: brackets around IPv6 (without its zone), the port only if it isn't the
     /// scheme's own.
     pub fn host_header(&self) -> String {
-        let host = self.host.split_once('%').map_or(self.host.as_str(), |(host, _)| host);
+        self.with_port(self.host.split_once('%').map_or(self.host.as_str(), |(host, _)| host))
+    }
+
+    /// Host and port as a URI of HTTP has them: as [`Self::host_header`], with the zone of an IPv6 address (RFC 6874).
+    pub fn authority(&self) -> String {
+        self.with_port(&self.host.replacen('%', "%25", 1))
+    }
+
+    fn with_port(&self, host: &str) -> String {
         let mut header = if host.contains(':') { format!("[{host}]") } else { host.into() };
         let usual = Self { port: None, scheme: self.scheme.clone(), ..Self::default() }.port_or_default();
         if let Some(port) = self.port.filter(|port| Some(*port) != usual) {
@@ -371,7 +379,7 @@ fn split_query(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// A host name or IPv4 address. Letters outside ASCII are left to the resolver, as in Go.
+/// A host name or IPv4 address. Letters outside ASCII are accepted here, as in Go, and refused by whoever is to connect to it.
 fn checked_host(host: &str) -> Result<String, UrlError> {
     let forbidden = |c: char| matches!(c, ' ' | '"' | '<' | '>' | '[' | ']' | '\\' | '^' | '`' | '{' | '|' | '}' | '/');
     let host = lossy(&unescape(host)?);

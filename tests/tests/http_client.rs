@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The HTTP client against servers that misbehave.
 
+use std::net::UdpSocket;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use fledge_core::url::Url;
 use fledge_stages::host::net::client::Pace;
 use fledge_stages::host::net::{Client, NetFiles, Request, Session, Settings, roots};
 use fledge_tests::http::{Exchange, Identity, Kind, Server};
+use fledge_tests::namespace::{alone_on_the_network, run};
 
 /// Far less than any server here keeps silent, far more than a busy machine takes.
 const SOON: Duration = Duration::from_secs(10);
@@ -113,6 +116,82 @@ fn a_server_that_is_not_there_yet_is_asked_again() {
     assert!(text.starts_with("connection refused; "), "{text}");
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     assert!(start.elapsed() > Duration::from_millis(400), "{:?}", start.elapsed());
+}
+
+/// Answers questions on port 53: no name of the domain `down.example` can be told, and no IPv6 address. Everything else is here.
+fn name_server() {
+    let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let mut message = buffer[..length].to_vec();
+            let refused =
+                message.ends_with(b"\0\x1c\0\x01") || message.windows(6).any(|label| label == b"\x04down\x07");
+            message[2..4].copy_from_slice(&if refused { [0x81, 0x82] } else { [0x81, 0x80] });
+            if !refused {
+                message[7] = 1;
+                message.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01");
+            }
+            socket.send_to(&message, from).unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_a_name_server_cannot_tell_does_not_hide_what_it_can() {
+    let name = "http_client::what_a_name_server_cannot_tell_does_not_hide_what_it_can";
+    alone_on_the_network(name, &[], || {
+        name_server();
+        let folder = tempfile::tempdir().unwrap();
+        let resolv_conf = folder.path().join("resolv.conf");
+        std::fs::write(&resolv_conf, "nameserver 127.0.0.1\nsearch down.example up.example\n").unwrap();
+        let files = NetFiles { resolv_conf, ..no_files() };
+        let client = Client::new(total(5000), pace(), files, None);
+        let session = Arc::new(client).session();
+        let server = Server::http(|exchange| exchange.reply(200, &[], b"hello"));
+        for host in ["config", "config.example", "config.down.example"] {
+            let url = format!("http://{host}:{}/", server.address().port());
+            let result = get(&session, &url);
+            if host.ends_with("down.example") {
+                assert!(why(result).contains("no name server answered: 127.0.0.1 said: server failure"), "{host}");
+            } else {
+                assert_eq!(result.unwrap(), "hello", "{host}");
+            }
+        }
+    });
+}
+
+#[test]
+fn link_local_addresses_are_reached_by_their_zone() {
+    alone_on_the_network("http_client::link_local_addresses_are_reached_by_their_zone", &[], || {
+        run(Command::new("ip").args(["address", "add", "fe80::1/64", "dev", "lo", "nodad"]));
+        let server = Server::http_at("[fe80::1%1]:0", |exchange| exchange.reply(200, &[], b"hello"));
+        let port = server.address().port();
+        let session = session(total(3000));
+        assert_eq!(get(&session, &format!("http://[fe80::1%25lo]:{port}/")).unwrap(), "hello");
+        assert_eq!(get(&session, &format!("http://[fe80::1%251]:{port}/")).unwrap(), "hello");
+        let hosts: Vec<_> = server.seen().iter().map(|seen| seen.headers["host"].clone()).collect();
+        assert_eq!(hosts, [format!("[fe80::1]:{port}"), format!("[fe80::1]:{port}")]);
+        let text = why(get(&session, &format!("http://[fe80::1%25eth7]:{port}/")));
+        assert!(text.contains("there is no network interface \"eth7\""), "{text}");
+    });
+}
+
+#[test]
+fn names_outside_ascii_are_refused_at_once() {
+    let text = why(get(&session(Settings::default()), "http://b\u{fc}cher.example/"));
+    assert_eq!(text, "the host name \"b\u{fc}cher.example\" has to be written in ASCII, as xn--...");
+}
+
+#[test]
+fn a_bundle_without_certificates_is_named() {
+    let bundle = tempfile::NamedTempFile::new().unwrap();
+    let files = NetFiles { bundles: vec![bundle.path().to_owned()], ..no_files() };
+    let text = why(get(&Arc::new(Client::new(total(3000), pace(), files, None)).session(), "https://127.0.0.1:1/"));
+    let expected = format!("{} holds no certificate that can be used", bundle.path().display());
+    assert!(text.contains(&expected), "{text}");
+    let text = why(get(&session(total(3000)), "https://127.0.0.1:1/"));
+    assert!(text.contains("none of /nonexistent is there"), "{text}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What stands at the head of a request.
 
+use fledge_core::config::token;
 use fledge_core::url::Url;
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue, header};
 
+use super::resolver::NameError;
 use super::way::credentials;
 
 /// The version of Ignition whose behaviour servers may count on: some choose by it which form of a config they send.
@@ -15,9 +17,12 @@ pub(super) fn uri(url: &Url) -> Result<http::Uri, String> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("its scheme is {}, not http or https", url.scheme()));
     }
+    if !url.host().is_ascii() {
+        return Err(NameError::Invalid(url.host().into()).to_string());
+    }
     http::Uri::builder()
         .scheme(url.scheme())
-        .authority(url.host_header())
+        .authority(url.authority())
         .path_and_query(url.request_target())
         .build()
         .map_err(|error| error.to_string())
@@ -30,9 +35,14 @@ pub(super) fn headers(configured: &[(String, String)], target: &Url) -> Result<H
     map.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     map.insert(header::ACCEPT, HeaderValue::from_static(ACCEPT));
     map.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    if target.host().contains('%') {
+        // A zone is for this machine alone.
+        map.insert(header::HOST, HeaderValue::from_str(&target.host_header()).map_err(|error| error.to_string())?);
+    }
     authorize(&mut map, header::AUTHORIZATION, target)?;
     for (name, value) in configured {
-        let wrong = |what: &str| format!("the header {name:?} has a {what} that HTTP doesn't allow");
+        // What follows a character that no name has may be a secret.
+        let wrong = |what: &str| format!("the header {:?} has a {what} that HTTP doesn't allow", token(name));
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("name"))?;
         let mut value = HeaderValue::from_bytes(value.trim().as_bytes()).map_err(|_| wrong("value"))?;
         value.set_sensitive(true);

@@ -24,6 +24,8 @@ pub(crate) enum NameError {
     NoServer(PathBuf),
     /// No name server gave a usable answer: what the last one did.
     NoAnswer(String),
+    /// A link-local address is to be reached by a network interface of that name, which isn't there yet.
+    NoInterface(String),
     /// The name can't be one.
     Invalid(String),
     /// Somebody else's failure made this moot.
@@ -36,7 +38,9 @@ impl fmt::Display for NameError {
             Self::NotFound(name) => write!(f, "the name servers know no address of \"{name}\""),
             Self::NoServer(file) => write!(f, "no name server is known yet ({} names none)", file.display()),
             Self::NoAnswer(what) => write!(f, "no name server answered: {what}"),
-            Self::Invalid(name) => write!(f, "\"{name}\" can't be a host name"),
+            Self::NoInterface(name) => write!(f, "there is no network interface \"{name}\""),
+            Self::Invalid(name) if name.is_ascii() => write!(f, "\"{name}\" can't be a host name"),
+            Self::Invalid(name) => write!(f, "the host name \"{name}\" has to be written in ASCII, as xn--..."),
             Self::Cancelled => f.write_str("cancelled"),
         }
     }
@@ -61,7 +65,7 @@ impl ResolvConf {
         for line in text.lines() {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
-                Some("nameserver") => conf.servers.extend(words.next().and_then(|word| server(word, port))),
+                Some("nameserver") => conf.servers.extend(words.next().and_then(|word| with_zone(word, port))),
                 Some("search" | "domain") => {
                     conf.search = words.map(|word| word.trim_end_matches('.').into()).collect();
                 }
@@ -101,7 +105,8 @@ impl ResolvConf {
     }
 }
 
-fn server(word: &str, port: u16) -> Option<SocketAddr> {
+/// An address as text, which may have a zone: the name of an interface or its number.
+fn with_zone(word: &str, port: u16) -> Option<SocketAddr> {
     let Some((address, zone)) = word.split_once('%') else {
         return Some(SocketAddr::new(word.parse().ok()?, port));
     };
@@ -123,13 +128,34 @@ fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
     text.lines().filter_map(line).collect()
 }
 
-/// The addresses of a host: an address as text, a name in the hosts file, or one that the name servers know.
+/// Where to connect to for a port of a host: an address as text (with the zone of a link-local one behind `%`), a name in the hosts
+/// file, or one that the name servers know.
 ///
 /// # Errors
 /// See [`NameError`].
-pub(crate) fn resolve(files: &NetFiles, host: &str, until: Instant, cancel: &Cancel) -> Result<Vec<IpAddr>, NameError> {
-    if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
-        return Ok(vec![address]);
+pub(crate) fn resolve(
+    files: &NetFiles,
+    host: &str,
+    port: u16,
+    until: Instant,
+    cancel: &Cancel,
+) -> Result<Vec<SocketAddr>, NameError> {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    if let Some((_, zone)) = address.split_once('%') {
+        let found = with_zone(address, port).map(|address| vec![address]);
+        return found.ok_or_else(|| NameError::NoInterface(zone.into()));
+    }
+    if let Ok(address) = address.parse() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let found = look_up(files, host, until, cancel)?;
+    Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+}
+
+/// The addresses of a name.
+fn look_up(files: &NetFiles, host: &str, until: Instant, cancel: &Cancel) -> Result<Vec<IpAddr>, NameError> {
+    if !host.is_ascii() {
+        return Err(NameError::Invalid(host.into()));
     }
     let hosts = String::from_utf8_lossy(&fs::read(&files.hosts).unwrap_or_default()).into_owned();
     let found = in_hosts(&hosts, host);
@@ -146,13 +172,18 @@ pub(crate) fn resolve(files: &NetFiles, host: &str, until: Instant, cancel: &Can
     if conf.servers.is_empty() {
         return Err(NameError::NoServer(files.resolv_conf.clone()));
     }
+    let mut failed = None;
     for candidate in conf.candidates(host) {
-        let found = ask_all(&conf, &candidate, until, cancel)?;
-        if !found.is_empty() {
-            return Ok(found);
+        match ask_all(&conf, &candidate, until, cancel) {
+            Ok(found) if found.is_empty() => {}
+            Err(NameError::Cancelled) => return Err(NameError::Cancelled),
+            // With a domain behind it, it may be too long to be one.
+            Err(NameError::Invalid(_)) if candidate != host => {}
+            Err(error) => failed = Some(error),
+            found => return found,
         }
     }
-    Err(NameError::NotFound(host.into()))
+    Err(failed.unwrap_or_else(|| NameError::NotFound(host.into())))
 }
 
 /// Asks one server after the other, until one knows. No address: there is none.
@@ -184,13 +215,17 @@ fn ask(server: SocketAddr, name: &str, until: Instant, cancel: &Cancel) -> Resul
     }
     let mut addresses = Vec::new();
     let mut buffer = [0; 1232];
-    let mut answered = false;
+    let mut unknown = false;
+    // Servers that can't tell IPv6 addresses say all kinds of things when asked for them (RFC 4074, section 4): what one answer
+    // lacks, the other may have.
+    let mut failed = None;
     while !open.is_empty() {
         let length = match receive(&socket, &mut buffer, until, cancel) {
             Ok(length) => length,
-            // Some servers drop questions of a kind that they don't know.
-            Err(Stop::Io(_)) if answered && !addresses.is_empty() => break,
-            Err(Stop::Io(error)) => return Err(no_answer(&error)),
+            Err(Stop::Io(error)) => {
+                failed = failed.or_else(|| Some(no_answer(&error)).filter(|_| !unknown));
+                break;
+            }
             Err(Stop::Cancelled) => return Err(NameError::Cancelled),
         };
         let message = buffer.get(..length).unwrap_or_default();
@@ -200,20 +235,26 @@ fn ask(server: SocketAddr, name: &str, until: Instant, cancel: &Cancel) -> Resul
         };
         let (kind, question) = open.swap_remove(index);
         if reply == Answer::Truncated {
-            reply = over_tcp(server, &question, kind, until).map_err(|error| no_answer(&error))?;
-        }
-        match reply {
-            Answer::Addresses(found) => addresses.extend(found),
-            Answer::NoSuchName => return Ok(Vec::new()),
-            Answer::Truncated => return Err(NameError::NoAnswer(format!("{}: cut its answer short", server.ip()))),
-            Answer::Refused(_) if !addresses.is_empty() => {}
-            Answer::Refused(code) => {
-                return Err(NameError::NoAnswer(format!("{} said: {}", server.ip(), code_name(code))));
+            match over_tcp(server, &question, kind, until) {
+                Ok(whole) => reply = whole,
+                Err(error) => {
+                    failed = Some(no_answer(&error));
+                    continue;
+                }
             }
         }
-        answered = true;
+        let refused = |why: &str| Some(NameError::NoAnswer(format!("{} {why}", server.ip())));
+        match reply {
+            Answer::Addresses(found) => addresses.extend(found),
+            Answer::NoSuchName => unknown = true,
+            Answer::Truncated => failed = refused("cut its answer short"),
+            Answer::Refused(code) => failed = refused(&format!("said: {}", code_name(code))),
+        }
     }
-    Ok(addresses)
+    match failed {
+        Some(failed) if addresses.is_empty() => Err(failed),
+        _ => Ok(addresses),
+    }
 }
 
 enum Stop {
@@ -304,7 +345,7 @@ mod tests {
     }
 
     /// A name server on a port of its own that answers by `reply`: flags and addresses for a question's kind.
-    fn server(reply: fn(u16) -> Option<(u16, Vec<u8>)>) -> (NetFiles, tempfile::TempDir) {
+    fn server(reply: impl Fn(u16) -> Option<(u16, Vec<u8>)> + Send + 'static) -> (NetFiles, tempfile::TempDir) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let directory = tempfile::tempdir().unwrap();
         let resolv_conf = directory.path().join("resolv.conf");
@@ -336,7 +377,8 @@ mod tests {
     }
 
     fn look_up(files: &NetFiles, name: &str) -> Result<Vec<IpAddr>, NameError> {
-        resolve(files, name, Instant::now() + Duration::from_secs(5), &Cancel::default())
+        let found = resolve(files, name, 80, Instant::now() + Duration::from_secs(5), &Cancel::default())?;
+        Ok(found.into_iter().map(|address| address.ip()).collect())
     }
 
     #[test]
@@ -353,6 +395,32 @@ mod tests {
     fn a_server_that_ignores_questions_for_ipv6_costs_time_but_no_answer() {
         let (files, _guard) = server(|kind| (kind == 1).then(|| (0x8180, vec![10, 0, 2, 2])));
         assert_eq!(look_up(&files, "config.example").unwrap(), ["10.0.2.2".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn a_bad_answer_about_ipv6_does_not_hide_the_good_one() {
+        for flags in [0x8182, 0x8183, 0x8184, 0x8185] {
+            let files = [1, 28].map(|good| {
+                server(move |kind| {
+                    let data = if kind == 28 { Ipv6Addr::LOCALHOST.octets().to_vec() } else { vec![10, 0, 2, 2] };
+                    Some(if kind == good { (0x8180, data) } else { (flags, vec![]) })
+                })
+            });
+            assert_eq!(look_up(&files[0].0, "config.example").unwrap(), ["10.0.2.2".parse::<IpAddr>().unwrap()]);
+            assert_eq!(look_up(&files[1].0, "config.example").unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
+        }
+    }
+
+    #[test]
+    fn zones_name_interfaces() {
+        let files = NetFiles::default();
+        let resolve = |host: &str| resolve(&files, host, 69, Instant::now(), &Cancel::default());
+        let link_local = SocketAddr::from(SocketAddrV6::new("fe80::1".parse().unwrap(), 69, 0, 1));
+        assert_eq!(resolve("fe80::1%lo").unwrap(), [link_local]);
+        assert_eq!(resolve("[fe80::1%1]").unwrap(), [link_local]);
+        assert_eq!(resolve("fe80::1%eth-none").unwrap_err().to_string(), "there is no network interface \"eth-none\"");
+        let text = resolve("b\u{fc}cher.example").unwrap_err().to_string();
+        assert_eq!(text, "the host name \"b\u{fc}cher.example\" has to be written in ASCII, as xn--...");
     }
 
     #[test]

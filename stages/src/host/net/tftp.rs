@@ -67,14 +67,14 @@ impl Transfer {
     pub(crate) fn open(url: &Url, asker: &Asker<'_>) -> Result<Self, Cause> {
         let until = Instant::now() + asker.pace.connect;
         let until = asker.end.map_or(until, |end| end.min(until));
-        let addresses = resolve(asker.files, url.host(), until, asker.cancel).map_err(|error| match error {
+        let port = url.port_or_default().unwrap_or(69);
+        let peers = resolve(asker.files, url.host(), port, until, asker.cancel).map_err(|error| match error {
             NameError::Cancelled => Cause::Cancelled,
             NameError::Invalid(_) => Cause::Request(error.to_string()),
             error => Cause::Name { why: error.to_string(), unknown: matches!(error, NameError::NotFound(_)) },
         })?;
         let mut failed = Cause::Silent(asker.pace.connect);
-        for address in addresses {
-            let peer = SocketAddr::new(address, url.port_or_default().unwrap_or(69));
+        for peer in peers {
             match Self::ask(peer, url, asker) {
                 Err(cause @ (Cause::Silent(_) | Cause::NoRoute)) => failed = cause,
                 result => return result,

@@ -18,7 +18,8 @@ pub(crate) fn secure(
     details: &ConnectionDetails<'_>,
 ) -> Result<Box<dyn Transport>, ureq::Error> {
     let config = Arc::clone(config.ok_or(ureq::Error::TlsRequired)?);
-    let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']'))
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let name = ServerName::try_from(host.split_once('%').map_or(host, |(address, _)| address))
         .map_err(|_| ureq::Error::Tls("the host name can't stand in a certificate"))?
         .to_owned();
     let mut conn = ClientConnection::new(config, name)?;

@@ -62,16 +62,17 @@ impl Resolver for Way {
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let other = |error: NameError| ureq::Error::Other(Box::new(error));
         let (host, port) = match self.proxy(uri) {
-            Some(proxy) => (proxy.host(), proxy.port_or_default().unwrap_or_default()),
-            None => (uri.host().unwrap_or_default(), port(uri)),
+            Some(proxy) => (proxy.host().to_owned(), proxy.port_or_default().unwrap_or_default()),
+            // The percent sign of a zone (RFC 6874).
+            None => (uri.host().unwrap_or_default().replacen("%25", "%", 1), port(uri)),
         };
         let until = deadline(timeout).unwrap_or_else(|| Instant::now() + Duration::from_secs(30));
-        let addresses = resolve(&self.files, host, until, &self.cancel).map_err(other)?;
+        let addresses = resolve(&self.files, &host, port, until, &self.cancel).map_err(other)?;
         let mut found = self.empty();
         for address in addresses.into_iter().take(16) {
-            found.push((address, port).into());
+            found.push(address);
         }
-        if found.is_empty() { Err(other(NameError::NotFound(host.into()))) } else { Ok(found) }
+        if found.is_empty() { Err(other(NameError::NotFound(host))) } else { Ok(found) }
     }
 }
 
