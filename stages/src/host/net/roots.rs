@@ -56,14 +56,22 @@ pub(crate) struct Trust {
 pub(crate) fn client_config(bundles: &[PathBuf], authorities: &[CertificateDer<'static>]) -> Result<Trust, String> {
     let mut roots = RootCertStore::empty();
     let mut known = String::from("no bundle of the distribution");
+    let mut read = None;
     if let Some((bundle, text)) = bundles.iter().find_map(|bundle| Some((bundle, fs::read(bundle).ok()?))) {
         // What a distribution trusts but this TLS library can't use is no reason to stop.
         let (good, _) = roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).filter_map(Result::ok));
         known = format!("{good} in {}", bundle.display());
+        read = Some(bundle);
     }
     let shown = format!("{known} and {} of the configuration", authorities.len());
     for authority in authorities {
         roots.add(authority.clone()).map_err(|error| format!("a certificate authority can't be used ({error})"))?;
+    }
+    if let (true, Some(bundle)) = (roots.is_empty(), read) {
+        return Err(format!(
+            "no certificate authority is known: {} holds no certificate that can be used, and the configuration names none",
+            bundle.display()
+        ));
     }
     if roots.is_empty() {
         let places: Vec<_> = bundles.iter().map(|bundle| bundle.display().to_string()).collect();
