@@ -171,8 +171,17 @@ impl<'r> Source<'r> {
         let hash = resource.verification.hash.as_deref();
         let expected =
             hash.map(Expected::parse).transpose().map_err(|why| failed(format!("the hash can't be used: {why}")))?;
-        let header = |header: &config::HttpHeader| (header.name.clone(), header.value.clone().unwrap_or_default());
-        Ok(Some(Self { what, headers: resource.http_headers.iter().map(header).collect(), gzip, expected }))
+        let mut headers = Vec::new();
+        for header in &resource.http_headers {
+            let name = &header.name;
+            let value = header.value.as_ref().filter(|value| !value.is_empty()).ok_or_else(|| {
+                failed(format!("the header {:?} has no value", config::token(name))).remedy(
+                    "give it one, or remove it: without a value, it does nothing but remove a parent config's header",
+                )
+            })?;
+            headers.push((name.clone(), value.clone()));
+        }
+        Ok(Some(Self { what, headers, gzip, expected }))
     }
 
     fn shown(&self) -> String {
