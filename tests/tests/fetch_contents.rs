@@ -28,21 +28,17 @@ fn resource(source: &str) -> Resource {
     Resource { source: Some(source.into()), ..Resource::default() }
 }
 
-fn job(id: usize, resource: Resource, directory: &TempDir) -> Job<usize> {
+fn job<'r>(id: usize, resource: &'r Resource, directory: &TempDir) -> Job<'r, usize> {
     let place = Place { source: "config.ign".into(), path: format!("$.storage.files.{id}"), position: None };
     Job { id, resource, place: Some(place), directory: File::open(directory).unwrap().into() }
 }
 
-fn fetch(directory: &TempDir, resources: Vec<Resource>) -> Result<Vec<Fetched<usize>>, Failure> {
+fn fetch(directory: &TempDir, resources: &[Resource]) -> Result<Vec<Fetched<usize>>, Failure> {
     fetch_with(&fetcher(false), directory, resources)
 }
 
-fn fetch_with(
-    fetcher: &Fetcher,
-    directory: &TempDir,
-    resources: Vec<Resource>,
-) -> Result<Vec<Fetched<usize>>, Failure> {
-    let jobs = resources.into_iter().enumerate().map(|(id, resource)| job(id, resource, directory)).collect();
+fn fetch_with(fetcher: &Fetcher, directory: &TempDir, resources: &[Resource]) -> Result<Vec<Fetched<usize>>, Failure> {
+    let jobs = resources.iter().enumerate().map(|(id, resource)| job(id, resource, directory)).collect();
     fetch_all(fetcher, jobs, PARALLEL).map_err(|error| match error {
         Error::Failed(failure) => failure,
         Error::NeedNet(what) => panic!("{what}"),
@@ -90,8 +86,8 @@ fn many_files_come_side_by_side_but_not_all_at_once() {
         exchange.reply(200, &[], format!("this is {}", exchange.seen.path).as_bytes())
     });
     let directory = tempfile::tempdir().unwrap();
-    let resources = (0..60).map(|index| resource(&server.url(&format!("/{index}")))).collect();
-    let fetched = fetch(&directory, resources).unwrap();
+    let resources: Vec<_> = (0..60).map(|index| resource(&server.url(&format!("/{index}")))).collect();
+    let fetched = fetch(&directory, &resources).unwrap();
     assert!(is_empty(&directory), "what was fetched has no name yet");
     for (index, one) in fetched.iter().enumerate() {
         assert_eq!((one.id, text(one)), (index, format!("this is /{index}")));
@@ -127,7 +123,7 @@ fn contents_are_decompressed_and_verified_on_the_way() {
         ..resource(&format!("data:;base64,{}", data_encoding::BASE64.encode(&gzip(b"inline"))))
     };
     let directory = tempfile::tempdir().unwrap();
-    let fetched = fetch(&directory, vec![packed, plain, base64, Resource::default()]).unwrap();
+    let fetched = fetch(&directory, &[packed, plain, base64, Resource::default()]).unwrap();
     assert_eq!(fetched.iter().map(text).collect::<Vec<_>>(), ["packed", "a b", "inline", ""]);
 }
 
@@ -150,7 +146,7 @@ fn the_first_failure_ends_the_others_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let paths = ["/endless", "/busy", "/missing", "/endless", "/busy"];
     let start = Instant::now();
-    let failure = fetch(&directory, paths.iter().map(|path| resource(&server.url(path))).collect()).unwrap_err();
+    let failure = fetch(&directory, &paths.map(|path| resource(&server.url(path)))).unwrap_err();
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!(failure.place.as_ref().unwrap().path, "$.storage.files.2", "{failure}");
     assert_eq!(failure.what, format!("fetching {}", server.url("/missing")));
@@ -165,29 +161,43 @@ fn what_is_wrong_with_contents_is_said_with_its_place() {
     let (url, data) = (server.url("/secret?token=hidden"), "data:,hullo");
     for source in [url.as_str(), data] {
         let wrong = Resource { verification: hash(Function::Sha512, b"hello"), ..resource(source) };
-        let failure = fetch(&directory, vec![Resource::default(), wrong]).unwrap_err();
+        let failure = fetch(&directory, &[Resource::default(), wrong]).unwrap_err();
         assert_eq!(failure.place.as_ref().unwrap().path, "$.storage.files.1", "{failure}");
         let expected = hash(Function::Sha512, b"hello").hash.unwrap();
         let found = hash(Function::Sha512, b"hullo").hash.unwrap();
         assert!(failure.why.contains(&expected) && failure.why.contains(&found), "{failure}");
         assert!(!failure.to_string().contains("hidden") && !failure.what.contains("hullo"), "{failure}");
         let no_gzip = Resource { compression: Some("gzip".into()), ..resource(source) };
-        assert!(fetch(&directory, vec![no_gzip]).unwrap_err().why.contains("gzip"));
+        assert!(fetch(&directory, &[no_gzip]).unwrap_err().why.contains("gzip"));
     }
     assert_eq!(server.seen().len(), 2, "what came whole is not asked for again");
     for (source, word) in [("ftp://h/x", "ftp"), ("data:no-comma", "comma"), ("/etc/passwd", "no URL")] {
-        let failure = fetch(&directory, vec![resource(source)]).unwrap_err();
+        let failure = fetch(&directory, &[resource(source)]).unwrap_err();
         assert!(failure.to_string().contains(word), "{failure}");
     }
     assert!(is_empty(&directory));
 }
 
 #[test]
+fn a_header_without_a_value_is_refused_before_anything_is_asked() {
+    let server = Server::http(|exchange| exchange.reply(200, &[], b"hello"));
+    let directory = tempfile::tempdir().unwrap();
+    for value in [None, Some(String::new())] {
+        let header = HttpHeader { name: "X-Token: s3cr3t".into(), value, ..HttpHeader::default() };
+        let resource = Resource { http_headers: vec![header], ..resource(&server.url("/")) };
+        let failure = fetch(&directory, &[resource]).unwrap_err();
+        assert_eq!(failure.why, "the header \"X-Token\" has no value");
+    }
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
 fn without_a_network_only_what_is_at_hand_is_had() {
     let directory = tempfile::tempdir().unwrap();
-    let jobs = |sources: &[&str]| sources.iter().map(|source| job(0, resource(source), &directory)).collect::<Vec<_>>();
-    assert_eq!(fetch_all(&fetcher(true), jobs(&["data:,x"]), 1).unwrap().len(), 1);
-    let result = fetch_all(&fetcher(true), jobs(&["data:,x", "http://me:secret@h/y?z=secret"]), 1);
+    let resources = ["data:,x", "http://me:secret@h/y?z=secret"].map(resource);
+    let jobs = |count| resources.iter().take(count).map(|resource| job(0, resource, &directory)).collect::<Vec<_>>();
+    assert_eq!(fetch_all(&fetcher(true), jobs(1), 1).unwrap().len(), 1);
+    let result = fetch_all(&fetcher(true), jobs(2), 1);
     assert!(matches!(&result, Err(Error::NeedNet(what)) if what == "http://h/y?z=..."), "{result:?}");
 }
 
@@ -215,7 +225,7 @@ fn memory_child() {
     let authorities = roots::parse_bundle(std::env::var("FLEDGE_TEST_AUTHORITY").unwrap().as_bytes()).unwrap();
     let before_fetching = peak();
     let trusting = fetcher(false).with(Settings { authorities, ..Settings::default() });
-    let fetched = fetch_with(&trusting, &directory, urls.split(' ').map(one).collect()).unwrap();
+    let fetched = fetch_with(&trusting, &directory, &urls.split(' ').map(one).collect::<Vec<_>>()).unwrap();
     assert_eq!(fetched.iter().map(|one| one.size).collect::<Vec<_>>(), vec![SIZE as u64 * MIB as u64; 16]);
     assert_eq!(objects(&maps()), before, "looking up names and fetching load no shared object");
     println!("before {before_fetching} peak {}", peak());
@@ -273,7 +283,8 @@ fn memory_does_not_grow_with_files() {
 #[test]
 fn a_directory_that_cannot_be_written_to_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    let mut broken = job(3, resource("data:,x"), &directory);
+    let data = resource("data:,x");
+    let mut broken = job(3, &data, &directory);
     broken.directory = File::open("/proc").unwrap().as_fd().try_clone_to_owned().unwrap();
     let result = fetch_all(&fetcher(false), vec![broken], 1);
     let Err(Error::Failed(failure)) = result else { panic!("{result:?}") };

@@ -77,7 +77,7 @@ impl Contents {
 }
 
 /// What has to be fetched for a plan. Each goes to the file system that will hold it.
-pub(super) fn jobs(plan: &Plan, root: &Root) -> Result<Vec<Job<Id>>, Failure> {
+pub(super) fn jobs<'p>(plan: &'p Plan, root: &Root) -> Result<Vec<Job<'p, Id>>, Failure> {
     let mut jobs = Vec::new();
     let removed: Vec<&str> = plan
         .steps
@@ -93,7 +93,7 @@ pub(super) fn jobs(plan: &Plan, root: &Root) -> Result<Vec<Job<Id>>, Failure> {
                 let directory = File::open(MEMORY)
                     .map_err(|error| Failure::new(format!("opening {MEMORY}"), error.to_string()))?
                     .into();
-                let (resource, place) = (resource.clone(), planned.place.clone());
+                let place = planned.place.clone();
                 jobs.push(Job { id: (number, part), resource, place, directory });
             }
             continue;
@@ -108,7 +108,6 @@ pub(super) fn jobs(plan: &Plan, root: &Root) -> Result<Vec<Job<Id>>, Failure> {
                 .nearest_directory(path)
                 .and_then(|directory| directory.as_fd().try_clone_to_owned())
                 .map_err(|error| Failure::new(planned.step.to_string(), error.to_string()))?;
-            let resource = resource.clone();
             jobs.push(Job { id: (number, part), resource, place: planned.place.clone(), directory });
         }
     }
@@ -116,7 +115,7 @@ pub(super) fn jobs(plan: &Plan, root: &Root) -> Result<Vec<Job<Id>>, Failure> {
 }
 
 /// Fetches all, side by side.
-pub(super) fn fetch(jobs: Vec<Job<Id>>, fetcher: Option<&Fetcher>) -> Result<Contents, Failure> {
+pub(super) fn fetch(jobs: Vec<Job<'_, Id>>, fetcher: Option<&Fetcher>) -> Result<Contents, Failure> {
     let Some(fetcher) = fetcher else {
         return Err(Failure::new("fetching contents", "this stage has nothing to fetch with"));
     };
@@ -130,6 +129,7 @@ pub(super) fn fetch(jobs: Vec<Job<Id>>, fetcher: Option<&Fetcher>) -> Result<Con
 fn failure(error: Error) -> Failure {
     match error {
         Error::Failed(failure) => failure,
-        Error::NeedNet(url) => Failure::new(format!("fetching {url}"), "there is no network in this stage"),
+        Error::NeedNet(url) => Failure::new(format!("fetching {url}"), "there is no network in this stage")
+            .remedy("give the contents as a data URL, or leave --offline out"),
     }
 }

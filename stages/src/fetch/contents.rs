@@ -18,11 +18,11 @@ pub const PARALLEL: usize = 16;
 
 /// Contents to be fetched.
 #[derive(Debug)]
-pub struct Job<I> {
+pub struct Job<'r, I> {
     /// By which the caller knows it again.
     pub id: I,
     /// What to fetch.
-    pub resource: config::Resource,
+    pub resource: &'r config::Resource,
     /// Which part of which configuration asked for it.
     pub place: Option<Place>,
     /// A directory of the file system that will hold the contents; best the one that the file will stand in.
@@ -44,11 +44,11 @@ pub struct Fetched<I> {
 ///
 /// # Errors
 /// The first failure, with the place of its job.
-pub fn fetch_all<I: Send>(fetcher: &Fetcher, jobs: Vec<Job<I>>, parallel: usize) -> Result<Vec<Fetched<I>>, Error> {
+pub fn fetch_all<I: Send>(fetcher: &Fetcher, jobs: Vec<Job<'_, I>>, parallel: usize) -> Result<Vec<Fetched<I>>, Error> {
     let session = fetcher.client.session();
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     let threads = parallel.clamp(1, jobs.len().max(1));
-    let slots: Vec<Mutex<Slot<I>>> = jobs.into_iter().map(|job| Mutex::new(Slot::Waiting(job))).collect();
+    let slots: Vec<Mutex<Slot<'_, I>>> = jobs.into_iter().map(|job| Mutex::new(Slot::Waiting(job))).collect();
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(slot) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -88,13 +88,13 @@ pub fn fetch_all<I: Send>(fetcher: &Fetcher, jobs: Vec<Job<I>>, parallel: usize)
     Ok(done)
 }
 
-enum Slot<I> {
-    Waiting(Job<I>),
+enum Slot<'r, I> {
+    Waiting(Job<'r, I>),
     Taken,
     Done(Fetched<I>),
 }
 
-fn take<I>(slot: &Mutex<Slot<I>>) -> Option<Job<I>> {
+fn take<'r, I>(slot: &Mutex<Slot<'r, I>>) -> Option<Job<'r, I>> {
     let mut slot = slot.lock().ok()?;
     match std::mem::replace(&mut *slot, Slot::Taken) {
         Slot::Waiting(job) => Some(job),
@@ -102,13 +102,13 @@ fn take<I>(slot: &Mutex<Slot<I>>) -> Option<Job<I>> {
     }
 }
 
-fn put<I>(slot: &Mutex<Slot<I>>, fetched: Fetched<I>) {
+fn put<I>(slot: &Mutex<Slot<'_, I>>, fetched: Fetched<I>) {
     if let Ok(mut slot) = slot.lock() {
         *slot = Slot::Done(fetched);
     }
 }
 
-fn fetch<I>(fetcher: &Fetcher, session: &Session, job: Job<I>) -> Result<Fetched<I>, Error> {
+fn fetch<I>(fetcher: &Fetcher, session: &Session, job: Job<'_, I>) -> Result<Fetched<I>, Error> {
     let at = |failure: Failure| {
         Error::Failed(match &job.place {
             Some(place) => failure.at(place.clone()),
@@ -116,7 +116,7 @@ fn fetch<I>(fetcher: &Fetcher, session: &Session, job: Job<I>) -> Result<Fetched
         })
     };
     let mut open = || Temporary::new(job.directory.as_fd()).map(Destination);
-    let (size, Destination(file)) = match Source::of(&job.resource).map_err(at)? {
+    let (size, Destination(file)) = match Source::of(job.resource).map_err(at)? {
         Some(source) => {
             source.allowed(fetcher.conditions.offline)?;
             source.fetch(fetcher, session, &mut open, u64::MAX).map_err(at)?
