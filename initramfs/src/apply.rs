@@ -94,7 +94,7 @@ pub(crate) fn apply(args: &[OsString]) -> ExitCode {
     };
     let (ignore_unsupported, offline) = (flags.on("ignore-unsupported"), flags.on("offline"));
     let args = ApplyArgs { root: flags.root.map_or_else(|| "/".into(), PathBuf::from), ignore_unsupported, offline };
-    match apply::run(&Raw { name: input::name(file), text }, &args) {
+    match apply::run(Raw { name: input::name(file), text }, &args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failures) => out::failed(&failures),
     }

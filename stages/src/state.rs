@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 
-use fledge_core::config::{self, Config};
+use fledge_core::config::{self, Config, Ignition};
 use fledge_core::diag::Failure;
 use fledge_core::origin::Sources;
 use fledge_core::state::State;
@@ -18,12 +18,31 @@ use crate::run::StageArgs;
 const CACHE_MODE: u32 = 0o640;
 const STATE_MODE: u32 = 0o600;
 
+/// What [`load`] finds.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The operator's configuration over the distribution's.
+    pub config: Config,
+    /// How the operator's wants things fetched: as in Ignition, the distribution's has no say in that.
+    pub rules: Ignition,
+    /// Where all of it was written.
+    pub sources: Sources,
+    /// What earlier stages left.
+    pub state: State,
+}
+
+/// What a configuration says about fetching, without what it refers to, which may be long.
+pub fn rules(ignition: &Ignition) -> Ignition {
+    let Ignition { proxy, security, timeouts, .. } = ignition;
+    Ignition { proxy: proxy.clone(), security: security.clone(), timeouts: timeouts.clone(), ..Ignition::default() }
+}
+
 /// What the stages after `fetch` start from: the operator's configuration merged anew over the distribution's (which other
 /// programs may have added to since), where all of it was written, and what earlier stages left.
 ///
 /// # Errors
 /// There is no cache, or one of the files can't be read or understood.
-pub fn load(args: &StageArgs) -> Result<(Config, Sources, State), Vec<Failure>> {
+pub fn load(args: &StageArgs) -> Result<Loaded, Vec<Failure>> {
     load_from(args, &Surroundings::from_environment())
 }
 
@@ -31,12 +50,13 @@ pub fn load(args: &StageArgs) -> Result<(Config, Sources, State), Vec<Failure>> 
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_from(args: &StageArgs, surroundings: &Surroundings) -> Result<(Config, Sources, State), Vec<Failure>> {
+pub fn load_from(args: &StageArgs, surroundings: &Surroundings) -> Result<Loaded, Vec<Failure>> {
     let state = read(args).map_err(|failure| vec![failure])?;
     let user = read_cache(args, &state).map_err(|failure| vec![failure])?;
     let mut readings = Readings { sources: state.sources.clone(), told: true, ..Readings::default() };
     let base = readings.read_base(surroundings, &args.platform)?;
-    Ok((config::merge(base, user), readings.sources, state))
+    let rules = rules(&user.ignition);
+    Ok(Loaded { config: config::merge(base, user), rules, sources: readings.sources, state })
 }
 
 fn read_cache(args: &StageArgs, state: &State) -> Result<Config, Failure> {
@@ -81,17 +101,33 @@ pub fn write(args: &StageArgs, state: &State) -> Result<(), Failure> {
     })
 }
 
-/// Writes the operator's configuration to the cache, and where its items come from to the state file, which must be there first: who
-/// finds the cache goes on.
-///
-/// # Errors
-/// Whatever the operating system says.
-pub fn write_cache(args: &StageArgs, config: &Config, mut state: State) -> Result<(), Failure> {
-    let failed = |error: io::Error| {
-        Failure::new(format!("writing the cached configuration {}", args.config_cache.display()), error.to_string())
-    };
-    let text = serde_json::to_vec(config).map_err(|error| failed(error.into()))?;
-    state.remember(config, &text);
-    write(args, &state)?;
-    atomic::write(&args.config_cache, CACHE_MODE, &text).map_err(failed)
+/// The operator's configuration as it will be cached.
+#[derive(Debug)]
+pub struct Cache {
+    text: Vec<u8>,
+    state: State,
+}
+
+impl Cache {
+    /// Has it in the form of the cache, and remembers where its items come from.
+    ///
+    /// # Errors
+    /// There is no memory left.
+    pub fn of(config: &Config, mut state: State) -> Result<Self, Failure> {
+        let text = serde_json::to_vec(config)
+            .map_err(|error| Failure::new("preparing the configuration for the cache", error.to_string()))?;
+        state.remember(config, &text);
+        Ok(Self { text, state })
+    }
+
+    /// Writes it, after the state file, which must be there first: who finds the cache goes on.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    pub fn write(self, args: &StageArgs) -> Result<(), Failure> {
+        write(args, &self.state)?;
+        atomic::write(&args.config_cache, CACHE_MODE, &self.text).map_err(|error| {
+            Failure::new(format!("writing the cached configuration {}", args.config_cache.display()), error.to_string())
+        })
+    }
 }

@@ -152,6 +152,10 @@ fn offline_nothing_is_fetched_and_nothing_written() {
         assert_eq!(output.status.code(), Some(1), "{}", words(&output));
         assert!(words(&output).contains("network"), "{}", words(&output));
     }
+    let told = words(&image.apply(&["--offline", "config.ign"], &merging));
+    for word in ["$.ignition.config.merge", "config.ign:1:", "what to do"] {
+        assert!(told.contains(word), "{word} is not in:\n{told}");
+    }
     assert_eq!(server.requests().len(), 0);
     assert_eq!(tree::read(&image.root()).unwrap(), before);
     let embedded = format!("data:;base64,{}", BASE64.encode(config("").as_bytes()));

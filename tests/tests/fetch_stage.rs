@@ -143,7 +143,7 @@ fn what_is_at_hand_takes_no_network() {
     assert!(!bench.asked_for_network());
     let mode = |path: &PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode(&bench.args.config_cache), mode(&bench.args.state_file)), (0o640, 0o600));
-    let (config, sources, state) = state::load_from(&bench.args, &bench.surroundings).unwrap();
+    let state::Loaded { config, sources, state, .. } = state::load_from(&bench.args, &bench.surroundings).unwrap();
     let paths: Vec<_> = config.storage.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(paths, ["/a", "/b"]);
     assert!(!state.sources.0.is_empty());
@@ -233,7 +233,7 @@ fn an_empty_config_is_none_and_no_error() {
         bench.args.platform = platform.into();
         fs::create_dir(&bench.surroundings.fw_cfg).unwrap();
         assert_eq!(bench.run(true).unwrap(), StageOutcome::Done);
-        let (config, sources, state) = state::load_from(&bench.args, &bench.surroundings).unwrap();
+        let state::Loaded { config, sources, state, .. } = state::load_from(&bench.args, &bench.surroundings).unwrap();
         assert_eq!(config, fledge_core::config::empty());
         assert!(sources.0.is_empty() && state.sources.0.is_empty());
     }
@@ -265,7 +265,7 @@ fn referenced_configs_are_merged_in_order_and_verified() {
     );
     let bench = Bench::new(&config("/first", &merge));
     bench.fetched();
-    let (merged, sources, _) = state::load_from(&bench.args, &bench.surroundings).unwrap();
+    let state::Loaded { config: merged, sources, .. } = state::load_from(&bench.args, &bench.surroundings).unwrap();
     let paths: Vec<_> = merged.storage.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(paths, ["/first", "/middle", "/leaf", "/last"]);
     let names: Vec<_> = sources.0.iter().map(|source| (source.kind, source.referenced, source.name.as_str())).collect();
@@ -390,14 +390,14 @@ fn authorities_are_trusted_once_known_and_kept_in_the_cache() {
     let cache = bench.fetched();
     assert!(cache.contains(r#""/secure""#), "{cache}");
     assert_eq!(plain.seen().len(), 1, "fetched once");
-    let (loaded, _, _) = state::load_from(&bench.args, &bench.surroundings).unwrap();
+    let state::Loaded { config: loaded, .. } = state::load_from(&bench.args, &bench.surroundings).unwrap();
     let [kept] = &loaded.ignition.security.tls.certificate_authorities[..] else { panic!("{cache}") };
     assert_eq!((&kept.compression, kept.http_headers.len()), (&None, 0));
     let embedded = fledge_core::dataurl::decode(kept.source.as_deref().unwrap()).unwrap();
     assert_eq!(embedded, pem.as_bytes());
 
-    let (loaded, sources, _) = state::load_from(&bench.args, &bench.surroundings).unwrap();
-    let fetcher = fetcher_in(Bench::conditions(false), &loaded, &sources).unwrap();
+    let state::Loaded { rules, sources, .. } = state::load_from(&bench.args, &bench.surroundings).unwrap();
+    let fetcher = fetcher_in(Bench::conditions(false), &rules, &sources).unwrap();
     let resource = Resource { source: Some(secure.url("/")), ..Resource::default() };
     assert!(fetcher.to_buffer(&resource, 1000).is_ok(), "later stages trust it too");
 
@@ -473,8 +473,8 @@ fn the_proxy_of_a_config_holds_for_what_it_refers_to_and_for_later_stages() {
     let bench = Bench::new(&config("/a", &ignition));
     assert!(bench.fetched().contains(r#""/b""#));
     assert_eq!(proxy.seen().len(), 1);
-    let (loaded, sources, _) = state::load_from(&bench.args, &bench.surroundings).unwrap();
-    let fetcher = fetcher_in(Bench::conditions(false), &loaded, &sources).unwrap();
+    let state::Loaded { rules, sources, .. } = state::load_from(&bench.args, &bench.surroundings).unwrap();
+    let fetcher = fetcher_in(Bench::conditions(false), &rules, &sources).unwrap();
     let resource = Resource { source: Some(url), ..Resource::default() };
     assert!(fetcher.to_buffer(&resource, 1000).is_ok());
     assert_eq!(proxy.seen().len(), 2);
@@ -508,11 +508,24 @@ fn a_config_says_which_servers_are_asked_through_which_proxy() {
 }
 
 #[test]
+fn a_base_config_has_no_say_in_how_things_are_fetched() {
+    let bench = Bench::new(&config("/user", r#", "timeouts": {"httpTotal": 7}"#));
+    let rules =
+        r#", "proxy": {"httpProxy": "http://proxy.example"}, "timeouts": {"httpTotal": 8, "httpResponseHeaders": 9}"#;
+    bench.put("runtime/base.d/10-rules.ign", config("/base", rules));
+    bench.fetched();
+    let state::Loaded { config, rules, .. } = state::load_from(&bench.args, &bench.surroundings).unwrap();
+    assert_eq!(config.ignition.proxy.http_proxy.as_deref(), Some("http://proxy.example"));
+    assert_eq!((&rules.proxy.http_proxy, rules.timeouts.http_total), (&None, Some(7)));
+    assert_eq!(rules.timeouts.http_response_headers, None);
+}
+
+#[test]
 fn base_configs_are_merged_anew_by_every_stage() {
     let bench = Bench::new(&config("/user", ""));
     assert!(!bench.fetched().contains("/base"));
     bench.put("runtime/base.platform.d/file/50-later.ign", config("/base", ""));
-    let (config, sources, _) = state::load_from(&bench.args, &bench.surroundings).unwrap();
+    let state::Loaded { config, sources, .. } = state::load_from(&bench.args, &bench.surroundings).unwrap();
     let files = &config.storage.files;
     assert_eq!(files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["/base", "/user"]);
     let place = sources.place(files[0].origin, "$.storage.files").unwrap();
@@ -530,7 +543,7 @@ fn a_changed_cache_is_read_but_loses_its_places() {
     let bench = Bench::new(&config("/user", ""));
     let cache = bench.fetched().replace("/user", "/other");
     fs::write(&bench.args.config_cache, cache).unwrap();
-    let (config, _, _) = state::load_from(&bench.args, &bench.surroundings).unwrap();
+    let state::Loaded { config, .. } = state::load_from(&bench.args, &bench.surroundings).unwrap();
     assert_eq!(config.storage.files[0].path, "/other");
     assert_eq!(config.storage.files[0].origin.source, None);
     fs::write(&bench.args.state_file, "{").unwrap();

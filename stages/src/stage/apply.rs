@@ -37,7 +37,7 @@ pub struct ApplyArgs {
 ///
 /// # Errors
 /// This is no container; what is wrong with the configuration; what of it can't be applied; or why the first step that failed did.
-pub fn run(raw: &Raw, args: &ApplyArgs) -> Result<(), Vec<Failure>> {
+pub fn run(raw: Raw, args: &ApplyArgs) -> Result<(), Vec<Failure>> {
     if !in_container() {
         return Err(vec![
             Failure::new(
@@ -74,7 +74,7 @@ pub fn run(raw: &Raw, args: &ApplyArgs) -> Result<(), Vec<Failure>> {
     let settings = Settings { in_container: true, ..Settings::default() };
     let plan = plan::files(&config, &facts, &readings.sources, settings)?;
     plan::check(&plan)?;
-    let fetcher = fetch::fetcher_in(conditions, &config, &readings.sources)?;
+    let fetcher = fetch::fetcher_in(conditions, &config.ignition, &readings.sources)?;
     let mut machine = Machine { root: &root, fetcher: Some(&fetcher), state: &mut state, save: &|_| Ok(()) };
     execute::run(&plan, &mut machine, &mut Journal::default())
 }

@@ -23,7 +23,7 @@ pub fn run(args: &StageArgs, journal: &mut Journal) -> Result<(), Vec<Failure>> 
     let fetcher = if prepared.config.storage.luks.is_empty() {
         None
     } else {
-        Some(fetch::fetcher(args, &prepared.config, &prepared.sources)?)
+        Some(fetch::fetcher(args, &prepared.rules, &prepared.sources)?)
     };
     for phase in PHASES {
         let mut facts = observe::for_phase(&phase, &prepared.config, device::PATIENCE)?;

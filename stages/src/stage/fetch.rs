@@ -11,8 +11,8 @@ mod render;
 
 use std::time::Instant;
 
-use fledge_core::config::{self, Config};
-use fledge_core::diag::{Diagnostic, Failure};
+use fledge_core::config::{self, Config, Ignition};
+use fledge_core::diag::{Diagnostic, Failure, Place};
 use fledge_core::network;
 use fledge_core::origin::{SourceKind, Sources};
 use fledge_core::report::StageOutcome;
@@ -32,7 +32,7 @@ use render::Renderer;
 #[derive(Debug)]
 enum Stop {
     /// It, or something that it refers to, needs a network: what.
-    NeedNet(String),
+    NeedNet(String, Option<Place>),
     /// It can't be had, or is refused.
     Failed(Vec<Failure>),
 }
@@ -41,7 +41,14 @@ impl Stop {
     /// For those who can't ask for a network.
     fn into_failures(self, what: &str) -> Vec<Failure> {
         match self {
-            Self::NeedNet(need) => vec![Failure::new(what, format!("there is no network for {need}"))],
+            Self::NeedNet(need, place) => {
+                let failure = Failure::new(what, format!("there is no network for {need}"))
+                    .remedy("give it as a data URL, or leave --offline out");
+                vec![match place {
+                    Some(place) => failure.at(place),
+                    None => failure,
+                }]
+            }
             Self::Failed(failures) => failures,
         }
     }
@@ -74,19 +81,19 @@ pub fn run(offline: bool, args: &StageArgs, journal: &mut Journal) -> Result<Sta
 ///
 /// # Errors
 /// A certificate authority or the operator's time limit can't be understood.
-pub fn fetcher(args: &StageArgs, config: &Config, sources: &Sources) -> Result<Fetcher, Vec<Failure>> {
+pub fn fetcher(args: &StageArgs, rules: &Ignition, sources: &Sources) -> Result<Fetcher, Vec<Failure>> {
     let end = end(args).map_err(|failure| vec![failure])?;
-    fetcher_in(Conditions { end, ..Conditions::of_machine(&args.platform) }, config, sources)
+    fetcher_in(Conditions { end, ..Conditions::of_machine(&args.platform) }, rules, sources)
 }
 
 /// [`fetcher`], for other conditions than the machine's.
 ///
 /// # Errors
 /// As [`fetcher`].
-pub fn fetcher_in(conditions: Conditions, config: &Config, sources: &Sources) -> Result<Fetcher, Vec<Failure>> {
+pub fn fetcher_in(conditions: Conditions, rules: &Ignition, sources: &Sources) -> Result<Fetcher, Vec<Failure>> {
     let mut readings = Readings { sources: sources.clone(), ..Readings::default() };
     let mut renderer = Renderer::new(Fetcher::new(conditions, Settings::default()), &mut readings);
-    match renderer.follow(config) {
+    match renderer.follow(rules) {
         Ok(()) => Ok(renderer.into_fetcher()),
         Err(stop) => Err(stop.into_failures("preparing to fetch")),
     }
@@ -112,7 +119,7 @@ pub fn run_in(
     let (needs, outcome) = match result {
         Ok(needs) if !offline || needs.is_empty() => return Ok(StageOutcome::Done),
         Ok(needs) => (needs.join(", "), StageOutcome::Done),
-        Err(Stop::NeedNet(what)) => (what, StageOutcome::NeedsNetwork),
+        Err(Stop::NeedNet(what, _)) => (what, StageOutcome::NeedsNetwork),
         Err(Stop::Failed(failures)) => return Err(failures),
     };
     log::info!("a network is needed for {needs}");
@@ -133,24 +140,30 @@ fn fetch(
     let fetcher = Fetcher::new(conditions, Settings { total, ..Settings::default() });
     let (provider, raw) = acquire(&fetcher, args, surroundings, platform)?;
     log::info!("the configuration comes from {}", raw.name);
-    let user = rendered(&raw, fetcher, readings)?;
+    let given = !raw.text.is_empty();
+    let user = rendered(raw, fetcher, readings)?;
     let mut state = State::default();
     state.sources = readings.sources.clone();
     let base = readings.read_base(surroundings, platform.id)?;
-    let full: Config = config::merge(base, user.clone());
+    // It becomes a part of the whole, without a copy.
+    let cache = state::Cache::of(&user, state)?;
+    let full: Config = config::merge(base, user);
     // Before anything is written: half of what was asked for is worse than nothing.
     refuse_gaps(&full, readings)?;
-    state::write_cache(args, &user, state)?;
-    tell_journal(provider, &raw, readings);
+    cache.write(args)?;
+    tell_journal(provider, given, readings);
     Ok(network::needs(&full))
 }
 
 /// The configuration of a text with all that it refers to, checked.
-fn rendered(raw: &Raw, fetcher: Fetcher, readings: &mut Readings) -> Result<Config, Stop> {
-    let config = if let Some(config) = readings.read(raw, SourceKind::User, false)? {
+fn rendered(raw: Raw, fetcher: Fetcher, readings: &mut Readings) -> Result<Config, Stop> {
+    let read = readings.read(&raw, SourceKind::User, false)?;
+    let Raw { name, text } = raw;
+    drop(text);
+    let config = if let Some(config) = read {
         Renderer::new(fetcher, readings).render(config)?
     } else {
-        log::info!("{} has no configuration for this machine", raw.name);
+        log::info!("{name} has no configuration for this machine");
         config::empty()
     };
     refuse(config::validate(&config, &readings.sources), readings)?;
@@ -164,7 +177,7 @@ fn rendered(raw: &Raw, fetcher: Fetcher, readings: &mut Readings) -> Result<Conf
 /// Why a machine would refuse it.
 pub fn preview(raw: Raw, readings: &mut Readings) -> Result<Config, Vec<Failure>> {
     let raw = decompress(raw).map_err(|failure| vec![failure])?;
-    let config = at_hand(&raw, Conditions::default(), readings)?;
+    let config = at_hand(raw, Conditions::default(), readings)?;
     refuse_gaps(&config, readings)?;
     Ok(config)
 }
@@ -173,7 +186,7 @@ pub fn preview(raw: Raw, readings: &mut Readings) -> Result<Config, Vec<Failure>
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn read_at_hand(raw: &Raw, conditions: Conditions, readings: &mut Readings) -> Result<Config, Vec<Failure>> {
+pub(super) fn read_at_hand(raw: Raw, conditions: Conditions, readings: &mut Readings) -> Result<Config, Vec<Failure>> {
     if raw.text.is_empty() {
         let failure = Failure::new(format!("reading the configuration {}", raw.name), "it is empty");
         return Err(vec![failure.remedy("give a configuration, the smallest has nothing but ignition.version")]);
@@ -181,7 +194,7 @@ pub(super) fn read_at_hand(raw: &Raw, conditions: Conditions, readings: &mut Rea
     at_hand(raw, conditions, readings)
 }
 
-fn at_hand(raw: &Raw, conditions: Conditions, readings: &mut Readings) -> Result<Config, Vec<Failure>> {
+fn at_hand(raw: Raw, conditions: Conditions, readings: &mut Readings) -> Result<Config, Vec<Failure>> {
     let fetcher = Fetcher::new(conditions, Settings::default());
     rendered(raw, fetcher, readings).map_err(|stop| stop.into_failures("reading the configuration"))
 }
@@ -201,9 +214,9 @@ fn refuse(found: Vec<Diagnostic>, readings: &mut Readings) -> Result<(), Stop> {
 }
 
 /// As upstream: the distribution's configurations are one, whether there are any or not.
-fn tell_journal(provider: &str, raw: &Raw, readings: &Readings) {
+fn tell_journal(provider: &str, given: bool, readings: &Readings) {
     journal::fetched("base", "system", false);
-    if !raw.text.is_empty() {
+    if given {
         journal::fetched("user", provider, false);
     }
     for path in &readings.referenced {
@@ -222,7 +235,7 @@ fn acquire(
         Some(Named::Url(resource)) => {
             let name = fledge_core::url::redact(resource.source.as_deref().unwrap_or_default());
             let text = fetcher.to_buffer(&resource, LIMIT).map_err(|error| match error {
-                Error::NeedNet(what) => Stop::NeedNet(format!("the configuration {what}")),
+                Error::NeedNet(what) => Stop::NeedNet(format!("the configuration {what}"), None),
                 Error::Failed(failure) => Stop::from(failure.at(cmdline::place("ignition.config.url"))),
             })?;
             ("cmdline", Raw { name, text })
@@ -242,7 +255,7 @@ fn hosted(fetcher: &Fetcher, surroundings: &Surroundings, platform: &Platform) -
         return Ok(("system", raw));
     }
     if platform.needs_network && fetcher.is_offline() {
-        return Err(Stop::NeedNet(format!("asking the platform {}", platform.id)));
+        return Err(Stop::NeedNet(format!("asking the platform {}", platform.id), None));
     }
     Ok((platform.id, (platform.ask)(surroundings)?))
 }

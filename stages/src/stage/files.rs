@@ -20,7 +20,9 @@ pub fn run(args: &StageArgs, journal: &mut Journal) -> Result<(), Vec<Failure>> 
     let root = root(args)?;
     let facts = observe::for_files(&prepared.config, &root, &prepared.state)?;
     let plan = plan::files(&prepared.config, &facts, &prepared.sources, settings)?;
-    let fetcher = fetch::fetcher(args, &prepared.config, &prepared.sources)?;
+    // The plan has all that is needed of it.
+    drop(std::mem::take(&mut prepared.config));
+    let fetcher = fetch::fetcher(args, &prepared.rules, &prepared.sources)?;
     prepared.carry_out(&plan, &root, Some(&fetcher), args, journal)
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every stage after `fetch` begins and ends with.
 
-use fledge_core::config::{self, Config};
-use fledge_core::diag::{Failure, Severity};
+use fledge_core::config::{self, Config, Ignition};
+use fledge_core::diag::Failure;
 use fledge_core::facts::Facts;
 use fledge_core::origin::Sources;
 use fledge_core::plan::{self, Plan};
@@ -11,12 +11,17 @@ use fledge_core::state::State;
 use crate::execute::{self, Machine};
 use crate::fetch::Fetcher;
 use crate::host::fs::Root;
+use crate::observe;
+use crate::reading::Readings;
 use crate::run::{Journal, StageArgs};
-use crate::{observe, state};
+use crate::state::{self, Loaded};
 
 /// A stage that knows what it is asked for.
+#[derive(Default)]
 pub(super) struct Prepared {
     pub(super) config: Config,
+    /// How it wants things fetched.
+    pub(super) rules: Ignition,
     pub(super) sources: Sources,
     pub(super) state: State,
 }
@@ -24,19 +29,11 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Loads what the stages before left. Fragments may have been added since, so what can't be done is looked for again.
     pub(super) fn load(args: &StageArgs, journal: &mut Journal) -> Result<Self, Vec<Failure>> {
-        let (config, sources, state) = state::load(args)?;
+        let Loaded { config, rules, sources, state } = state::load(args)?;
         journal.sources = Some(sources.clone());
-        let refused: Vec<_> = config::unsupported(&config, &sources)
-            .into_iter()
-            .filter(|diagnostic| diagnostic.severity == Severity::Error)
-            .map(|diagnostic| Failure {
-                what: "checking the configuration".into(),
-                place: Some(Box::new(diagnostic.place)),
-                why: diagnostic.reason,
-                remedy: diagnostic.remedy,
-            })
-            .collect();
-        if refused.is_empty() { Ok(Self { config, sources, state }) } else { Err(refused) }
+        let mut readings = Readings { told: true, ..Readings::default() };
+        let refused = readings.sort_out(config::unsupported(&config, &sources), "checking the configuration");
+        if refused.is_empty() { Ok(Self { config, rules, sources, state }) } else { Err(refused) }
     }
 
     /// Checks a plan and carries it out.

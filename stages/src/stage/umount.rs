@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use fledge_core::config::Config;
 use fledge_core::diag::Failure;
-use fledge_core::origin::Sources;
 use fledge_core::plan;
 
 use super::prepared::{Prepared, root};
@@ -22,14 +21,12 @@ pub fn run(args: &StageArgs, journal: &mut Journal) -> Result<(), Vec<Failure>> 
         Ok(prepared) => (prepared, Ok(())),
         Err(failures) => {
             let state = state::read(args).map_err(|failure| vec![failure])?;
-            (Prepared { config: Config::default(), sources: Sources::default(), state }, Err(failures))
+            (Prepared { state, ..Prepared::default() }, Err(failures))
         }
     };
     let root = root(args)?;
     // Devices don't matter any more.
-    let mut config = prepared.config.clone();
-    config.storage.filesystems.clear();
-    let facts = observe::for_mounting(&config, &root, &prepared.state, Duration::ZERO)?;
+    let facts = observe::for_mounting(&Config::default(), &root, &prepared.state, Duration::ZERO)?;
     let plan = plan::umount(&prepared.config, &facts, &prepared.sources)?;
     prepared.carry_out(&plan, &root, None, args, journal)?;
     told

@@ -43,7 +43,7 @@ impl Authorities {
     fn bundle(&mut self, fetcher: &Fetcher, resource: &Resource) -> Result<&[u8], Stop> {
         if self.known(resource).is_none() {
             let bundle = fetcher.to_buffer(resource, LIMIT).map_err(|error| match error {
-                Error::NeedNet(what) => Stop::NeedNet(format!("the certificate authority {what}")),
+                Error::NeedNet(what) => Stop::NeedNet(format!("the certificate authority {what}"), None),
                 Error::Failed(failure) => failure.into(),
             })?;
             self.known.push((resource.clone(), bundle));
@@ -71,6 +71,7 @@ fn at(stop: Stop, place: Option<Place>) -> Stop {
         (Stop::Failed(failures), Some(place)) => {
             Stop::Failed(failures.into_iter().map(|failure| failure.at(place.clone())).collect())
         }
+        (Stop::NeedNet(what, None), place) => Stop::NeedNet(what, place),
         (stop, _) => stop,
     }
 }
