@@ -346,3 +346,16 @@ fn more_files_than_a_service_may_have_open_at_first() {
     machine.booted(&config);
     assert_eq!(machine.text("etc/many/299"), "299");
 }
+
+#[test]
+fn a_target_may_have_very_many_groups() {
+    let machine = Machine::new();
+    let groups: Vec<_> = (2000..92_000).map(|id| format!("a-group-{id}:x:{id}:\n")).collect();
+    let groups = groups.concat();
+    assert!(groups.len() > 1 << 20);
+    machine.put("etc/group", 0o644, &format!("root:x:0:\n{groups}"));
+    machine.booted(
+        r#"{"ignition": {"version": "3.4.0"}, "storage": {"files": [{"path": "/etc/a", "group": {"name": "a-group-91999"}}]}}"#,
+    );
+    assert_eq!(meta(&machine, "etc/a").1, 91_999);
+}

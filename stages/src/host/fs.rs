@@ -195,18 +195,21 @@ impl Root {
         }
     }
 
-    /// Reads a text of at most a megabyte; bytes that aren't UTF-8 are replaced. A file that isn't there is empty.
+    /// Reads a text of at most 16 MiB; bytes that aren't UTF-8 are replaced. A file that isn't there is empty.
     ///
     /// # Errors
     /// As [`Self::file`]; the file is larger.
     pub fn text(&self, path: &str) -> io::Result<String> {
-        const LIMIT: u64 = 1 << 20;
+        const LIMIT: u64 = 16 << 20;
         let mut bytes = Vec::new();
         if let Some(file) = self.file(path)? {
             file.take(LIMIT + 1).read_to_end(&mut bytes)?;
         }
         if bytes.len() as u64 > LIMIT {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than a megabyte"));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("{path} is over {} MiB long", LIMIT >> 20),
+            ));
         }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
