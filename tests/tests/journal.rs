@@ -52,6 +52,9 @@ fn what_was_fetched_and_whose_keys_were_written_is_told() {
         let part = r#"{"ignition": {"version": "3.6.0"}, "passwd": {"users": [{"name": "nest", "sshAuthorizedKeys": ["ssh-ed25519 A"]}]}}"#;
         let server = Server::start([("/a%20part.ign?secret", Answer::body(part))]);
         let machine = Machine::new();
+        machine.put("var/home/.keep", 0o644, "");
+        fs::remove_dir(machine.root().join("home")).unwrap();
+        std::os::unix::fs::symlink("var/home", machine.root().join("home")).unwrap();
         let config = format!(
             r#"{{"ignition": {{"version": "3.6.0", "config": {{"merge": [{{"source": "{}"}},
                 {{"source": "data:,%7B%22ignition%22:%7B%22version%22:%223.0.0%22%7D%7D"}}]}}}}}}"#,
@@ -62,22 +65,25 @@ fn what_was_fetched_and_whose_keys_were_written_is_told() {
         assert_eq!(entries(&socket), Vec::<Vec<String>>::new());
         let boot = machine.boot(&config);
         assert!(boot.stopped.is_none(), "{}", boot.output);
-        let keys = machine.root().canonicalize().unwrap().join("home/nest/.ssh/authorized_keys.d/ignition");
-        assert_eq!(
-            entries(&socket),
-            [
-                fetched("base", "system", false),
-                fetched("user", "file", false),
-                fetched("user", "/a part.ign", true),
-                fetched("user", "", true),
-                vec![
-                    "MESSAGE=wrote ssh authorized keys file for user: nest".into(),
-                    "MESSAGE_ID=225067b87bbd4a0cb6ab151f82fa364b".into(),
-                    "IGNITION_USER_NAME=nest".into(),
-                    format!("IGNITION_PATH={}", keys.display()),
-                ],
-            ]
-        );
+        let keys = machine.root().canonicalize().unwrap().join("var/home/nest/.ssh/authorized_keys.d/ignition");
+        let told = [
+            fetched("base", "system", false),
+            fetched("user", "file", false),
+            fetched("user", "/a part.ign", true),
+            fetched("user", "", true),
+            vec![
+                "MESSAGE=wrote ssh authorized keys file for user: nest".into(),
+                "MESSAGE_ID=225067b87bbd4a0cb6ab151f82fa364b".into(),
+                "IGNITION_USER_NAME=nest".into(),
+                format!("IGNITION_PATH={}", keys.display()),
+            ],
+        ];
+        assert_eq!(entries(&socket), told);
+        // Once more with keys that are there already.
+        machine.lose_power();
+        let boot = machine.boot(&config);
+        assert!(boot.stopped.is_none(), "{}", boot.output);
+        assert_eq!(entries(&socket), told);
     });
 }
 

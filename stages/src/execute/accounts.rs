@@ -138,15 +138,16 @@ impl Machine<'_> {
         }
         new.file().write_all(text.as_bytes())?;
         let attributes = Attributes::default().or(user.uid, user.gid, PRIVATE_FILE);
-        if let Ok(Some(old)) = above.file(file_name) {
-            if fs::is_same(new.file(), &old, attributes)? {
-                return Ok(false);
-            }
+        let is_so = match above.file(file_name) {
+            Ok(Some(old)) => fs::is_same(new.file(), &old, attributes)?,
+            _ => false,
+        };
+        if !is_so {
+            above.place(new, file_name, attributes, true)?;
         }
-        above.place(new, file_name, attributes, true)?;
-        let home = self.root.path().join(user.home.trim_start_matches('/'));
-        journal::wrote_keys(name, &home.join(file));
-        Ok(true)
+        // Told each time, as Ignition does: who listens may not have heard it before.
+        journal::wrote_keys(name, &above.path()?.join(file_name));
+        Ok(!is_so)
     }
 
     fn user(&self, name: &str) -> io::Result<facts::User> {

@@ -12,7 +12,7 @@ mod walk;
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -261,6 +261,14 @@ impl Directory {
     /// Something else is in the way, or whatever the operating system says.
     pub fn make_beneath(&self, path: &str, attributes: Attributes) -> io::Result<Self> {
         make_directories(self.as_fd(), path, BENEATH, attributes, &mut |_| {})
+    }
+
+    /// Where it is on this machine, without symbolic links.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    pub fn path(&self) -> io::Result<PathBuf> {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }
 
     /// Opens a regular file in this directory for reading, not following a link. `None` if nothing is there.

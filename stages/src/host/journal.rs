@@ -54,7 +54,7 @@ pub fn fetched(kind: &str, source: &str, referenced: bool) {
     );
 }
 
-/// Tells of a user's SSH keys as upstream does. The path is this machine's, the target root included.
+/// Tells of a user's SSH keys as upstream does. The path is this machine's, the target root included and without links.
 pub fn wrote_keys(user: &str, path: &Path) {
     let message = format!("wrote ssh authorized keys file for user: {user}");
     let path = path.to_string_lossy();
