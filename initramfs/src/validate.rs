@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use fledge_core::config::{self, Refusal};
 
+use crate::applets::exit;
 use crate::goflags::{self, Kind};
 use crate::{input, out};
 
@@ -35,12 +36,18 @@ fn validate(file: &str) -> ExitCode {
     };
     match config::parse(&text, &input::name(file), None) {
         Ok(parsed) => {
-            parsed.warnings.iter().for_each(out::complain);
+            for warning in &parsed.warnings {
+                out::line(&warning.to_string());
+            }
             ExitCode::SUCCESS
         }
         Err(Refusal::Empty) => {
             out::refused("the configuration is empty; a machine accepts that and provisions nothing")
         }
-        Err(refusal) => out::refused(refusal),
+        // The report, and not what goes wrong, is what was asked for.
+        Err(refusal) => {
+            out::line(&refusal.to_string());
+            ExitCode::from(exit::FAILED)
+        }
     }
 }

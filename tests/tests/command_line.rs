@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use fledge_tests::fledge;
+use fledge_tests::{Machine, fledge};
 
 fn run(args: &[&str], runtime: &std::path::Path) -> (i32, String) {
     let command = Command::new(fledge()).args(args).env("FLEDGE_RUNTIME_DIR", runtime).output();
@@ -58,4 +58,31 @@ fn a_plan_says_for_which_machine_it_is_and_keeps_secrets() {
     assert!(plan.contains("create the user \"core\""), "{plan}");
     assert!(plan.contains("write /etc/key"), "{plan}");
     assert!(!plan.contains("secret"), "{plan}");
+}
+
+#[test]
+fn what_is_wrong_with_a_config_goes_to_standard_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("ignition-validate");
+    std::os::unix::fs::symlink(fledge(), &program).unwrap();
+    let file = folder.path().join("config.ign");
+    for (text, code, word) in [
+        (r#"{"ignition": {"version": "3.4.0"}, "surplus": 1}"#, 0, "surplus"),
+        (r#"{"ignition": {"version": "3.4.0"}, "storage": {"files": [{"path": "x"}]}}"#, 1, "config.ign:1:"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let output = Command::new(&program).arg(&file).output().unwrap();
+        let (said, complaint) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!((output.status.code(), complaint.as_str()), (Some(code), ""), "{text}");
+        assert!(said.contains(word), "{said}");
+    }
+    let output = Command::new(&program).arg("/nonexistent").output().unwrap();
+    assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+}
+
+#[test]
+fn an_empty_variable_counts_for_none() {
+    let machine = Machine::new().environment("IGNITION_KERNEL_CMDLINE_PATH", "");
+    machine.booted(r#"{"ignition": {"version": "3.4.0"}, "storage": {"files": [{"path": "/etc/a"}]}}"#);
+    assert_eq!(machine.text("etc/a"), "");
 }
