@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::path::PathBuf;
 
 use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
+use fledge_stages::host::environment;
 
 /// Reads the whole file.
 pub(crate) fn read(file: &str) -> Result<Vec<u8>, Failure> {
@@ -22,7 +22,7 @@ pub(crate) fn name(file: &str) -> String {
 
 /// The kernel command line, from `IGNITION_KERNEL_CMDLINE_PATH` or `/proc/cmdline`.
 pub(crate) fn cmdline() -> Result<Cmdline, Failure> {
-    let path = std::env::var_os("IGNITION_KERNEL_CMDLINE_PATH").map_or_else(|| "/proc/cmdline".into(), PathBuf::from);
+    let path = environment::cmdline();
     match fs::read(&path) {
         Ok(text) => Ok(Cmdline::parse(&String::from_utf8_lossy(&text))),
         Err(error) => {

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use fledge_core::bls::{Entry, Marker, Next, Request};
 use fledge_core::diag::Failure;
 
-use crate::host::atomic;
 use crate::host::bootfs::{BootEntry, BootFs, Place};
+use crate::host::{atomic, environment};
 use crate::report;
 
 pub use reboot::{FOREIGN_FLAGS, reboot};
@@ -49,9 +49,7 @@ impl Places {
     pub fn of_this_boot(boot: Place) -> Result<Self, Failure> {
         let boot_id = report::boot_id().map_err(|error| Failure::new("reading this boot's id", error.to_string()))?;
         let flag = report::runtime_dir().join("kargs-reboot");
-        let cmdline = std::env::var_os("IGNITION_KERNEL_CMDLINE_PATH");
-        let cmdline = cmdline.map_or_else(|| "/proc/cmdline".into(), PathBuf::from);
-        Ok(Self { boot, flag, cmdline, boot_id })
+        Ok(Self { boot, flag, cmdline: environment::cmdline(), boot_id })
     }
 
     fn command_line(&self) -> Result<String, Failure> {

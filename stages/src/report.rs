@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use fledge_core::diag::Failure;
 use fledge_core::report::{Report, VERSION};
 
-use crate::host::atomic;
+use crate::host::{atomic, environment};
 
 /// What this program calls itself.
 pub const PROGRAM: &str = concat!("fledge ", env!("CARGO_PKG_VERSION"));
@@ -18,7 +18,7 @@ pub const KEPT: &str = "/var/lib/fledge/first-boot.json";
 
 /// The folder of what a boot leaves for later stages and for people: `/run/fledge`, or `FLEDGE_RUNTIME_DIR`.
 pub fn runtime_dir() -> PathBuf {
-    std::env::var_os("FLEDGE_RUNTIME_DIR").map_or_else(|| "/run/fledge".into(), PathBuf::from)
+    environment::path("FLEDGE_RUNTIME_DIR", "/run/fledge")
 }
 
 /// The file of the report.

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod cmd;
 pub mod device;
 pub mod dmi;
+pub mod environment;
 pub mod fs;
 pub mod journal;
 pub mod kexec;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use fledge_core::diag::{Failure, Place};
 
 use crate::fetch;
-use crate::host::module;
+use crate::host::{environment, module};
 
 /// No configuration is longer. It bounds the memory that a wrong URL or device can cost.
 pub const LIMIT: u64 = 64 << 20;
@@ -180,19 +180,15 @@ pub struct Surroundings {
 impl Surroundings {
     /// Those of this machine. Like Ignition, it takes an empty variable for none.
     pub fn from_environment() -> Self {
-        let variable = |name: &str, default: &str| {
-            let value = std::env::var_os(name).filter(|value| !value.is_empty());
-            value.map_or_else(|| default.into(), PathBuf::from)
-        };
         Self {
             config_dirs: [
-                variable("IGNITION_SYSTEM_RUNTIME_CONFIG_DIR", "/run/ignition"),
-                variable("IGNITION_SYSTEM_LOCAL_CONFIG_DIR", "/etc/ignition"),
-                variable("IGNITION_SYSTEM_CONFIG_DIR", "/usr/lib/ignition"),
+                environment::path("IGNITION_SYSTEM_RUNTIME_CONFIG_DIR", "/run/ignition"),
+                environment::path("IGNITION_SYSTEM_LOCAL_CONFIG_DIR", "/etc/ignition"),
+                environment::path("IGNITION_SYSTEM_CONFIG_DIR", "/usr/lib/ignition"),
             ],
             by_label: "/dev/disk/by-label".into(),
             patience: disk::PATIENCE,
-            config_file: variable("IGNITION_CONFIG_FILE", "config.ign"),
+            config_file: environment::path("IGNITION_CONFIG_FILE", "config.ign"),
             fw_cfg: "/sys/firmware/qemu_fw_cfg".into(),
             load_module: module::load,
         }

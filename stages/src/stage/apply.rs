@@ -17,6 +17,7 @@ use fledge_core::state::State;
 use super::fetch;
 use crate::execute::{self, Machine};
 use crate::fetch::Conditions;
+use crate::host::environment;
 use crate::provider::Raw;
 use crate::reading::Readings;
 use crate::run::Journal;
@@ -81,7 +82,7 @@ pub fn run(raw: Raw, args: &ApplyArgs) -> Result<(), Vec<Failure>> {
 
 /// By what container tools set and leave.
 fn in_container() -> bool {
-    std::env::var_os("container").is_some_and(|kind| !kind.is_empty())
+    environment::variable("container").is_some()
         || ["/run/.containerenv", "/.dockerenv"].iter().any(|mark| Path::new(mark).exists())
 }
 

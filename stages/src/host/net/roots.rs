@@ -13,6 +13,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::host::environment;
+
 /// Where distributions keep their bundle; the first that exists counts. Debian, Fedora, RHEL, openSUSE, Alpine.
 pub(crate) const BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -94,9 +96,9 @@ pub(crate) fn client_config(bundles: &[PathBuf], authorities: &[CertificateDer<'
 
 /// The bundles to look for: `SSL_CERT_FILE` as `OpenSSL` and Go have it, or [`BUNDLES`].
 pub(crate) fn default_bundles() -> Vec<PathBuf> {
-    match std::env::var_os("SSL_CERT_FILE") {
-        Some(file) if !file.is_empty() => vec![file.into()],
-        _ => BUNDLES.iter().map(|path| Path::new(path).to_owned()).collect(),
+    match environment::variable("SSL_CERT_FILE") {
+        Some(file) => vec![file.into()],
+        None => BUNDLES.iter().map(|path| Path::new(path).to_owned()).collect(),
     }
 }
 
