@@ -67,10 +67,18 @@ impl BootFs {
     /// # Errors
     /// The device doesn't appear, or can't be mounted.
     pub fn open(place: &Place, writable: bool) -> Result<Self, Failure> {
+        Self::open_within(device::PATIENCE, place, writable)
+    }
+
+    /// As [`Self::open`], for who wants to wait for another time.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_within(patience: Duration, place: &Place, writable: bool) -> Result<Self, Failure> {
         let root = match place {
             Place::Mounted(path) => Root::open(path)
                 .map_err(|error| Failure::new(format!("opening {}", path.display()), error.to_string()))?,
-            Place::Device(device) => mount(device, writable, device::PATIENCE)?,
+            Place::Device(device) => mount(device, writable, patience)?,
         };
         Ok(Self { root })
     }

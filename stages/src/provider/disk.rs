@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use fledge_core::diag::Failure;
 
-use super::{LIMIT, Raw, Surroundings};
+use super::{Raw, Surroundings, read_text};
 use crate::host::{device, mount};
 
 /// How long such a disk is waited for: upstream's time.
@@ -50,11 +50,9 @@ pub fn read(on_disk: &OnDisk, surroundings: &Surroundings) -> Result<Raw, Failur
     let mounted = formats(&device)
         .and_then(|formats| mount::detached(&device, &formats))
         .map_err(|error| failed(format!("{} can't be mounted: {error}", device.display())))?;
-    let mut text = Vec::new();
-    let read = mounted.open_file(path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut text));
-    match read {
-        Ok(_) if text.len() as u64 > LIMIT => Err(failed(format!("it is over {} MiB long", LIMIT >> 20))),
-        Ok(_) => Ok(Raw { name, text }),
+    match mounted.open_file(path).and_then(read_text) {
+        Ok(text) => Ok(Raw { name, text }),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(failed(error.to_string())),
         Err(error) => Err(failed(error.to_string()).remedy("correct ignition.config.path=, or put the file there")),
     }
 }

@@ -14,6 +14,7 @@ mod qemu;
 pub mod system;
 
 use std::fmt;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -193,6 +194,19 @@ impl Surroundings {
             load_module: module::load,
         }
     }
+}
+
+/// Reads a configuration to its end.
+///
+/// # Errors
+/// Whatever the operating system says; it is longer than [`LIMIT`].
+pub fn read_text(file: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LIMIT {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is over {} MiB long", LIMIT >> 20)));
+    }
+    Ok(text)
 }
 
 /// Decompresses a configuration that is gzip data, by the first two bytes of such (RFC 1952, section 2.3.1).

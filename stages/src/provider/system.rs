@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
 use fledge_core::diag::Failure;
 
-use super::{Raw, Surroundings, decompress};
+use super::{Raw, Surroundings, decompress, read_text};
 
 /// The operator's `user.ign` in the highest directory that has one.
 ///
@@ -53,7 +53,7 @@ pub fn base(surroundings: &Surroundings, platform: &str) -> Result<Vec<Raw>, Fai
 }
 
 fn read(path: &Path) -> io::Result<Raw> {
-    Ok(Raw { text: fs::read(path)?, name: path.display().to_string() })
+    Ok(Raw { text: read_text(File::open(path)?)?, name: path.display().to_string() })
 }
 
 fn failure(path: &Path, error: &io::Error) -> Failure {
