@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
+use fledge_core::go;
 use fledge_core::stage::Stage;
 use fledge_stages::logger::{self, Sink};
 use fledge_stages::report::{self, PROGRAM};
@@ -127,7 +128,7 @@ fn settings(args: &[OsString]) -> Result<Settings, String> {
         match name {
             "config-cache" => settings.args.config_cache = value.into(),
             "fetch-timeout" => {
-                settings.args.fetch_timeout = goflags::duration(&value).ok_or_else(|| {
+                settings.args.fetch_timeout = go::duration(&value).ok_or_else(|| {
                     format!("invalid value {value:?} for -fetch-timeout: write a duration such as 30s or 2m")
                 })?;
             }

@@ -6,13 +6,13 @@
 //! `fetch` starts over; if only files need it, it is asked for, but the cache is written already.
 
 mod authorities;
-mod duration;
 mod render;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fledge_core::config::{self, Config, Ignition};
 use fledge_core::diag::{Diagnostic, Failure, Place};
+use fledge_core::go;
 use fledge_core::network;
 use fledge_core::origin::{SourceKind, Sources};
 use fledge_core::report::StageOutcome;
@@ -264,10 +264,11 @@ fn hosted(fetcher: &Fetcher, surroundings: &Surroundings, platform: &Platform) -
 fn end(args: &StageArgs) -> Result<Option<Instant>, Failure> {
     const KEY: &str = "fledge.fetch.timeout";
     let Some(text) = args.cmdline.value(KEY) else { return Ok(None) };
-    let limit = duration::parse(text).ok_or_else(|| {
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    let limit = seconds.or_else(|| go::duration(text)).ok_or_else(|| {
         Failure::new("reading the time limit for fetching", format!("{text:?} is no duration"))
             .at(cmdline::place(KEY))
-            .remedy("write seconds, or a number with s, m or h: 90, 90s, 5m, 1h30m")
+            .remedy("write seconds, or numbers with units: 90, 90s, 5m, 1h30m, 1.5s")
     })?;
     Ok(Instant::now().checked_add(limit))
 }
