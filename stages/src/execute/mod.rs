@@ -122,7 +122,9 @@ fn failed(step: &dyn std::fmt::Display, error: &std::io::Error) -> Failure {
     let failure = Failure::new(step.to_string(), error.to_string());
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            failure.remedy("give that file system more room, or write less to it")
+            failure.remedy(
+                "give that file system more room, or write less to it; a file that is replaced stays there until the new one is whole",
+            )
         }
         ErrorKind::ReadOnlyFilesystem => {
             failure.remedy("choose a path that can be written: on OSTree systems those below /etc and /var")
