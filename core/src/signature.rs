@@ -12,7 +12,8 @@
 //! | `linux_raid_member` | 0, 4096, or near the end | kernel `include/uapi/linux/raid/md_p.h` |
 //! | `LVM2_member` | one of the first four sectors | lvm2 `lib/format_text/layout.h` |
 //!
-//! Content of other kinds is told by its magic alone, so that it isn't taken for nothing.
+//! Content of some other kinds is told by its magic alone. libblkid knows many more: what looks empty here is to be shown to it before
+//! it is taken for empty.
 //!
 //! # What was never finished
 //! A file system whose making was interrupted must not be taken for one that can be used, nor for somebody's data; nothing was
@@ -47,6 +48,16 @@ pub type Read<'r> = &'r mut dyn FnMut(u64, usize) -> Option<Vec<u8>>;
 pub fn identify(size: u64, read: Read<'_>) -> Vec<Signature> {
     let probes: [fn(u64, Read<'_>) -> Option<Signature>; 9] = [raid, lvm, luks, vfat, swap, xfs, ext, btrfs, other];
     probes.iter().filter_map(|probe| probe(size, read)).collect()
+}
+
+/// The format of which a device holds an unfinished one, if it is so; see the module.
+pub fn unfinished(size: u64, read: Read<'_>) -> Option<&'static str> {
+    let last = size.checked_sub(UNFINISHED.len() as u64)?;
+    if read(last, UNFINISHED.len())? == UNFINISHED {
+        return Some("vfat");
+    }
+    let begun = read(0, 128)?.starts_with(b"XFSB") && xfs(size, read).is_none();
+    begun.then_some("xfs")
 }
 
 fn found(format: &str, label: &[u8], uuid: String) -> Signature {

@@ -110,6 +110,18 @@ fn what_is_there_is_kept_refused_or_wiped() {
     let keep = format!(r#""format": "ext4", "label": "data", "uuid": "{UUID}""#);
     let (output, done) = disks(&machine, &config(&[entry(&disk, &keep)]));
     assert!(done && output.contains("already so: keep the ext4"), "{output}");
+
+    // What only libblkid knows isn't nothing.
+    let foreign =
+        Disk::new(16, &["sh", "-c", "printf 'bluestore block device' | dd of=\"$0\" conv=notrunc status=none"]);
+    let sum = sha(&foreign);
+    for refused in [r#""format": "ext4""#, r#""format": "none""#] {
+        let (output, done) = disks(&machine, &config(&[entry(&foreign, refused)]));
+        assert!(!done && output.contains("it holds ceph_bluestore"), "{refused}: {output}");
+        assert_eq!(sha(&foreign), sum, "{refused}");
+    }
+    let (output, done) = disks(&machine, &config(&[entry(&foreign, r#""format": "ext4", "wipeFilesystem": true"#)]));
+    assert!(done && output.contains("this destroys what it holds: ceph_bluestore"), "{output}");
     for refused in [
         r#""format": "xfs""#,
         r#""format": "ext4", "label": "other""#,

@@ -73,7 +73,7 @@ pub(super) fn one(step: &Step) -> Done {
 
 /// Looks once more, right before others rely on it.
 fn reuse(step: &Step, device: &str, format: &str) -> Done {
-    let found = device::look(device).map_err(|error| failed(step, &error))?;
+    let found = device::examine(device)?;
     if found.signature.is_some_and(|signature| signature.format == *format) {
         return Ok(false);
     }

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fledge_core::diag::Failure;
 use fledge_core::facts::{Device, Signature, Superblock};
 use fledge_core::signature;
 
@@ -60,6 +61,48 @@ pub fn look(device: &str) -> io::Result<Device> {
         array: usage::array(&node),
         node: node.to_string_lossy().into_owned(),
     })
+}
+
+/// The same with a second opinion on what looks empty. libblkid knows more formats than [`signature::identify`], and what it finds would
+/// be destroyed by what is made there.
+///
+/// # Errors
+/// The device is there and can't be read, or `wipefs` can't be asked: nobody knows then what it holds.
+pub fn examine(device: &str) -> Result<Device, Failure> {
+    let reading = |error: io::Error| unreadable(device, &error);
+    let mut found = look(device).map_err(reading)?;
+    if found.present && found.signature.is_none() {
+        let ours = read_by(Path::new(&found.node), signature::unfinished).map_err(reading)?;
+        let mut known = listed(Path::new(&found.node), ours)?.into_iter();
+        found.signature = known.next();
+        found.others = known.collect();
+    }
+    Ok(found)
+}
+
+/// What libblkid finds on a device or in a file, but for partition tables and the unfinished format.
+fn listed(path: &Path, unfinished: Option<&str>) -> Result<Vec<Signature>, Failure> {
+    let lines = cmd::run(cmd::WIPEFS, &["--no-act".into(), "--parsable".into(), path.into()])?.stdout;
+    let known = lines.lines().filter_map(listed_signature).filter(|known| unfinished != Some(known.format.as_str()));
+    Ok(known.collect())
+}
+
+/// The failure for a device that is there and can't be read.
+pub fn unreadable(device: &str, error: &io::Error) -> Failure {
+    Failure::new(format!("reading the device {device}"), error.to_string())
+        .remedy("see what the kernel says about it in the journal; another device may be needed")
+}
+
+/// Partition tables; like Ignition, this leaves it to the kernel and to whoever uses the partitions to keep them.
+const TABLES: [&str; 10] = ["gpt", "PMBR", "dos", "bsd", "mac", "sgi", "sun", "atari", "ultrix", "unixware"];
+
+/// A line of `wipefs --parsable`: offset, UUID, label, type.
+fn listed_signature(line: &str) -> Option<Signature> {
+    let (offset, rest) = line.split_once(',')?;
+    let (uuid, rest) = rest.split_once(',')?;
+    let (label, format) = rest.rsplit_once(',')?;
+    let counts = !offset.starts_with('#') && !TABLES.contains(&format);
+    counts.then(|| Signature { format: format.into(), label: label.into(), uuid: uuid.into() })
 }
 
 /// What a device or a file holds; see [`signature::identify`].

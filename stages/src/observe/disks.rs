@@ -20,11 +20,12 @@ pub fn for_phase(phase: &Phase, config: &Config, patience: Duration) -> Result<F
     let devices = (phase.devices)(config);
     device::wait(&devices, patience);
     for name in devices {
-        match device::look(&name) {
+        let look = |name| device::look(name).map_err(|error| device::unreadable(name, &error));
+        match if phase.contents { device::examine(&name) } else { look(&name) } {
             Ok(found) => {
                 facts.devices.insert(name, found);
             }
-            Err(error) => failures.push(Failure::new(format!("reading the device {name}"), error.to_string())),
+            Err(failure) => failures.push(failure),
         }
     }
     if phase.tables {

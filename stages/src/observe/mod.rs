@@ -143,8 +143,11 @@ impl<'r> Observer<'r> {
     fn ask(&mut self, questions: &Questions, patience: Duration) {
         device::wait(&questions.devices, patience);
         for name in &questions.devices {
-            if let Some(found) = self.note(format!("reading the device {name}"), device::look(name)) {
-                self.facts.devices.insert(name.clone(), found);
+            match device::examine(name) {
+                Ok(found) => {
+                    self.facts.devices.insert(name.clone(), found);
+                }
+                Err(failure) => self.failures.push(failure),
             }
         }
         if self.facts.devices.values().any(|device| !device.present) {

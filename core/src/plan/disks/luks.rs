@@ -40,7 +40,7 @@ use crate::origin::Sources;
 use crate::url::redact;
 
 /// See the module.
-pub const PHASE: Phase = Phase { tables: false, devices, plan, apply };
+pub const PHASE: Phase = Phase { tables: false, contents: true, devices, plan, apply };
 
 /// The subsystem of a volume that is not ready.
 pub const MARK: &str = "fledge: not ready";

@@ -32,6 +32,8 @@ pub type Planner = fn(&Config, &Facts, &Sources) -> Result<Vec<PlannedStep>, Vec
 pub struct Phase {
     /// Whether it is planned from partition tables, too.
     pub tables: bool,
+    /// Whether what a device holds decides what is done, so that one which looks empty is looked at twice.
+    pub contents: bool,
     /// The devices of the configuration that must be there before it begins.
     pub devices: fn(&Config) -> BTreeSet<String>,
     /// Plans its steps.

@@ -32,7 +32,7 @@ use crate::gpt::{Found, Geometry, Gpt, Guid, Table, UNPROTECTED};
 use crate::origin::Sources;
 
 /// See the module.
-pub const PHASE: Phase = Phase { tables: true, devices, plan, apply };
+pub const PHASE: Phase = Phase { tables: true, contents: false, devices, plan, apply };
 
 /// What is assumed of a disk of which nothing is known: 1 TiB, sectors of 512 bytes.
 const ASSUMED: Geometry = Geometry { sector: 512, sectors: 1 << 31 };

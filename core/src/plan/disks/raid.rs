@@ -29,7 +29,7 @@ use crate::facts::{Device, Facts};
 use crate::origin::Sources;
 
 /// See the module.
-pub const PHASE: Phase = Phase { tables: false, devices, plan, apply };
+pub const PHASE: Phase = Phase { tables: false, contents: false, devices, plan, apply };
 
 /// One thing to do.
 #[derive(Clone, Debug, Eq, PartialEq)]

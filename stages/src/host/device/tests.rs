@@ -82,6 +82,12 @@ fn luks_of_both_versions() {
         let output = command.env("PATH", "/usr/sbin:/usr/bin").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(signatures(&image.path).unwrap(), [signature("crypto_LUKS", label, UUID)]);
+        if version == "luks2" {
+            // The second copy of the header alone.
+            File::options().write(true).open(&image.path).unwrap().write_all_at(&[0; 4096], 0).unwrap();
+            assert_eq!(signatures(&image.path).unwrap(), []);
+            assert_eq!(listed(&image.path, None).unwrap()[0].format, "crypto_LUKS");
+        }
     }
 }
 
@@ -139,5 +145,45 @@ fn what_was_never_finished_is_nothing() {
         assert_eq!(signatures(&image.path).unwrap().len(), 1, "{tool}");
         File::options().write(true).open(&image.path).unwrap().write_all_at(bytes, offset).unwrap();
         assert_eq!(signatures(&image.path).unwrap(), [], "{tool}");
+        // Nor does the second opinion make it something.
+        let ours = read_by(&image.path, signature::unfinished).unwrap();
+        assert_eq!(listed(&image.path, ours).unwrap(), [], "{tool}");
     }
+}
+
+/// What only libblkid knows, by the bytes that it goes by.
+#[test]
+fn what_looks_empty_is_shown_to_libblkid() {
+    let uberblocks: Vec<_> = (0..8).map(|number| (0x2_0000 + number * 1024, &b"\x0c\xb1\xba\0\0\0\0\0"[..])).collect();
+    for (format, bytes) in [
+        ("zfs_member", uberblocks.as_slice()),
+        ("ceph_bluestore", &[(0, b"bluestore block device")]),
+        ("vdo", &[(0, b"dmvdo001")]),
+        ("ufs", &[(0x2000 + 1372, &0x0001_1954_u32.to_le_bytes())]),
+        ("DM_integrity", &[(0, b"integrt\0\x01")]),
+        ("DM_verity_hash", &[(0, b"verity\0\0\x01")]),
+        ("VMFS_volume_member", &[(0x10_0000, b"\x0d\xd0\x01\xc0")]),
+        ("LVM1_member", &[(0, b"HM\x01\0")]),
+    ] {
+        let image = image(64);
+        let file = File::options().write(true).open(&image.path).unwrap();
+        bytes.iter().for_each(|(offset, bytes)| file.write_all_at(bytes, *offset).unwrap());
+        assert_eq!(signatures(&image.path).unwrap(), [], "{format}");
+        let found: Vec<_> = listed(&image.path, None).unwrap().into_iter().map(|found| found.format).collect();
+        assert!(!found.is_empty() && found.iter().all(|found| found == format), "{format}: {found:?}");
+    }
+    // Neither a partition table nor nothing is content; what can't be read isn't empty.
+    let image = image(64);
+    assert_eq!(listed(&image.path, None).unwrap(), []);
+    let table = Command::new("/usr/sbin/sgdisk").args(["-n", "1"]).arg(&image.path).output().unwrap();
+    assert!(table.status.success());
+    assert_eq!(listed(&image.path, None).unwrap(), []);
+    assert!(listed(Path::new("/not/there"), None).is_err());
+}
+
+#[test]
+fn a_line_of_wipefs_is_read() {
+    assert_eq!(listed_signature("# offset,uuid,label,type"), None);
+    assert_eq!(listed_signature("0x1fe,,,dos"), None);
+    assert_eq!(listed_signature("0x0,c0ff-ee,a,b,vfat"), Some(signature("vfat", "a,b", "c0ff-ee")));
 }
