@@ -40,6 +40,9 @@ const SIGNATURE: &[u8; 8] = b"EFI PART";
 /// The flaw of a table without a protective MBR.
 pub(crate) const UNPROTECTED: &str = "the protective MBR in front of it is missing";
 
+/// The flaw of a table of which nothing is left at the beginning of the disk, where something else may stand by now.
+pub(crate) const LONE: &str = "its first copy is gone";
+
 /// The size of a disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Geometry {

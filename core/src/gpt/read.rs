@@ -5,7 +5,8 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::{
-    ENTRY, Found, Geometry, Gpt, Guid, HEADER, Partition, SIGNATURE, SLOTS_MAX, Table, UNPROTECTED, le32, le64, mbr,
+    ENTRY, Found, Geometry, Gpt, Guid, HEADER, LONE, Partition, SIGNATURE, SLOTS_MAX, Table, UNPROTECTED, le32, le64,
+    mbr,
 };
 use crate::signature::Read;
 
@@ -113,7 +114,8 @@ pub fn read(geometry: Geometry, read: Read<'_>) -> Found {
             header.table(entries, conventional(header.slots))
         }
         (damaged, Copy::Sound { header, entries }) => {
-            flaws.push("its first copy is damaged".into());
+            let lone = matches!(damaged, Copy::Absent) && mbr == mbr::Mbr::None;
+            flaws.push(if lone { LONE } else { "its first copy is damaged" }.into());
             let mut table = header.table(entries, if place == end { header.array } else { conventional(header.slots) });
             table.array = match damaged {
                 Copy::Damaged { header: Some(first) } if first.slots == header.slots => first.array,

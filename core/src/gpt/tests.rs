@@ -168,6 +168,16 @@ fn gptman_breaks_an_array_that_stands_elsewhere() {
     assert!(!image.bytes[2 * 512..].starts_with(loader));
 }
 
+/// The beginning of the disk was overwritten: a second copy alone is told apart from one beside a damaged first.
+#[test]
+fn a_second_copy_may_be_a_left_over() {
+    let mut image = Image::with(512, 4096, &table(512));
+    image.bytes[..1 << 20].fill(0);
+    image.bytes[..6].copy_from_slice(b"LUKS\xBA\xBE");
+    let found = image.gpt();
+    assert_eq!((found.table, found.flaws), (table(512), vec![LONE.to_string(), UNPROTECTED.to_string()]));
+}
+
 #[test]
 fn either_copy_is_enough() {
     let sound = Image::with(512, 4096, &table(512));

@@ -10,6 +10,9 @@
 //! such a partition has its place already, and one without a number isn't made twice. With `wipeTable` the table is made anew from
 //! nothing, so the same table comes out, and one that is there already stays. A step is done when the bytes of both copies are as
 //! they will be and the kernel knows.
+//!
+//! A second copy without anything of the first isn't brought back, unless it is ours: the disk may have been given to something else
+//! since, as a whole.
 
 mod matching;
 mod show;
@@ -28,7 +31,7 @@ use super::{Gathered, Phase, device_fault, missing};
 use crate::config::{self, Config};
 use crate::diag::Failure;
 use crate::facts::{Disk, Facts};
-use crate::gpt::{Found, Geometry, Gpt, Guid, Table, UNPROTECTED};
+use crate::gpt::{Found, Geometry, Gpt, Guid, LONE, Table, UNPROTECTED};
 use crate::origin::Sources;
 
 /// See the module.
@@ -175,6 +178,22 @@ fn one(disk: &config::Disk, facts: &Facts, sources: &Sources) -> Result<Option<S
     let mut step = match &facts.holds {
         _ if disk.wipe_table == Some(true) && !makes => step(None, Vec::new()),
         Found::Nothing if !makes => return Ok(None),
+        // A run that was cut off leaves that too: the second copy is written first.
+        Found::Gpt(gpt)
+            if disk.wipe_table != Some(true)
+                && gpt.table.guid != mark("")
+                && gpt.flaws.iter().any(|flaw| flaw == LONE) =>
+        {
+            if disk.partitions.is_empty() {
+                return Ok(None);
+            }
+            let why = "at its end is the second copy of a GUID partition table, and nothing of the first: it may be a left-over of \
+                what the disk was before, and bringing it back would write over what is there now";
+            return Err(vec![Failure::new(&what, why).remedy(
+                "if the table still holds, have sgdisk or gdisk restore it; if not, erase it with wipefs, or set wipeTable to \
+                replace it by a new one; what is on the disk is lost then",
+            )]);
+        }
         Found::Gpt(gpt) if disk.wipe_table != Some(true) => {
             let (table, changes) = existing(&rules, gpt)?;
             let step = step(Some(table), changes);

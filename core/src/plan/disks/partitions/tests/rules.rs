@@ -270,6 +270,22 @@ fn flaws_are_repaired_and_hybrid_mbrs_kept_or_refused() {
     assert!(!steps(&keep, &facts(disk(DISK, Found::Gpt(hybrid)))).unwrap()[0].write);
 }
 
+#[test]
+fn a_second_copy_alone_is_brought_back_only_if_it_is_ours() {
+    let config = r#"[{"device": "/dev/vdb", "partitions": [{"number": 1, "label": "one"}]}]"#;
+    let mut stale = gpt(DISK, &two());
+    stale.flaws = vec![LONE.into(), UNPROTECTED.into()];
+    let why = refusal(config, disk(DISK, Found::Gpt(stale.clone())));
+    assert!(why.contains("the second copy of a GUID partition table, and nothing of the first"), "{why}");
+    let nothing = r#"[{"device": "/dev/vdb"}]"#;
+    assert_eq!(steps(nothing, &facts(disk(DISK, Found::Gpt(stale.clone())))).unwrap(), []);
+    let wiped = config.replace("\"partitions\"", "\"wipeTable\": true, \"partitions\"");
+    assert!(steps(&wiped, &facts(disk(DISK, Found::Gpt(stale.clone())))).unwrap()[0].write);
+    let ours = steps(config, &facts(disk(DISK, Found::Nothing))).unwrap().remove(0).table.unwrap();
+    stale.table = ours.clone();
+    assert_eq!(steps(config, &facts(disk(DISK, Found::Gpt(stale)))).unwrap()[0].table, Some(ours));
+}
+
 /// A table that was made for a smaller disk: what is there counts as it is; what is new may have the new space.
 #[test]
 fn disks_that_were_grown() {
