@@ -17,4 +17,7 @@ pub struct Superblock {
     pub level: i32,
     /// How many devices the array has, spares not counted.
     pub devices: u32,
+    /// Whether the array surely never ran, so that nothing was ever stored in it: the kernel counts what happens to an array from its
+    /// first start on. Version 0.90 can't tell.
+    pub never_ran: bool,
 }

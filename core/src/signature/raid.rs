@@ -13,13 +13,15 @@ pub fn superblock(size: u64, read: Read<'_>) -> Option<Superblock> {
     // Versions 1.1, 1.2, 1.0: `struct mdp_superblock_1`.
     let near_end = size.checked_sub(8192).map(|offset| offset & !4095);
     for offset in [Some(0), Some(4096), near_end].into_iter().flatten() {
-        let Some(block) = read(offset, 96) else { continue };
+        let Some(block) = read(offset, 208) else { continue };
         if le32(&block, 0)? == MAGIC && le32(&block, 4)? == 1 {
             return Some(Superblock {
                 uuid: uuid(part(&block, 16, 16)?),
                 name: text(part(&block, 32, 32)?),
                 level: i32::from_le_bytes(part(&block, 72, 4)?.try_into().ok()?),
                 devices: le32(&block, 92)?,
+                // mdadm writes no events, and the kernel's count never goes back to that.
+                never_ran: part(&block, 200, 8)? == [0; 8],
             });
         }
     }
@@ -41,6 +43,7 @@ pub fn superblock(size: u64, read: Read<'_>) -> Option<Superblock> {
         name: String::new(),
         level: i32::from_ne_bytes(word(&block, 28)?.to_ne_bytes()),
         devices: word(&block, 40)?,
+        never_ran: false,
     })
 }
 
@@ -77,10 +80,14 @@ mod tests {
             name: "data".into(),
             level: -1,
             devices: 3,
+            never_ran: true,
         };
         for at in [0, 4096, (1 << 20) - 8192] {
             assert_eq!(of(&version_1(at)), Some(expected.clone()), "{at}");
         }
+        let mut ran = version_1(4096);
+        ran[4096 + 200] = 1;
+        assert_eq!(of(&ran), Some(Superblock { never_ran: false, ..expected }));
         assert_eq!(of(&version_1(512)), None);
         assert_eq!(of(&[0; 100]), None);
     }
@@ -99,6 +106,7 @@ mod tests {
                 name: String::new(),
                 level: 5,
                 devices: 4,
+                never_ran: false,
             };
             assert_eq!(of(&bytes), Some(expected));
         }

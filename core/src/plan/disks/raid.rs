@@ -7,8 +7,9 @@
 //! # Interrupted runs
 //! The array's UUID is the mark. It is derived from all that the configuration says about the array, and from what tells the
 //! devices and the machine from others (serial numbers, the firmware's UUID), so that two machines never make arrays of the same UUID. When all devices
-//! carry it, the array was made by an earlier run and is kept, with what it holds. When only some do, that run was cut off before
-//! the array was of any use, and it is made anew. Where nothing tells the machine from others, or the metadata has no
+//! carry it, the array was made by an earlier run and is kept, with what it holds. When only some do and none of these was ever part of an
+//! array that ran, that run was cut off before the array was of any use, and it is made anew: mdadm marks all devices before it starts the
+//! array. When it did run, a device was lost since, and the array is refused: it may hold somebody's data. Where nothing tells the machine from others, or the metadata has no
 //! room for a UUID (`imsm`, `ddf`), there is no mark, and the array is made anew by every run. A UUID among the options is taken for the mark.
 
 use alloc::collections::BTreeSet;
@@ -193,6 +194,22 @@ fn step(raid: &config::Raid, facts: &Facts) -> Result<Step, Vec<Failure>> {
     }
     if !members.is_empty() && members.iter().all(|member| ours(member)) {
         return Ok(Step::Keep { name: raid.name.clone(), devices: raid.devices.clone(), running: held });
+    }
+    let (lost, carrying): (Vec<_>, Vec<_>) = raid.devices.iter().zip(&members).partition(|(_, member)| !ours(member));
+    let ran = |member: &Device| member.superblock.as_ref().is_some_and(|block| !block.never_ran);
+    if carrying.iter().any(|(_, member)| ran(member)) {
+        let names =
+            |part: &[(&String, &&Device)]| part.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        let why = format!(
+            "{} of {} devices carry an array that was made from this configuration and has been running ({}); {} no longer",
+            carrying.len(),
+            members.len(),
+            names(&carrying),
+            names(&lost)
+        );
+        return Err(Vec::from([Failure::new(what(raid), why).remedy(
+            "repair it with mdadm --add; to have it made anew, all in it lost, erase its devices with mdadm --zero-superblock",
+        )]));
     }
     let replaces =
         raid.devices.iter().zip(&members).filter(|(_, member)| !ours(member)).filter_map(|(device, member)| {

@@ -28,7 +28,7 @@ fn made(facts: &mut Facts, names: &[&str], uuid: &str) {
         let member = facts.devices.get_mut(*name).unwrap();
         let uuid = uuid.replace(':', "-");
         member.signature = Device::holding("linux_raid_member", "data", &uuid).signature;
-        member.superblock = Some(Superblock { uuid, name: "data".into(), level: 1, devices: 2 });
+        member.superblock = Some(Superblock { uuid, name: "data".into(), level: 1, devices: 2, never_ran: true });
     }
 }
 
@@ -122,6 +122,23 @@ fn an_array_that_was_cut_off_is_made_anew() {
     let expected =
         "/dev/vdb /dev/vdc; /dev/md127 is stopped before; this destroys what /dev/vdc holds: xfs, label \"old\"";
     assert!(plan.contains(expected), "{plan}");
+}
+
+#[test]
+fn an_array_that_ran_and_lost_a_device_is_refused() {
+    let mut facts = pair();
+    let uuid = mark(&with(PAIR, &facts, disks));
+    made(&mut facts, &["/dev/vdb"], &uuid);
+    facts.devices.get_mut("/dev/vdb").unwrap().superblock.as_mut().unwrap().never_ran = false;
+    for running in [false, true] {
+        if running {
+            in_array(&mut facts, "/dev/vdb");
+        }
+        let plan = with(PAIR, &facts, disks);
+        assert!(plan.contains("1 of 2 devices carry an array"), "{plan}");
+        assert!(plan.contains("has been running (/dev/vdb); /dev/vdc no longer"), "{plan}");
+        assert!(plan.contains("test:3:2 at $.storage.raid.0"), "{plan}");
+    }
 }
 
 #[test]
