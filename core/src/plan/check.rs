@@ -276,10 +276,12 @@ mod tests {
     fn disk(device: &str, tool: &'static str) -> Step {
         Step::Filesystem(crate::plan::filesystems::Step::Make {
             device: device.into(),
+            node: device.into(),
             format: "xfs".into(),
             tool,
             arguments: vec![],
             named: (None, None),
+            marked: false,
             replaces: None,
         })
     }
@@ -289,6 +291,7 @@ mod tests {
             name: name.into(),
             arguments: vec!["--create".into(), name.into()],
             devices: devices.iter().map(|device| (*device).into()).collect(),
+            nodes: vec![],
             stop: vec![],
             replaces: vec![],
         })

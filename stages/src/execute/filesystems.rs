@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! File systems. Those of different devices are made side by side, as many at once as there are processors.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use fledge_core::diag::Failure;
 use fledge_core::plan::filesystems::Step;
 use fledge_core::signature::UNFINISHED;
 
-use super::{Done, failed};
+use super::{Done, failed, judged};
 use crate::host::clock;
 use crate::host::cmd::{self, Arg, Tool};
 use crate::host::device::{self, udev};
@@ -61,9 +61,9 @@ fn side_by_side(steps: &[&Step], threads: usize, carry_out: impl Fn(&Step) -> Do
 pub(super) fn one(step: &Step) -> Done {
     match step {
         Step::Reuse { device, format, .. } => reuse(step, device, format),
-        Step::Make { device, format, tool, arguments, .. } => make(step, device, format, tool, arguments),
-        Step::Wipe { device, .. } => {
-            let node = fs::canonicalize(device).map_err(|error| failed(step, &error))?;
+        Step::Make { tool, arguments, marked, .. } => make(step, tool, arguments, *marked),
+        Step::Wipe { device, node, .. } => {
+            let node = judged(step, device, node)?;
             wipe(step, &node)?;
             udev::look_again(&node)?;
             Ok(true)
@@ -73,6 +73,7 @@ pub(super) fn one(step: &Step) -> Done {
 
 /// Looks once more, right before others rely on it.
 fn reuse(step: &Step, device: &str, format: &str) -> Done {
+    judged(step, device, step.node())?;
     let found = device::examine(device)?;
     if found.signature.is_some_and(|signature| signature.format == *format) {
         return Ok(false);
@@ -80,13 +81,12 @@ fn reuse(step: &Step, device: &str, format: &str) -> Done {
     Err(Failure::new(step.to_string(), "it isn't there any more").remedy("see what else writes to that device"))
 }
 
-fn make(step: &Step, device: &str, format: &str, tool: &str, arguments: &[String]) -> Done {
+fn make(step: &Step, tool: &str, arguments: &[String], marked: bool) -> Done {
     let io = |error: io::Error| failed(step, &error);
     let tool = program(tool).ok_or_else(|| Failure::new(step.to_string(), format!("there is no program {tool}")))?;
-    // The name may be a link that udev takes away while the contents change.
-    let node = fs::canonicalize(device).map_err(io)?;
+    // The name may be a link that udev takes away with what the device holds; it counts no more.
+    let node = judged(step, step.device(), step.node())?;
     wipe(step, &node)?;
-    let marked = format == "vfat";
     if marked {
         write_at_end(&node, UNFINISHED).map_err(io)?;
     }
@@ -97,9 +97,9 @@ fn make(step: &Step, device: &str, format: &str, tool: &str, arguments: &[String
     if marked {
         write_at_end(&node, &[0; UNFINISHED.len()]).map_err(io)?;
     }
-    let found = device::look(device).map_err(io)?.signature.ok_or_else(|| {
-        Failure::new(step.to_string(), format!("{} succeeded, and yet {device} holds nothing", tool.name))
-            .remedy("see whether the options keep it from making anything")
+    let found = device::signatures(&node).map_err(io)?.into_iter().next().ok_or_else(|| {
+        let why = format!("{} succeeded, and yet {} holds nothing", tool.name, step.device());
+        Failure::new(step.to_string(), why).remedy("see whether the options keep it from making anything")
     })?;
     udev::look_again(&node)?;
     udev::wait_for_links(&found);
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn steps_run_side_by_side_and_are_told_in_order() {
         let steps: Vec<_> = ["/dev/a", "/dev/b", "/dev/c", "/dev/d"]
-            .map(|device| Step::Wipe { device: device.into(), replaces: None })
+            .map(|device| Step::Wipe { device: device.into(), node: device.into(), replaces: None })
             .into();
         let steps: Vec<_> = steps.iter().collect();
         // Nobody passes unless another is there at the same time.

@@ -15,7 +15,7 @@ mod partitions;
 mod raid;
 mod result;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fledge_core::config::schema::VIRTIOFS;
 use fledge_core::diag::Failure;
@@ -116,6 +116,21 @@ fn fetch(plan: &Plan, machine: &Machine<'_>, journal: &mut Journal) -> Result<Co
     result?.measured(plan)
 }
 
+/// The node of a device, if it is the one that the plan was made for. Nothing is written to another.
+fn judged(step: &dyn std::fmt::Display, device: &str, node: &str) -> Result<PathBuf, Failure> {
+    let now = Path::new(device).canonicalize().map_err(|error| failed(step, &error))?;
+    if now == Path::new(node) {
+        return Ok(now);
+    }
+    let why = if node.is_empty() {
+        format!("nobody has looked at {device}")
+    } else {
+        format!("{device} was {node} when it was looked at, and is {} now", now.display())
+    };
+    Err(Failure::new(step.to_string(), why)
+        .remedy("boot again; name the device by what stays, such as /dev/disk/by-id"))
+}
+
 /// A step that the operating system refused.
 fn failed(step: &dyn std::fmt::Display, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind;
@@ -211,5 +226,28 @@ impl Machine<'_> {
         self.state.mounted.retain(|mounted| mounted != path);
         (self.save)(self.state)?;
         Ok(unmounted != Unmounted::NotMounted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_leads_elsewhere_by_now_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().canonicalize().unwrap().join(name);
+        for name in ["vda", "vdb"] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink("vda", at("by-id")).unwrap();
+        let (name, node) = (at("by-id").display().to_string(), at("vda").display().to_string());
+        assert_eq!(judged(&"step", &name, &node).unwrap(), at("vda"));
+        assert!(judged(&"step", &name, "").is_err());
+        std::fs::remove_file(at("by-id")).unwrap();
+        assert!(judged(&"step", &name, &node).is_err());
+        std::os::unix::fs::symlink("vdb", at("by-id")).unwrap();
+        let failure = judged(&"step", &name, &node).unwrap_err();
+        assert!(failure.why.ends_with("/vdb now") && failure.remedy.is_some(), "{failure:?}");
     }
 }

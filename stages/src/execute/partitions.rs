@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use fledge_core::diag::Failure;
 use fledge_core::plan::partitions::Step;
 
-use super::Done;
+use super::{Done, judged};
 use crate::host::block::{self, Entry, Wanted};
 use crate::host::{cmd, device};
 
@@ -22,7 +22,12 @@ pub(super) fn partition(step: &Step) -> Done {
             _ => failure,
         }
     };
-    let entry = Entry::of(&step.device).map_err(failed)?;
+    if step.assumed {
+        let why = "its size is not known: the disk was not there when it was looked at";
+        return Err(Failure::new(what, why).remedy("boot again; see what becomes of the disk"));
+    }
+    judged(&what, &step.device, &step.node)?;
+    let entry = Entry::of(&step.node).map_err(failed)?;
     let wanted = Wanted::of(step.table.as_ref(), step.geometry);
     // Opening for writing makes udev look at the disk anew when it is closed.
     let disk = if step.write { block::open(&entry.node, device::PATIENCE) } else { std::fs::File::open(&entry.node) };
@@ -54,4 +59,32 @@ pub(super) fn partition(step: &Step) -> Done {
     let seconds = device::PATIENCE.as_secs();
     let why = format!("after {seconds} s these partitions aren't as the table has them: {}", amiss.join(", "));
     Err(Failure::new(what, why).remedy("look for messages of the kernel and of udev about the disk in the journal"))
+}
+
+#[cfg(test)]
+mod tests {
+    use fledge_core::gpt::Geometry;
+    use fledge_core::plan::partitions::Mbr;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_nobody_has_seen_is_not_written() {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(1 << 20).unwrap();
+        let device = image.path().canonicalize().unwrap().display().to_string();
+        let geometry = Geometry { sector: 512, sectors: 2048 };
+        let step = Step {
+            node: device.clone(),
+            device,
+            geometry,
+            assumed: true,
+            table: None,
+            write: true,
+            mbr: Mbr::Fresh,
+            changes: Vec::new(),
+            repairs: Vec::new(),
+        };
+        assert!(partition(&step).unwrap_err().why.starts_with("its size is not known"));
+    }
 }

@@ -9,14 +9,15 @@ use fledge_core::diag::Failure;
 use fledge_core::plan::raid::Step;
 
 use super::filesystems::refused;
-use super::{Done, failed};
+use super::{Done, judged};
 use crate::host::cmd::{self, Arg, MDADM};
 use crate::host::device::{self, udev, usage};
 
 /// Carries out one step.
 pub(super) fn one(step: &Step) -> Done {
-    let nodes = step.devices().iter().map(fs::canonicalize).collect::<Result<Vec<_>, _>>();
-    let nodes = nodes.map_err(|error| failed(step, &error))?;
+    let looked_at = step.nodes().iter().map(String::as_str).chain(std::iter::repeat(""));
+    let nodes = step.devices().iter().zip(looked_at).map(|(device, node)| judged(step, device, node));
+    let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
     let path = step.path();
     match step {
         Step::Create { arguments, stop: arrays, .. } => {

@@ -11,6 +11,14 @@ use crate::host::block;
 pub(super) fn look(config: &Config, facts: &mut Facts, failures: &mut Vec<Failure>) {
     for disk in &config.storage.disks {
         match block::look(&disk.device) {
+            // It came or went meanwhile; a disk that isn't known counts as blank, away from the machine.
+            Ok(None) if facts.devices.get(&disk.device).is_some_and(|device| device.present) => {
+                let what = format!("looking at the disk {}", disk.device);
+                failures.push(
+                    Failure::new(what, "it was there a moment ago, and is there no more")
+                        .remedy("see what the kernel says about it in the journal, and boot again"),
+                );
+            }
             Ok(found) => facts.disks.extend(found),
             Err(error) => {
                 failures.push(Failure::new(format!("looking at the disk {}", disk.device), error.to_string()));

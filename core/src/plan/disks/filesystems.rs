@@ -32,6 +32,8 @@ pub enum Step {
     Reuse {
         /// The device as the configuration names it.
         device: String,
+        /// The node that it was judged by.
+        node: String,
         /// What it is formatted as.
         format: String,
         /// Its label, if that matters.
@@ -43,6 +45,8 @@ pub enum Step {
     Make {
         /// The device as the configuration names it.
         device: String,
+        /// The node that it was judged by.
+        node: String,
         /// What it is formatted as.
         format: String,
         /// The program.
@@ -51,6 +55,8 @@ pub enum Step {
         arguments: Vec<String>,
         /// Label and UUID that it is given.
         named: (Option<String>, Option<String>),
+        /// Whether [`crate::signature::UNFINISHED`] marks it until it is made.
+        marked: bool,
         /// What it takes the place of.
         replaces: Option<String>,
     },
@@ -58,6 +64,8 @@ pub enum Step {
     Wipe {
         /// The device as the configuration names it.
         device: String,
+        /// The node that it was judged by.
+        node: String,
         /// What it holds.
         replaces: Option<String>,
     },
@@ -68,6 +76,12 @@ impl Step {
     pub fn device(&self) -> &str {
         let (Self::Reuse { device, .. } | Self::Make { device, .. } | Self::Wipe { device, .. }) = self;
         device
+    }
+
+    /// The node that the device was judged by; empty if nobody looked.
+    pub fn node(&self) -> &str {
+        let (Self::Reuse { node, .. } | Self::Make { node, .. } | Self::Wipe { node, .. }) = self;
+        node
     }
 
     /// What is wrong with it, told without knowing how it was planned.
@@ -86,7 +100,7 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (replaces, arguments) = match self {
-            Self::Reuse { device, format, label, uuid } => {
+            Self::Reuse { device, format, label, uuid, .. } => {
                 write!(f, "keep the {format} file system of {device}")?;
                 for (word, value) in [("label", label), ("UUID", uuid)] {
                     if let Some(value) = value {
@@ -99,7 +113,7 @@ impl fmt::Display for Step {
                 write!(f, "make the {format} file system of {device}: {tool}")?;
                 (replaces, arguments.as_slice())
             }
-            Self::Wipe { device, replaces } => {
+            Self::Wipe { device, replaces, .. } => {
                 write!(f, "wipe {device}")?;
                 (replaces, [].as_slice())
             }
@@ -133,18 +147,20 @@ struct Maker {
     /// The flag before the UUID, and what precedes the UUID in the argument itself.
     uuid: (&'static str, &'static str),
     label: &'static str,
+    /// Whether what it has begun looks finished, so that a mark is needed.
+    marked: bool,
 }
 
 const MAKERS: &[Maker] = &[
-    Maker { format: "ext4", tool: "mkfs.ext4", force: Some("-F"), uuid: ("-U", ""), label: "-L" },
-    Maker { format: "xfs", tool: "mkfs.xfs", force: Some("-f"), uuid: ("-m", "uuid="), label: "-L" },
-    Maker { format: "btrfs", tool: "mkfs.btrfs", force: Some("--force"), uuid: ("-U", ""), label: "-L" },
-    Maker { format: "vfat", tool: "mkfs.fat", force: None, uuid: ("-i", ""), label: "-n" },
-    Maker { format: "swap", tool: "mkswap", force: Some("-f"), uuid: ("-U", ""), label: "-L" },
+    Maker { format: "ext4", tool: "mkfs.ext4", force: Some("-F"), uuid: ("-U", ""), label: "-L", marked: false },
+    Maker { format: "xfs", tool: "mkfs.xfs", force: Some("-f"), uuid: ("-m", "uuid="), label: "-L", marked: false },
+    Maker { format: "btrfs", tool: "mkfs.btrfs", force: Some("--force"), uuid: ("-U", ""), label: "-L", marked: false },
+    Maker { format: "vfat", tool: "mkfs.fat", force: None, uuid: ("-i", ""), label: "-n", marked: true },
+    Maker { format: "swap", tool: "mkswap", force: Some("-f"), uuid: ("-U", ""), label: "-L", marked: false },
 ];
 
 impl Maker {
-    fn step(&self, filesystem: &Filesystem, replaces: Option<String>) -> Step {
+    fn step(&self, filesystem: &Filesystem, node: String, replaces: Option<String>) -> Step {
         let mut arguments = filesystem.options.clone();
         arguments.extend(self.force.map(ToOwned::to_owned));
         if let Some(uuid) = &filesystem.uuid {
@@ -156,10 +172,12 @@ impl Maker {
         }
         Step::Make {
             device: filesystem.device.clone(),
+            node,
             format: self.format.into(),
             tool: self.tool,
             arguments,
             named: (filesystem.label.clone(), filesystem.uuid.clone()),
+            marked: self.marked,
             replaces,
         }
     }
@@ -220,11 +238,13 @@ fn step(filesystem: &Filesystem, format: &str, facts: &Facts) -> Result<Option<S
     if !found.present {
         return Err(missing(device, what(), facts));
     }
+    let node = found.node.clone();
     let wipe = filesystem.wipe_filesystem == Some(true);
     match (&found.signature, wanted) {
         (Some(signature), Some(format)) if !wipe && fits(signature, format, filesystem) => {
             return Ok(Some(Step::Reuse {
                 device: device.clone(),
+                node,
                 format: format.into(),
                 label: filesystem.label.clone(),
                 uuid: filesystem.uuid.clone(),
@@ -244,9 +264,9 @@ fn step(filesystem: &Filesystem, format: &str, facts: &Facts) -> Result<Option<S
     }
     let held: Vec<_> = found.signature.iter().chain(&found.others).map(describe).collect();
     let replaces = (!held.is_empty()).then(|| held.join(" and "));
-    let Some(format) = wanted else { return Ok(Some(Step::Wipe { device: device.clone(), replaces })) };
+    let Some(format) = wanted else { return Ok(Some(Step::Wipe { device: device.clone(), node, replaces })) };
     match MAKERS.iter().find(|maker| maker.format == format) {
-        Some(maker) => Ok(Some(maker.step(filesystem, replaces))),
+        Some(maker) => Ok(Some(maker.step(filesystem, node, replaces))),
         None => Err(Failure::new(what(), format!("{format:?} is no format that can be made"))),
     }
 }

@@ -94,6 +94,8 @@ pub struct Opening {
     pub name: String,
     /// The device as the configuration names it.
     pub device: String,
+    /// The node that it was judged by.
+    pub node: String,
     /// Where its key comes from.
     pub key: Key,
     /// Whether discards reach the device; kept in the header.
@@ -158,7 +160,7 @@ impl Step {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Opening { name, device, key, discard, options } = self.opening();
+        let Opening { name, device, key, discard, options, .. } = self.opening();
         match self {
             Self::Make(_) => write!(f, "make the encrypted volume {name:?} on {device}")?,
             Self::Open(_) => write!(f, "open the encrypted volume {name:?} of {device}")?,
@@ -274,6 +276,7 @@ fn step(luks: &Luks, facts: &Facts) -> Result<Step, Failure> {
     let opening = Opening {
         name: luks.name.clone(),
         device: device.into(),
+        node: facts.devices.get(device).map(|found| found.node.clone()).unwrap_or_default(),
         key: match said(luks.key_file.source.as_ref()) {
             Some(_) => Key::Given(luks.key_file.clone()),
             None => Key::Generated,

@@ -45,6 +45,8 @@ const ASSUMED: Geometry = Geometry { sector: 512, sectors: 1 << 31 };
 pub struct Step {
     /// The disk as the configuration names it.
     pub device: String,
+    /// The node that it was judged by.
+    pub node: String,
     /// Its size.
     pub geometry: Geometry,
     /// Whether nothing is known of the disk, and the size is an assumption.
@@ -167,6 +169,7 @@ fn one(disk: &config::Disk, facts: &Facts, sources: &Sources) -> Result<Option<S
     let makes = disk.partitions.iter().any(|partition| partition.should_exist != Some(false));
     let step = |table, changes| Step {
         device: disk.device.clone(),
+        node: facts.node.clone(),
         geometry,
         assumed: known.is_none(),
         table,

@@ -43,6 +43,8 @@ pub enum Step {
         arguments: Vec<String>,
         /// Its devices as the configuration names them.
         devices: Vec<String>,
+        /// The nodes that these were judged by.
+        nodes: Vec<String>,
         /// The kernel's arrays that hold some of the devices because of a run that was cut off; they are stopped first.
         stop: Vec<String>,
         /// What its devices hold, which this destroys: a clause each.
@@ -54,6 +56,8 @@ pub enum Step {
         name: String,
         /// Its devices as the configuration names them.
         devices: Vec<String>,
+        /// The nodes that these were judged by.
+        nodes: Vec<String>,
         /// The kernel's arrays that hold some of the devices now.
         running: Vec<String>,
     },
@@ -64,6 +68,12 @@ impl Step {
     pub fn devices(&self) -> &[String] {
         let (Self::Create { devices, .. } | Self::Keep { devices, .. }) = self;
         devices
+    }
+
+    /// The nodes that its devices were judged by.
+    pub fn nodes(&self) -> &[String] {
+        let (Self::Create { nodes, .. } | Self::Keep { nodes, .. }) = self;
+        nodes
     }
 
     /// Where the array appears.
@@ -94,7 +104,7 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Create { name, arguments, devices, stop, replaces } => {
+            Self::Create { name, arguments, devices, stop, replaces, .. } => {
                 write!(f, "make the array {name:?}: mdadm")?;
                 shown(f, arguments)?;
                 shown(f, devices)?;
@@ -181,6 +191,7 @@ fn step(raid: &config::Raid, facts: &Facts) -> Result<Step, Vec<Failure>> {
             name: raid.name.clone(),
             arguments: arguments.clone(),
             devices: raid.devices.clone(),
+            nodes: Vec::new(),
             stop: Vec::new(),
             replaces: Vec::new(),
         };
@@ -192,8 +203,9 @@ fn step(raid: &config::Raid, facts: &Facts) -> Result<Step, Vec<Failure>> {
     if !failures.is_empty() {
         return Err(failures);
     }
+    let nodes = members.iter().map(|member| member.node.clone()).collect();
     if !members.is_empty() && members.iter().all(|member| ours(member)) {
-        return Ok(Step::Keep { name: raid.name.clone(), devices: raid.devices.clone(), running: held });
+        return Ok(Step::Keep { name: raid.name.clone(), devices: raid.devices.clone(), nodes, running: held });
     }
     let (lost, carrying): (Vec<_>, Vec<_>) = raid.devices.iter().zip(&members).partition(|(_, member)| !ours(member));
     let ran = |member: &Device| member.superblock.as_ref().is_some_and(|block| !block.never_ran);
@@ -220,6 +232,7 @@ fn step(raid: &config::Raid, facts: &Facts) -> Result<Step, Vec<Failure>> {
         name: raid.name.clone(),
         arguments,
         devices: raid.devices.clone(),
+        nodes,
         replaces: replaces.collect(),
         stop: held,
     })
