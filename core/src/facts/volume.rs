@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub struct Volume {
     /// The device as the configuration names it.
     pub device: String,
+    /// The node that it is on, which stays when the device's name goes with what the device held.
+    pub node: String,
     /// 1 or 2; 0 when neither copy of the header is whole.
     pub version: u64,
     /// UUID as written.
@@ -39,6 +41,7 @@ impl From<Volume> for BTreeMap<String, String> {
         let mut map = Self::new();
         for (name, value) in [
             ("device", volume.device),
+            ("node", volume.node),
             ("version", volume.version.to_string()),
             ("uuid", volume.uuid),
             ("label", volume.label),
@@ -64,6 +67,7 @@ impl TryFrom<BTreeMap<String, String>> for Volume {
         for (name, value) in map {
             match name.as_str() {
                 "device" => volume.device = value,
+                "node" => volume.node = value,
                 "version" => volume.version = value.parse().map_err(|_| format!("{value:?} is no version of LUKS"))?,
                 "uuid" => volume.uuid = value,
                 "label" => volume.label = value,

@@ -152,7 +152,7 @@ pub(super) fn settle(config: &Config, world: &World<'_>, planner: &mut Planner<'
         let Some(volume) = world.facts().volume(device) else { continue };
         let step = Step::Settle {
             name: luks.name.clone(),
-            device: device.into(),
+            device: if volume.node.is_empty() { device } else { &volume.node }.into(),
             label: volume.label.clone(),
             made_from: luks::fingerprint(luks),
             subsystem: luks::subsystem(&luks.options).into(),

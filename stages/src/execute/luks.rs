@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Encrypted volumes: `cryptsetup` and `clevis`. No key is ever an argument, and none is told.
+//! Encrypted volumes: `cryptsetup` and `clevis`. No key is ever an argument, and none is told. Clevis takes the configuration of a pin as
+//! an argument and in no other way; other programs of the initramfs could see it there while clevis runs, but it is told nowhere.
 
-use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use data_encoding::HEXLOWER;
 use fledge_core::diag::Failure;
 use fledge_core::plan::crypttab::Step as Later;
 use fledge_core::plan::luks::{Binding, Key as Source, MADE_FROM, MARK, Make, Opening, Step, TOKEN};
-use fledge_core::secret::Key;
+use fledge_core::secret::{Key, Secret};
 use fledge_core::state::Held;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::contents::Contents;
-use super::{Done, Machine};
+use super::{Done, Machine, judged};
 use crate::host::cmd::{self, Arg, Tool};
+use crate::host::device::udev;
 use crate::observe;
 
 /// Random bytes of a generated key; it is written in hexadecimal digits, since clevis can't do with any byte. Ignition's length.
@@ -27,24 +28,31 @@ const FORMAT_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Machine<'_> {
     pub(super) fn luks(&mut self, step: &Step, number: usize, contents: &mut Contents) -> Done {
         let opening = step.opening();
+        // The name may be a link that goes with what the device holds.
+        let node = judged(step, &opening.device, &opening.node)?;
         let key = self.key(opening, number, contents);
         let done = key.and_then(|key| match step {
             Step::Make(make) => {
                 let key = key.ok_or_else(|| Failure::new("", "there is no key"))?;
-                make_volume(make, &key)?;
+                make_volume(make, &node, &key)?;
                 let keep = make.binding.is_none();
                 Ok((true, keep.then_some(key)))
             }
-            Step::Open(opening) => Ok((open_existing(opening, key.as_ref())?, key)),
+            Step::Open(opening) => Ok((open_existing(opening, &node, key.as_ref())?, key)),
         });
         let (done, key) = done.map_err(|failure| told(failure, step))?;
         // What stands on the volume is named by udev.
-        cmd::run(cmd::UDEVADM, &["settle".into()])?;
-        let volume = observe::volume(Path::new(&opening.device));
+        for changed in [node.clone(), Path::new("/dev/mapper").join(&opening.name)] {
+            udev::look_again(&changed)?;
+        }
+        let volume = observe::volume(&node);
         let uuid = match volume {
             Ok(Some(volume)) => volume.uuid,
-            Ok(None) => return Err(Failure::new(step.to_string(), "the header isn't there afterwards")),
-            Err(error) => return Err(Failure::new(step.to_string(), error.to_string())),
+            Ok(None) => {
+                return Err(Failure::new(step.to_string(), "the header isn't there afterwards")
+                    .remedy("see whether the options keep cryptsetup from making anything"));
+            }
+            Err(error) => return Err(super::failed(step, &error)),
         };
         self.state.hold(Held { name: opening.name.clone(), uuid, key });
         (self.save)(self.state)?;
@@ -99,74 +107,84 @@ fn generate() -> Result<Key, Failure> {
     Ok(Key::new(HEXLOWER.encode(&bytes).into_bytes()))
 }
 
-/// Where the key stands among the words of a command.
-const KEY: &str = "\0";
+/// What to do when a program fails that has to do with this.
+const OPTIONS: &str =
+    "see its words for what is wrong with the options or the device; the volume doesn't count as made";
+const OPENING: &str = "see whether the key is that of the volume, and the open options are ones that cryptsetup knows";
+const BINDING: &str = "see whether the tang servers answer and have the keys of these thumbprints, and whether the machine has a TPM2 if it is \
+    to be bound to one";
+const DEVICE: &str = "see what the kernel says about the device in the journal, and who uses it";
 
-fn run(tool: Tool, words: &[&str], key: Option<&Key>) -> Result<(), Failure> {
-    let mut args = Vec::with_capacity(words.len());
-    for word in words {
-        args.push(match key {
-            Some(key) if *word == KEY => Arg::Key(key),
-            _ => Arg::Plain(OsStr::new(*word)),
-        });
-    }
-    cmd::run(tool, &args).map(drop)
+fn run(tool: Tool, args: &[Arg<'_>], remedy: &str) -> Result<(), Failure> {
+    cmd::run(tool, args).map(drop).map_err(|failure| match failure.remedy {
+        Some(_) => failure,
+        None => failure.remedy(remedy),
+    })
 }
 
-fn make_volume(make: &Make, key: &Key) -> Result<(), Failure> {
+fn make_volume(make: &Make, node: &Path, key: &Key) -> Result<(), Failure> {
     let Make { opening, label, uuid, options, memory, binding, close, .. } = make;
-    let device = opening.device.as_str();
     if let Some(name) = close {
-        run(cmd::CRYPTSETUP, &["close", name], None)?;
+        run(cmd::CRYPTSETUP, &["close".into(), name.into()], DEVICE)?;
     }
     let memory = memory.map(|memory| memory.to_string());
-    let mut words = vec!["luksFormat", "--batch-mode", "--type", "luks2", "--key-file", KEY];
+    let mut args: Vec<Arg<'_>> = ["luksFormat", "--batch-mode", "--type", "luks2", "--key-file"].map(Arg::from).into();
+    args.push(Arg::Key(key));
     for (option, value) in [("--label", label), ("--uuid", uuid), ("--pbkdf-memory", &memory)] {
         if let Some(value) = value {
-            words.extend([option, value]);
+            args.extend([option, value].map(Arg::from));
         }
     }
-    words.extend(options.iter().map(String::as_str));
+    args.extend(options.iter().map(Arg::from));
     // Behind the configuration's own, so that it counts.
-    words.extend(["--subsystem", MARK, device]);
-    run(cmd::CRYPTSETUP.within(FORMAT_LIMIT), &words, Some(key))?;
-    open(opening, key)?;
+    args.extend(["--subsystem", MARK].map(Arg::from));
+    args.push(node.into());
+    run(cmd::CRYPTSETUP.within(FORMAT_LIMIT), &args, OPTIONS)?;
+    open(opening, node, key)?;
     let Some(Binding { pin, config, tried, .. }) = binding else { return Ok(()) };
-    run(cmd::CLEVIS, &["luks", "bind", "-f", "-k", KEY, "-d", device, pin, config], Some(key))?;
+    // It may hold what is nobody's business.
+    let config = Secret::new(config.as_str());
+    let [luks, bind, force, file, device] = ["luks", "bind", "-f", "-k", "-d"].map(Arg::from);
+    let args = [luks, bind, force, file, Arg::Key(key), device, node.into(), pin.into(), Arg::Secret(&config)];
+    run(cmd::CLEVIS, &args, BINDING)?;
     if *tried {
-        run(cmd::CRYPTSETUP, &["close", &opening.name], None)?;
-        unlock(opening)?;
+        run(cmd::CRYPTSETUP, &["close".into(), (&opening.name).into()], DEVICE)?;
+        unlock(opening, node)?;
     }
     if opening.key == Source::Generated {
-        run(cmd::CRYPTSETUP, &["luksRemoveKey", "--batch-mode", device, KEY], Some(key))?;
+        let args = ["luksRemoveKey".into(), "--batch-mode".into(), node.into(), Arg::Key(key)];
+        run(cmd::CRYPTSETUP, &args, DEVICE)?;
     }
     Ok(())
 }
 
-fn unlock(opening: &Opening) -> Result<(), Failure> {
-    run(cmd::CLEVIS, &["luks", "unlock", "-d", &opening.device, "-n", &opening.name], None)
+fn unlock(opening: &Opening, node: &Path) -> Result<(), Failure> {
+    let [luks, unlock, device, name] = ["luks", "unlock", "-d", "-n"].map(Arg::from);
+    run(cmd::CLEVIS, &[luks, unlock, device, node.into(), name, (&opening.name).into()], BINDING)
 }
 
-fn open(opening: &Opening, key: &Key) -> Result<(), Failure> {
+fn open(opening: &Opening, node: &Path, key: &Key) -> Result<(), Failure> {
     // Clevis and crypttab have no word for discards and most options: the header has them.
-    let mut words = vec!["open", &opening.device, &opening.name, "--key-file", KEY, "--persistent"];
+    let mut args = vec!["open".into(), node.into(), (&opening.name).into(), "--key-file".into(), Arg::Key(key)];
+    args.push("--persistent".into());
     if opening.discard {
-        words.push("--allow-discards");
+        args.push("--allow-discards".into());
     }
-    words.extend(opening.options.iter().map(String::as_str));
-    run(cmd::CRYPTSETUP, &words, Some(key))
+    args.extend(opening.options.iter().map(Arg::from));
+    run(cmd::CRYPTSETUP, &args, OPENING)
 }
 
 /// Opens a volume that is there, or sees that the key is right if it is open. Says whether it had to be opened.
-fn open_existing(opening: &Opening, key: Option<&Key>) -> Done {
-    let is_open = observe::open_as(Path::new(&opening.device)).is_some_and(|name| name == opening.name);
+fn open_existing(opening: &Opening, node: &Path, key: Option<&Key>) -> Done {
+    let is_open = observe::open_as(node).is_some_and(|name| name == opening.name);
     match key {
-        Some(_) if is_open => {
-            run(cmd::CRYPTSETUP, &["open", "--test-passphrase", &opening.device, "--key-file", KEY], key)?;
+        Some(key) if is_open => {
+            let args = ["open".into(), "--test-passphrase".into(), node.into(), "--key-file".into(), Arg::Key(key)];
+            run(cmd::CRYPTSETUP, &args, OPENING)?;
         }
-        Some(key) => open(opening, key)?,
+        Some(key) => open(opening, node, key)?,
         None if is_open => {}
-        None if opening.key == Source::Bound => unlock(opening)?,
+        None if opening.key == Source::Bound => unlock(opening, node)?,
         None => return Err(Failure::new("", "there is no key")),
     }
     Ok(!is_open)
@@ -177,9 +195,10 @@ fn settle(device: &str, label: &str, made_from: &str, subsystem: &str) -> Result
     let token = format!(r#"{{"type":"{TOKEN}","keyslots":[],"{MADE_FROM}":"{made_from}"}}"#);
     // It is no secret, but a file.
     let token = Key::new(token.into_bytes());
-    run(cmd::CRYPTSETUP, &["token", "import", "--json-file", KEY, device], Some(&token))?;
+    let args = ["token".into(), "import".into(), "--json-file".into(), Arg::Key(&token), device.into()];
+    run(cmd::CRYPTSETUP, &args, DEVICE)?;
     // It sets both.
-    run(cmd::CRYPTSETUP, &["config", device, "--label", label, "--subsystem", subsystem], None)
+    run(cmd::CRYPTSETUP, &["config", device, "--label", label, "--subsystem", subsystem].map(Arg::from), DEVICE)
 }
 
 /// The words of a step around those of a command that failed.

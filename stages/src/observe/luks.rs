@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fledge_core::cmdline::Cmdline;
 use fledge_core::config::Config;
@@ -31,15 +31,23 @@ pub(super) fn look(
 ) -> Result<(), Vec<Failure>> {
     let mut failures = Vec::new();
     for luks in &config.storage.luks {
-        let Some(device) = luks.device.as_ref().filter(|device| device::is_there(device)) else { continue };
-        match volume(Path::new(device)) {
+        let Some(device) = luks.device.as_ref() else { continue };
+        let known = state.volume(&luks.name);
+        // What this boot opened is below its mapping, whatever the device's name leads to by now.
+        let below = known.and_then(|known| below(known));
+        let Some(node) = below.or_else(|| Path::new(device).canonicalize().ok().filter(|_| device::is_there(device)))
+        else {
+            continue;
+        };
+        match volume(&node) {
             Ok(None) => {}
             Ok(Some(mut volume)) => {
                 volume.device.clone_from(device);
-                volume.held = state.volume(&luks.name).is_some_and(|known| known.uuid == volume.uuid && held(known));
+                volume.node = node.to_string_lossy().into_owned();
+                volume.held = known.is_some_and(|known| known.uuid == volume.uuid && held(known));
                 facts.volumes.push(volume);
             }
-            Err(error) => failures.push(Failure::new(format!("reading the device {device}"), error.to_string())),
+            Err(error) => failures.push(device::unreadable(device, &error)),
         }
     }
     if !config.storage.luks.is_empty() {
@@ -48,6 +56,18 @@ pub(super) fn look(
         facts.available_memory = kibibytes(&memory, "MemAvailable:");
     }
     if failures.is_empty() { Ok(()) } else { Err(failures) }
+}
+
+/// The device of a volume that is open. Integrity protection has a mapping of its own between.
+fn below(held: &Held) -> Option<PathBuf> {
+    let mut node = Path::new("/dev/mapper").join(&held.name).canonicalize().ok()?;
+    loop {
+        let slaves = Path::new("/sys/class/block").join(node.file_name()?).join("slaves");
+        node = Path::new("/dev").join(fs::read_dir(slaves).ok()?.flatten().next()?.file_name());
+        if volume(&node).ok().flatten().is_some_and(|volume| volume.uuid == held.uuid) {
+            return Some(node);
+        }
+    }
 }
 
 /// The LUKS header of a device or a file, if it has one, and the name that it is open as.
