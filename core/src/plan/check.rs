@@ -17,7 +17,7 @@ use crate::stage::Stage;
 /// - every path is absolute and clean, so that none leads out of the root by its text;
 /// - no path is made twice, none is made below a file or link of the plan, and nothing that was made is removed;
 /// - the root itself is neither removed nor written, mounted on nor unmounted;
-/// - no device is given to two arrays or file systems, or to one of each;
+/// - no device is given to two of arrays, encrypted volumes and file systems;
 /// - mount points are mounted on once, what lies above first; unmounting goes the other way;
 /// - no user and no group is handled twice, and keys go below `.ssh`.
 ///
@@ -77,7 +77,10 @@ impl<'p> Checker<'p> {
                 self.faults(step.faults());
                 step.devices().iter().for_each(|device| self.device(device));
             }
-            Step::Luks(step) => self.faults(step.faults()),
+            Step::Luks(step) => {
+                self.faults(step.faults());
+                self.device(&step.opening().device);
+            }
             Step::Filesystem(step) => {
                 self.faults(step.faults());
                 self.device(step.device());

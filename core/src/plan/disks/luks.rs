@@ -32,7 +32,8 @@ pub use clevis::Binding;
 pub(in crate::plan) use clevis::needs_network;
 
 use super::super::PlannedStep;
-use super::{Gathered, Phase, describe, device_fault, missing};
+use super::filesystems::node;
+use super::{Gathered, Phase, describe, device_fault, in_use, missing};
 use crate::config::{Config, Luks, Resource};
 use crate::diag::Failure;
 use crate::facts::{Device, Facts, Volume};
@@ -55,7 +56,9 @@ const USUAL_MEMORY: u64 = 1 << 20;
 /// What it gets on the smallest, in KiB: less would protect nothing.
 const LEAST_MEMORY: u64 = 32 << 10;
 /// Options that would have something else made than what is opened, or from another key.
-const REFUSED: [&str; 4] = ["--type", "--header", "--key-file", "-d"];
+const REFUSED: [&str; 3] = ["--type", "--header", "--key-file"];
+/// Options of one letter that have no value.
+const FLAGS: &str = "qvyrV?";
 
 /// One thing to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -216,7 +219,8 @@ fn devices(config: &Config) -> BTreeSet<String> {
 fn plan(config: &Config, facts: &Facts, sources: &Sources) -> Result<Vec<PlannedStep>, Vec<Failure>> {
     let mut gathered = Gathered::new(sources);
     for (index, luks) in config.storage.luks.iter().enumerate() {
-        let other = config.storage.luks.iter().take(index).find(|other| other.device == luks.device);
+        let mut others = config.storage.luks.iter().take(index);
+        let other = others.find(|other| node(facts, device(other)) == node(facts, device(luks)));
         let step = match other {
             Some(other) => {
                 let why = format!("the volume {:?} is to be made there too", other.name);
@@ -289,6 +293,12 @@ fn step(luks: &Luks, facts: &Facts) -> Result<Step, Failure> {
         return Err(missing(device, what(luks), facts));
     }
     let volume = facts.volume(device);
+    // One that is open may be kept, and ours that isn't ready is closed first.
+    let wipe = luks.wipe_volume == Some(true);
+    let open = volume.filter(|volume| volume.open_as.is_some() && (!wipe || volume.held || volume.subsystem == MARK));
+    if let Some(found) = found.filter(|found| found.users.len() > usize::from(open.is_some())) {
+        return Err(in_use(device, what(luks), found));
+    }
     let instead = match (volume, found.and_then(|found| found.signature.as_ref())) {
         (Some(volume), _) if volume.held && volume.open_as.as_ref() == Some(&luks.name) => {
             return Ok(Step::Open(Opening { key: Key::Held, ..opening }));
@@ -296,7 +306,7 @@ fn step(luks: &Luks, facts: &Facts) -> Result<Step, Failure> {
         (Some(volume), _) if volume.subsystem == MARK => {
             Some("one that an interrupted first boot left unfinished".into())
         }
-        (Some(volume), _) if luks.wipe_volume != Some(true) => {
+        (Some(volume), _) if !wipe => {
             return match reuse(luks, volume, opening.key) {
                 Ok(key) => Ok(Step::Open(Opening { key, ..opening })),
                 Err(why) => Err(refused(format!("{device} is a LUKS volume that can't be used as it is: {why}"))
@@ -304,7 +314,7 @@ fn step(luks: &Luks, facts: &Facts) -> Result<Step, Failure> {
             };
         }
         (Some(_), _) => Some("the LUKS volume there".into()),
-        (None, Some(signature)) if luks.wipe_volume != Some(true) => {
+        (None, Some(signature)) if !wipe => {
             return Err(refused(format!("it holds {}", describe(signature)))
                 .remedy("use another device; only wipeVolume has a volume made in its place, and all in it lost"));
         }
@@ -326,11 +336,26 @@ fn step(luks: &Luks, facts: &Facts) -> Result<Step, Failure> {
 
 fn refused_option(options: &[String]) -> Option<&str> {
     for (index, option) in options.iter().enumerate() {
-        let (name, value) = match option.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (option.as_str(), options.get(index + 1).map(String::as_str)),
+        let (name, value) = match (option.starts_with("--"), option.split_once('=')) {
+            (true, Some((name, value))) => (name, value),
+            (true, None) => (option.as_str(), ""),
+            // Letters may share a dash, and the last one its value.
+            (false, _) => {
+                let Some(letters) = option.strip_prefix('-').map(|rest| rest.trim_start_matches(|c| FLAGS.contains(c)))
+                else {
+                    continue;
+                };
+                let name = match letters.chars().next() {
+                    Some('d') => "--key-file",
+                    Some('M') => "--type",
+                    _ => continue,
+                };
+                (name, letters.get(1..).unwrap_or_default().trim_start_matches('='))
+            }
         };
-        if REFUSED.contains(&name) && !(name == "--type" && value == Some("luks2")) {
+        let next = options.get(index + 1).filter(|_| value.is_empty() && !option.ends_with('='));
+        let value = next.map_or(value, String::as_str);
+        if REFUSED.contains(&name) && !(name == "--type" && value == "luks2") {
             return Some(option);
         }
     }
@@ -417,7 +442,8 @@ fn apply(step: &super::super::Step, facts: &mut Facts) {
         Step::Make(make) => {
             let uuid = make.uuid.clone().unwrap_or_else(|| "(random)".into());
             let label = make.label.clone().unwrap_or_default();
-            facts.devices.insert(device.clone(), Device::holding("crypto_LUKS", &label, &uuid));
+            let users = Vec::from([format!("part of /dev/mapper/{name}")]);
+            facts.devices.insert(device.clone(), Device { users, ..Device::holding("crypto_LUKS", &label, &uuid) });
             facts.devices.insert(format!("/dev/mapper/{name}"), Device { present: true, ..Device::default() });
             let (device, subsystem) = (device.clone(), MARK.into());
             volumes.retain(|volume| volume.device != device);
@@ -426,6 +452,9 @@ fn apply(step: &super::super::Step, facts: &mut Facts) {
             volumes.push(volume);
         }
         Step::Open(_) => {
+            if let Some(found) = facts.devices.get_mut(device) {
+                found.users = Vec::from([format!("part of /dev/mapper/{name}")]);
+            }
             if let Some(volume) = volumes.iter_mut().find(|volume| volume.device == *device) {
                 (volume.open_as, volume.held) = (open_as, true);
             }

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use super::{Plan, PlannedStep, Step};
 use crate::config::Config;
 use crate::diag::Failure;
-use crate::facts::{Facts, Signature};
+use crate::facts::{Device, Facts, Signature};
 use crate::origin::{Origin, Sources};
 use crate::stage::Stage;
 
@@ -130,6 +130,12 @@ pub(super) fn describe(signature: &Signature) -> String {
         }
     }
     text
+}
+
+/// The failure for a device that something uses.
+pub(super) fn in_use(device: &str, what: String, found: &Device) -> Failure {
+    Failure::new(what, format!("{device} is in use: it is {}", found.users.join(" and ")))
+        .remedy("name another device, or see who uses this one before the disks stage")
 }
 
 /// The failure for a device that isn't there, with those that are.

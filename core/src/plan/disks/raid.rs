@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha512};
 
 use super::super::PlannedStep;
 use super::filesystems::{node, shown};
-use super::{Gathered, Phase, argument_fault, describe, device_fault, missing};
+use super::{Gathered, Phase, argument_fault, describe, device_fault, in_use, missing};
 use crate::config::{self, Config};
 use crate::diag::Failure;
 use crate::facts::{Device, Facts};
@@ -177,11 +177,7 @@ fn step(raid: &config::Raid, facts: &Facts) -> Result<Step, Vec<Failure>> {
         if !member.present {
             failures.push(missing(device, what(raid), facts));
         } else if !member.users.is_empty() && (member.array.is_none() || !ours(member)) {
-            let users = member.users.join(" and ");
-            failures.push(
-                Failure::new(what(raid), format!("{device} is in use: it is {users}"))
-                    .remedy("name another device, or see who uses this one before the disks stage"),
-            );
+            failures.push(in_use(device, what(raid), member));
         }
     }
     let level = raid.level.as_deref().unwrap_or_default();
@@ -348,7 +344,8 @@ pub fn kernel_names(level: &str) -> Option<(&'static str, &'static str)> {
 fn apply(step: &super::super::Step, facts: &mut Facts) {
     if let super::super::Step::Raid(step) = step {
         for device in step.devices() {
-            facts.devices.insert(device.clone(), Device::holding("linux_raid_member", "", ""));
+            let users = Vec::from([format!("part of {}", step.path())]);
+            facts.devices.insert(device.clone(), Device { users, ..Device::holding("linux_raid_member", "", "") });
         }
         // What an array of these devices held before may still be in it; that isn't known here.
         facts.devices.entry(step.path()).or_default().present = true;

@@ -330,3 +330,71 @@ fn keys_and_table_stay_inside_what_is_there() {
     facts.volumes.clear();
     assert!(plan(&one(""), &facts).contains("/dev/vdb is no LUKS volume"));
 }
+
+#[test]
+fn a_device_in_use_or_under_two_names_is_refused() {
+    let mut facts = blank();
+    facts.devices.get_mut("/dev/vdb").unwrap().users = Vec::from(["mounted at /boot".into()]);
+    for json in [one(""), one(r#", "wipeVolume": true"#)] {
+        let text = phase(&json, &facts);
+        assert!(text.contains("/dev/vdb is in use: it is mounted at /boot"), "{text}");
+    }
+    // Open, and not by us: it would be made over.
+    let json = one(&format!(r#"{GIVEN}, "wipeVolume": true"#));
+    let mut facts = foreign(&json);
+    facts.devices.get_mut("/dev/vdb").unwrap().users = Vec::from(["part of /dev/dm-0".into()]);
+    facts.volumes[0].open_as = Some("data".into());
+    assert!(phase(&json, &facts).contains("in use: it is part of /dev/dm-0"));
+    // It may be kept, and one of ours that isn't ready is closed.
+    assert!(phase(&one(GIVEN), &facts).contains("open the encrypted volume"));
+    facts.volumes[0].subsystem = MARK.into();
+    assert!(phase(&json, &facts).contains("make the encrypted volume"));
+
+    let json = r#"{"storage": {"luks": [
+        {"name": "a", "device": "/dev/vdb"}, {"name": "b", "device": "/dev/disk/by-label/x"}]}}"#;
+    let mut facts = blank();
+    for name in ["/dev/vdb", "/dev/disk/by-label/x"] {
+        facts.devices.insert(name.into(), Device { present: true, node: "/dev/vdb".into(), ..Device::default() });
+    }
+    let text = phase(json, &facts);
+    assert!(text.contains("the volume \"a\" is to be made there too") && text.contains("$.storage.luks.1"), "{text}");
+}
+
+#[test]
+fn what_a_volume_takes_is_no_device_of_others() {
+    let json = r#"{"storage": {"luks": [{"name": "data", "device": "/dev/vdb"}],
+        "filesystems": [{"device": "/dev/vdb", "format": "ext4", "wipeFilesystem": true}]}}"#;
+    let (config, sources) = config(json);
+    let text = show(disks(&config, &blank(), &sources));
+    assert!(text.contains("in use: it is part of /dev/mapper/data"), "{text}");
+    let json =
+        json.replace(r#""luks""#, r#""raid": [{"name": "x", "level": "raid0", "devices": ["/dev/vdb"]}], "luks""#);
+    let (config, sources) = super::config(&json.replace(r#""/dev/vdb"}]"#, r#""/dev/vdb", "wipeVolume": true}]"#));
+    let text = show(disks(&config, &blank(), &sources));
+    assert!(text.contains("/dev/vdb is in use: it is part of /dev/md/x"), "{text}");
+}
+
+#[test]
+fn no_spelling_gets_another_type_or_key_in() {
+    for options in [
+        r#""-M", "luks1""#,
+        r#""-Mluks1""#,
+        r#""-qMplain""#,
+        r#""-M=luks1""#,
+        r#""--type=luks1""#,
+        r#""--type", "luks1""#,
+        r#""-d", "/key""#,
+        r#""-d/key""#,
+        r#""-qd/key""#,
+        r#""--header", "/file""#,
+    ] {
+        let text = phase(&one(&format!(r#", "options": [{options}]"#)), &blank());
+        assert!(text.contains("would have something else made"), "{options}: {text}");
+    }
+    for options in
+        [r#""-Mluks2""#, r#""-M", "luks2""#, r#""--type=luks2""#, r#""-q", "-caes-xts-plain64", "--pbkdf", "pbkdf2""#]
+    {
+        let text = phase(&one(&format!(r#", "options": [{options}]"#)), &blank());
+        assert!(text.contains("make the encrypted volume"), "{options}: {text}");
+    }
+}
