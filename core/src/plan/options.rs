@@ -29,6 +29,7 @@ const NO_ATIME: u32 = 1 << 10;
 const NO_DIRECTORY_ATIME: u32 = 1 << 11;
 const SILENT: u32 = 1 << 15;
 const RELATIVE_ATIME: u32 = 1 << 21;
+const INODE_VERSION: u32 = 1 << 23;
 const STRICT_ATIME: u32 = 1 << 24;
 const LAZY_TIME: u32 = 1 << 25;
 
@@ -57,6 +58,13 @@ const FLAGS: &[(&str, u32, u32)] = &[
     ("norelatime", 0, RELATIVE_ATIME),
     ("strictatime", STRICT_ATIME, 0),
     ("nostrictatime", 0, STRICT_ATIME),
+    ("iversion", INODE_VERSION, 0),
+    ("noiversion", 0, INODE_VERSION),
+    // Who else may mount it is for /etc/fstab; what that implies is for this mount too.
+    ("user", NO_SUID | NO_DEVICES | NO_EXECUTION, 0),
+    ("users", NO_SUID | NO_DEVICES | NO_EXECUTION, 0),
+    ("owner", NO_SUID | NO_DEVICES, 0),
+    ("group", NO_SUID | NO_DEVICES, 0),
     ("lazytime", LAZY_TIME, 0),
     ("nolazytime", 0, LAZY_TIME),
     ("silent", SILENT, 0),
@@ -145,6 +153,13 @@ mod tests {
         assert_eq!(sorted(&["ro", "nosuid", "rw"]).unwrap().flags, NO_SUID);
         assert_eq!(sorted(&["ro,noatime", "nodev"]).unwrap().flags, READ_ONLY | NO_ATIME | NO_DEVICES);
         assert_eq!(sorted(&["noexec", "defaults"]).unwrap().flags, 0);
+        assert_eq!(sorted(&["iversion"]).unwrap().flags, INODE_VERSION);
+        assert_eq!(sorted(&["iversion,noiversion"]).unwrap().flags, 0);
+        assert_eq!(sorted(&["user", "exec"]).unwrap().flags, NO_SUID | NO_DEVICES);
+        assert_eq!(
+            sorted(&["owner"]).unwrap(),
+            Options { flags: NO_SUID | NO_DEVICES, text: "owner".into(), ..Options::default() }
+        );
     }
 
     #[test]
