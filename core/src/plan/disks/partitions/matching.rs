@@ -2,7 +2,7 @@
 //! Which partitions are kept, made, resized, replaced and deleted: the table of "Partition Matching" in Ignition's operator notes.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::space::Space;
@@ -76,6 +76,15 @@ impl Disk<'_> {
                 Err(failure) => failures.push((self.at)(failure, one.config)),
             }
         }
+        for change in changes.iter().filter(|change| matches!(change.deed, Deed::Make | Deed::Replace { .. })) {
+            let Some(made) = after.partition(change.number) else { continue };
+            let same = after.partitions.iter().find(|other| other.number != made.number && other.guid == made.guid);
+            let Some((one, other)) = wanted.iter().find(|one| one.number == made.number).zip(same) else { continue };
+            let why = format!("partition {} would have the same GUID, {}", other.number, made.guid);
+            let failure = Failure::new(format!("making {}", one.what()), why)
+                .remedy("give each partition a GUID of its own, or none");
+            failures.push((self.at)(failure, one.config));
+        }
         if failures.is_empty() { Ok((after, changes)) } else { Err(failures) }
     }
 
@@ -85,7 +94,10 @@ impl Disk<'_> {
         for config in &self.config.partitions {
             // What doesn't fit has no place in any table, and is told so there.
             let number = u32::try_from(config.number).unwrap_or(u32::MAX);
-            let key = if number == 0 { config.label.clone().unwrap_or_default() } else { number.to_string() };
+            let key = match number {
+                0 => format!("label {}", config.label.as_deref().unwrap_or_default()),
+                number => format!("number {number}"),
+            };
             let guid = given(config.guid.as_ref());
             let mark = guid.unwrap_or_else(|| (self.mark)(&key));
             let own = |partition: &&Partition| {
@@ -129,7 +141,9 @@ impl Disk<'_> {
             let there = table.partition(one.number).filter(|_| one.own || one.config.number != 0);
             if let Some(there) = there {
                 if one.own {
-                    (start, size) = (Some(there.start), Some(there.size()));
+                    // It has its place; what may be resized has the size of the configuration, on a disk that was grown a larger one.
+                    let resized = size.filter(|_| one.config.resize == Some(true));
+                    (start, size) = (Some(there.start), resized.or(Some(there.size())));
                 } else if one.config.wipe_partition_entry != Some(true) {
                     (start, size) = (start.or(Some(there.start)), size.or(Some(there.size())));
                 }

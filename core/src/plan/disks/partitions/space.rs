@@ -133,7 +133,7 @@ impl Space {
             sector
         } else if self.free(earlier, sector - 1) {
             earlier
-        } else if self.free(sector + 1, later) {
+        } else if self.free(sector.saturating_add(1), later) {
             later
         } else {
             sector

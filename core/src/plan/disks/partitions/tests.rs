@@ -129,7 +129,7 @@ fn a_plan_reads_well() {
        keep 1 \"boot\", sectors 2048 to 4095 (1 MiB), type 0FC63DAF-8483-4772-8E79-3D69D8477DE4, GUID 8DD3D8E0-E319-85F9-B17F-0667D6C2C67D
        resize from 1 MiB: 2 \"old\", sectors 4096 to 8191 (2 MiB), type 0FC63DAF-8483-4772-8E79-3D69D8477DE4, GUID 3CC8C7E3-3802-86CB-B58C-EAE6E0740A1C
        replace \"gone\" by 3 \"var\", sectors 8192 to 110591 (50 MiB), type 0FC63DAF-8483-4772-8E79-3D69D8477DE4, GUID 01234567-89AB-CDEF-EDCB-A98765432101
-       make 4 \"log\", sectors 204800 to 206847 (1 MiB), type 0657FD6D-A4AB-43C4-84E5-0933C84B4F4F, GUID 948A985B-DE28-8FBB-AE58-933F7CE6223B  [test:2:23 at $.storage.disks.0]"
+       make 4 \"log\", sectors 204800 to 206847 (1 MiB), type 0657FD6D-A4AB-43C4-84E5-0933C84B4F4F, GUID 8AABA3EA-F3D8-8D13-8DC3-E3FB816B93FC  [test:2:23 at $.storage.disks.0]"
     );
 }
 

@@ -19,8 +19,8 @@ type There = Vec<(u64, u64, u32, bool)>;
 #[allow(clippy::struct_excessive_bools, reason = "so has the configuration")]
 struct Entry {
     number: u32,
-    start: Option<u32>,
-    size: Option<u32>,
+    start: Option<u64>,
+    size: Option<u64>,
     guid: bool,
     resize: bool,
     wipe: bool,
@@ -28,8 +28,12 @@ struct Entry {
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
-    let numbers =
-        (0_u32..9, option::of(prop_oneof![Just(0_u32), 1_u32..60]), option::of(prop_oneof![Just(0_u32), 1_u32..20]));
+    let mebibytes = |most: u64| {
+        // What no disk has, and what is beyond that when it is counted in sectors or bytes.
+        let huge = prop_oneof![Just(i64::MAX as u64), Just(1 << 42), Just((1 << 52) - 1), Just((1 << 53) + 1)];
+        option::of(prop_oneof![10 => Just(0_u64), 10 => 1..most, 1 => huge])
+    };
+    let numbers = (0_u32..9, mebibytes(60), mebibytes(20));
     (numbers, any::<(bool, bool)>(), prop::bool::weighted(0.7), prop::bool::weighted(0.2)).prop_map(
         |((number, start, size), (guid, resize), wipe, gone)| Entry { number, start, size, guid, resize, wipe, gone },
     )

@@ -270,6 +270,71 @@ fn flaws_are_repaired_and_hybrid_mbrs_kept_or_refused() {
     assert!(!steps(&keep, &facts(disk(DISK, Found::Gpt(hybrid)))).unwrap()[0].write);
 }
 
+/// A partition that this configuration made has the size that it says, where it may be resized, once the disk has more room.
+#[test]
+fn what_we_made_grows_with_its_disk() {
+    let config = r#"[{"device": "/dev/vdb", "partitions": [{"number": 1, "sizeMiB": 100}, {"number": 2, "sizeMiB": 0, "resize": true}]}]"#;
+    let made = steps(config, &facts(disk(DISK, Found::Nothing))).unwrap().remove(0).table.unwrap();
+    let grown = Geometry { sectors: DISK.sectors * 2, ..DISK };
+    let mut table = made.clone();
+    table.last = grown.last();
+    table.move_backup(grown);
+    let holds = |table: Table| Found::Gpt(Gpt { table, backup: grown.last(), hybrid: Vec::new(), flaws: Vec::new() });
+    let step = steps(config, &facts(disk(grown, holds(table.clone())))).unwrap().remove(0);
+    let (last, before) = (table.last, made.partition(2).unwrap().size());
+    assert_eq!(step.changes[1].deed, Deed::Resize { from: before });
+    let after = step.table.unwrap();
+    assert_eq!(
+        (after.partition(1), after.partition(2).unwrap().end),
+        (made.partition(1), last / 2048 * 2048 + last % 2048)
+    );
+    assert!(!steps(config, &facts(disk(grown, holds(after)))).unwrap()[0].write);
+    let fixed = config.replace(", \"resize\": true", "");
+    assert!(
+        !steps(
+            &fixed,
+            &facts(disk(
+                grown,
+                holds(steps(&fixed, &facts(disk(DISK, Found::Nothing))).unwrap().remove(0).table.unwrap())
+            ))
+        )
+        .unwrap()[0]
+            .write
+    );
+}
+
+#[test]
+fn no_two_partitions_get_one_guid() {
+    // These were alike: the number of the one, the label of the other.
+    let config = r#"[{"device": "/dev/vdb", "partitions": [{"number": 1, "label": "a", "sizeMiB": 1}, {"label": "1", "sizeMiB": 1}]}]"#;
+    let table = steps(config, &facts(disk(DISK, Found::Nothing))).unwrap().remove(0).table.unwrap();
+    let guids = [table.guid, table.partitions[0].guid, table.partitions[1].guid];
+    assert!(guids[0] != guids[1] && guids[0] != guids[2] && guids[1] != guids[2], "{guids:?}");
+    let guid = "01234567-89ab-cdef-edcb-a98765432101";
+    let config = config.replace("\"label\"", &format!("\"guid\": {guid:?}, \"label\""));
+    let why = refusal(&config, disk(DISK, Found::Nothing));
+    assert!(why.contains("would have the same GUID"), "{why}");
+}
+
+/// What is wrong with a table stays so as long as nothing is written; and there may be any number of wrong things.
+#[test]
+fn a_hostile_table_is_told_in_few_words() {
+    let mut many = gpt(DISK, &[]);
+    (many.table.slots, many.table.first) = (8192, 2050);
+    many.table.partitions = (1..=8192).map(|number| partition(number, 4096, 100_000, "x")).collect();
+    let problems = many.table.problems(DISK);
+    assert!(problems.len() == 9 && problems[8].ends_with("problems more"), "{problems:?}");
+    let overlapping = gpt(
+        DISK,
+        &[partition(1, 2048, 4096, "one"), partition(2, 4096, 4096, "two"), partition(3, 1 << 20, 2048, "three")],
+    );
+    let keep = r#"[{"device": "/dev/vdb", "partitions": [{"number": 3, "label": "three"}]}]"#;
+    assert!(!steps(keep, &facts(disk(DISK, Found::Gpt(overlapping.clone())))).unwrap()[0].write);
+    let change = r#"[{"device": "/dev/vdb", "partitions": [{"number": 4, "label": "new"}]}]"#;
+    let why = refusal(change, disk(DISK, Found::Gpt(overlapping)));
+    assert!(why.contains("the partitions 1 and 2 overlap"), "{why}");
+}
+
 #[test]
 fn a_second_copy_alone_is_brought_back_only_if_it_is_ours() {
     let config = r#"[{"device": "/dev/vdb", "partitions": [{"number": 1, "label": "one"}]}]"#;
