@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::super::PlannedStep;
-use super::{Gathered, Phase, argument_fault, describe, device_fault, missing};
+use super::{Gathered, Phase, argument_fault, describe, device_fault, missing, sayable};
 use crate::config::schema::VIRTIOFS;
 use crate::config::{Config, Filesystem};
 use crate::diag::Failure;
@@ -233,6 +233,8 @@ fn step(filesystem: &Filesystem, format: &str, facts: &Facts) -> Result<Option<S
         Some(format) => format!("making the {format} file system of {device}"),
         None => format!("leaving {device} without a file system"),
     };
+    let words = [Some(device), filesystem.label.as_ref(), filesystem.uuid.as_ref()];
+    sayable(what(), &mut words.into_iter().flatten().chain(&filesystem.options))?;
     let blank = Device { present: true, ..Device::default() };
     let found = facts.devices.get(device).unwrap_or(&blank);
     if !found.present {

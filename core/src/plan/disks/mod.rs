@@ -121,6 +121,17 @@ pub(super) fn argument_fault(arguments: &[String]) -> Option<String> {
     arguments.iter().any(|argument| argument.contains('\0')).then(|| "there is a NUL in an argument".into())
 }
 
+/// Refuses words that no program can be given.
+pub(super) fn sayable(what: String, words: &mut dyn Iterator<Item = &String>) -> Result<(), Failure> {
+    for word in words {
+        if !word.contains('\0') {
+            continue;
+        }
+        return Err(Failure::new(what, format!("there is a NUL character in {word:?}")).remedy("remove it"));
+    }
+    Ok(())
+}
+
 /// What a device holds, in words.
 pub(super) fn describe(signature: &Signature) -> String {
     let mut text = signature.format.clone();

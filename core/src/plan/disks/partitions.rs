@@ -27,7 +27,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::super::PlannedStep;
-use super::{Gathered, Phase, device_fault, missing};
+use super::{Gathered, Phase, device_fault, missing, sayable};
 use crate::config::{self, Config};
 use crate::diag::Failure;
 use crate::facts::{Disk, Facts};
@@ -110,7 +110,8 @@ pub enum Deed {
 impl Step {
     /// What is wrong with it, told without knowing how it was planned.
     pub(in crate::plan) fn faults(&self) -> Vec<String> {
-        let problems = self.table.iter().flat_map(|table| table.problems(self.geometry));
+        // What stays as it is need not be as it would be written.
+        let problems = self.table.iter().filter(|_| self.write).flat_map(|table| table.problems(self.geometry));
         device_fault(&self.device).into_iter().chain(problems).collect()
     }
 }
@@ -137,6 +138,8 @@ fn plan(config: &Config, facts: &Facts, sources: &Sources) -> Result<Vec<Planned
 /// Plans one disk; nothing if it is left as it is, without a table.
 fn one(disk: &config::Disk, facts: &Facts, sources: &Sources) -> Result<Option<Step>, Vec<Failure>> {
     let what = format!("partitioning {}", disk.device);
+    let labels = disk.partitions.iter().filter_map(|partition| partition.label.as_ref());
+    sayable(what.clone(), &mut labels.chain([&disk.device])).map_err(|failure| vec![failure])?;
     if facts.devices.get(&disk.device).is_some_and(|device| !device.present) {
         return Err(vec![missing(&disk.device, what, facts)]);
     }

@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha512};
 
 use super::super::PlannedStep;
 use super::filesystems::{node, shown};
-use super::{Gathered, Phase, argument_fault, describe, device_fault, in_use, missing};
+use super::{Gathered, Phase, argument_fault, describe, device_fault, in_use, missing, sayable};
 use crate::config::{self, Config};
 use crate::diag::Failure;
 use crate::facts::{Device, Facts};
@@ -163,6 +163,12 @@ fn what(raid: &config::Raid) -> String {
 }
 
 fn step(raid: &config::Raid, facts: &Facts) -> Result<Step, Vec<Failure>> {
+    sayable(what(raid), &mut [&raid.name].into_iter().chain(&raid.options).chain(&raid.devices))
+        .map_err(|failure| [failure])?;
+    if raid.name.starts_with('-') {
+        return Err(Vec::from([Failure::new(what(raid), "mdadm would take its name for an option")
+            .remedy("choose a name that doesn't begin with -")]));
+    }
     let blank = Device { present: true, ..Device::default() };
     let members: Vec<_> = raid.devices.iter().map(|name| facts.devices.get(name).unwrap_or(&blank)).collect();
     let mark = mark(raid, &members, facts);

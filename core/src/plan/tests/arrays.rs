@@ -186,3 +186,39 @@ fn file_systems_go_on_arrays_that_are_not_there_yet() {
     let text = with(&json, &facts, disks);
     assert!(text.contains("make the xfs file system of /dev/md/data: mkfs.xfs -f"), "{text}");
 }
+
+/// Ignition reads these; the programs can't be given them.
+#[test]
+fn words_that_no_program_takes_are_refused_with_their_place() {
+    for (json, why) in [
+        (PAIR.replace("\"data\"", "\"-a\""), "mdadm would take its name for an option"),
+        (PAIR.replace("\"data\"", "\"d\\u0000ata\""), "there is a NUL character in \"d\\0ata\""),
+        (PAIR.replace("\"level\"", "\"options\": [\"a\\u0000\"], \"level\""), "there is a NUL character"),
+        (
+            r#"{"storage": {"filesystems": [
+ {"device": "/dev/vdb", "format": "xfs", "options": ["\u0000"]}]}}"#
+                .into(),
+            "there is a NUL character",
+        ),
+        (
+            r#"{"storage": {"luks": [
+ {"name": "a", "device": "/dev/vdb", "options": ["\u0000"]}]}}"#
+                .into(),
+            "there is a NUL character",
+        ),
+        (
+            r#"{"storage": {"disks": [
+ {"device": "/dev/v\u0000db", "wipeTable": true}]}}"#
+                .into(),
+            "there is a NUL character",
+        ),
+    ] {
+        let (config, sources) = config(&json);
+        let text = show(disks(&config, &pair(), &sources));
+        assert!(
+            text.contains(why) && text.contains("test:3:2 at $.storage.") && text.contains("what to do:"),
+            "{text}"
+        );
+        assert!(!text.contains("defect"), "{text}");
+    }
+}
