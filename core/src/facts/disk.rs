@@ -46,7 +46,7 @@ pub struct Use {
     pub number: Option<u32>,
     /// The kernel's node for it.
     pub device: String,
-    /// How it is used, to follow "it is": `mounted at /var`, `held by md127`.
+    /// How it is used, to follow "it is": `mounted at /var`, `part of /dev/md127`.
     pub how: String,
 }
 

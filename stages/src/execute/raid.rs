@@ -9,7 +9,7 @@ use fledge_core::diag::Failure;
 use fledge_core::plan::raid::Step;
 
 use super::filesystems::refused;
-use super::{Done, judged};
+use super::{Done, failed, judged};
 use crate::host::cmd::{self, Arg, MDADM};
 use crate::host::device::{self, udev, usage};
 
@@ -31,7 +31,14 @@ pub(super) fn one(step: &Step) -> Done {
         }
         Step::Keep { name, running, .. } => {
             if usage::runs(Path::new(&path)) {
-                return Ok(false);
+                let node = fs::canonicalize(&path).map_err(|error| failed(step, &error))?;
+                if nodes.iter().any(|member| usage::array(member).is_some_and(|array| Path::new(&array) == node)) {
+                    return Ok(false);
+                }
+                let why = format!("an array of other devices runs as {path}");
+                return Err(
+                    Failure::new(step.to_string(), why).remedy("stop that array, or give this one another name")
+                );
             }
             // Under another name, or waiting for devices that it would have to itself now.
             stop(step, running)?;

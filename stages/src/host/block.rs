@@ -3,21 +3,22 @@
 
 mod blkpg;
 mod kernel;
-mod usage;
+mod uses;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fledge_core::facts;
 use fledge_core::gpt::{self, Found, Geometry, Region, Table};
 use fledge_core::plan::partitions::Mbr;
-use rustix::fs::{FlockOperation, flock, major, minor};
+use rustix::fs::{FlockOperation, flock};
 
-use super::device;
+use super::device::{self, usage};
+use super::dmi;
 pub use kernel::{Wanted, wait};
 
 /// A disk as `/sys` has it.
@@ -36,27 +37,20 @@ impl Entry {
     /// It isn't there, or `/sys` doesn't know it.
     pub fn of(device: &str) -> io::Result<Self> {
         let node = Path::new(device).canonicalize()?;
-        let number = node.metadata()?.rdev();
-        let sys = Path::new("/sys/dev/block").join(format!("{}:{}", major(number), minor(number))).canonicalize()?;
+        let sys = usage::directory(&node)?;
         Ok(Self { node, sys })
-    }
-
-    fn text(&self, file: &str) -> Option<String> {
-        let text = std::fs::read_to_string(self.sys.join(file)).ok()?;
-        Some(text.trim().to_owned())
     }
 
     /// The name that device-mapper has for it, if it is one of its devices. The kernel doesn't see to the partitions of these.
     fn mapped(&self) -> Option<String> {
-        self.text("dm/name")
+        Some(usage::text(&self.sys.join("dm/name"))).filter(|name| !name.is_empty())
     }
 
     /// What tells the disk from others, in this and other machines.
     fn identity(&self) -> String {
-        let files = ["wwid", "device/wwid", "serial", "device/serial", "dm/uuid", "md/uuid"];
-        let machine = std::fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
-        let own = files.iter().filter_map(|file| self.text(file));
-        own.chain([machine.trim().to_owned()]).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
+        let mut identity = usage::serials(&self.sys);
+        identity.extend(Some(dmi::product_uuid()).filter(|uuid| !uuid.is_empty()));
+        identity.join(" ")
     }
 }
 
@@ -71,7 +65,7 @@ pub fn look(device: &str) -> io::Result<Option<facts::Disk>> {
     let entry = Entry::of(device)?;
     let file = File::open(&entry.node)?;
     let geometry = geometry(&file)?;
-    let part_of = entry.text("partition").and_then(|_| entry.sys.parent().map(kernel::node));
+    let part_of = entry.sys.parent().filter(|_| entry.sys.join("partition").exists()).map(usage::node);
     let mut holds = holds(&file, geometry)?;
     if holds == Found::Nothing && part_of.is_none() && !kernel::partitions(&entry)?.is_empty() {
         holds = Found::Broken("the kernel sees partitions, and their table is of another kind".into());
@@ -81,11 +75,11 @@ pub fn look(device: &str) -> io::Result<Option<facts::Disk>> {
         node: entry.node.to_string_lossy().into_owned(),
         sector: geometry.sector,
         sectors: geometry.sectors,
-        read_only: entry.text("ro").as_deref() == Some("1"),
+        read_only: usage::text(&entry.sys.join("ro")) == "1",
         part_of,
         identity: entry.identity(),
         holds,
-        uses: usage::of(&entry)?,
+        uses: uses::of(&entry)?,
     }))
 }
 

@@ -13,6 +13,7 @@ use fledge_core::plan::luks::{MARK, header, key_path};
 use fledge_core::secret::Key;
 use fledge_core::state::{Held, State};
 
+use crate::host::device::usage::{directory, linked, text};
 use crate::host::fs::Root;
 use crate::host::{device, mount};
 
@@ -34,7 +35,7 @@ pub(super) fn look(
         let Some(device) = luks.device.as_ref() else { continue };
         let known = state.volume(&luks.name);
         // What this boot opened is below its mapping, whatever the device's name leads to by now.
-        let below = known.and_then(|known| below(known));
+        let below = known.and_then(below);
         let Some(node) = below.or_else(|| Path::new(device).canonicalize().ok().filter(|_| device::is_there(device)))
         else {
             continue;
@@ -60,10 +61,9 @@ pub(super) fn look(
 
 /// The device of a volume that is open. Integrity protection has a mapping of its own between.
 fn below(held: &Held) -> Option<PathBuf> {
-    let mut node = Path::new("/dev/mapper").join(&held.name).canonicalize().ok()?;
+    let mut node = Path::new("/dev/mapper").join(&held.name);
     loop {
-        let slaves = Path::new("/sys/class/block").join(node.file_name()?).join("slaves");
-        node = Path::new("/dev").join(fs::read_dir(slaves).ok()?.flatten().next()?.file_name());
+        node = linked(&directory(&node).ok()?, "slaves").into_iter().next()?.into();
         if volume(&node).ok().flatten().is_some_and(|volume| volume.uuid == held.uuid) {
             return Some(node);
         }
@@ -79,13 +79,9 @@ pub(crate) fn volume(path: &Path) -> io::Result<Option<Volume>> {
 
 /// The name of the encrypted mapping on a device.
 pub(crate) fn open_as(path: &Path) -> Option<String> {
-    let kernel_name = path.canonicalize().ok()?;
-    let holders = Path::new("/sys/class/block").join(kernel_name.file_name()?).join("holders");
-    fs::read_dir(holders).ok()?.flatten().find_map(|holder| {
-        let mapping = holder.path().join("dm");
-        let uuid = fs::read_to_string(mapping.join("uuid")).ok()?;
-        let name = fs::read_to_string(mapping.join("name")).ok()?;
-        uuid.starts_with("CRYPT-").then(|| name.trim_end().to_owned())
+    linked(&directory(path).ok()?, "holders").into_iter().find_map(|holder| {
+        let mapping = directory(Path::new(&holder)).ok()?.join("dm");
+        text(&mapping.join("uuid")).starts_with("CRYPT-").then(|| text(&mapping.join("name")))
     })
 }
 

@@ -7,16 +7,14 @@ use fledge_core::config::Config;
 use fledge_core::facts::Facts;
 use fledge_core::plan::raid::kernel_names;
 
-use crate::host::module;
+use crate::host::{dmi, module};
 
 /// Adds what arrays are planned from, beside their devices.
 pub(super) fn arrays(config: &Config, facts: &mut Facts) {
     if config.storage.raid.is_empty() {
         return;
     }
-    // The UUID of the firmware; few machines have none.
-    let machine = fs::read_to_string("/sys/class/dmi/id/product_uuid").unwrap_or_default();
-    machine.trim().clone_into(&mut facts.machine);
+    facts.machine = dmi::product_uuid();
     let levels = config.storage.raid.iter().filter_map(|raid| raid.level.as_ref());
     facts.lacking_levels = levels.filter(|level| is_lacking(level)).cloned().collect();
 }

@@ -66,7 +66,7 @@ pub enum Step {
     /// Make a volume on a device, and open it.
     Make(Box<Make>),
     /// Open a volume that is there.
-    Open(Opening),
+    Open(Box<Opening>),
 }
 
 /// A volume to make.
@@ -152,7 +152,7 @@ impl Step {
             Self::Make(make) if !matches!(make.opening.key, Key::Given(_) | Key::Generated) => {
                 faults.push("a new volume can't have a key already".into());
             }
-            Self::Open(Opening { key: Key::Generated, .. }) => {
+            Self::Open(opening) if opening.key == Key::Generated => {
                 faults.push("a key that is made now opens nothing".into());
             }
             _ => {}
@@ -305,14 +305,14 @@ fn step(luks: &Luks, facts: &Facts) -> Result<Step, Failure> {
     }
     let instead = match (volume, found.and_then(|found| found.signature.as_ref())) {
         (Some(volume), _) if volume.held && volume.open_as.as_ref() == Some(&luks.name) => {
-            return Ok(Step::Open(Opening { key: Key::Held, ..opening }));
+            return Ok(Step::Open(Box::new(Opening { key: Key::Held, ..opening })));
         }
         (Some(volume), _) if volume.subsystem == MARK => {
             Some("one that an interrupted first boot left unfinished".into())
         }
         (Some(volume), _) if !wipe => {
             return match reuse(luks, volume, opening.key) {
-                Ok(key) => Ok(Step::Open(Opening { key, ..opening })),
+                Ok(key) => Ok(Step::Open(Box::new(Opening { key, ..opening }))),
                 Err(why) => Err(refused(format!("{device} is a LUKS volume that can't be used as it is: {why}"))
                     .remedy("write it as it is; only wipeVolume has a new one made in its place, and all in it lost")),
             };

@@ -3,13 +3,14 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fledge_core::gpt::{Geometry, Table};
 
 use super::blkpg::{Operation, change};
-use super::{Entry, device};
+use super::{Entry, device, uses};
+use crate::host::device::usage::{directory, node, text};
 
 /// A partition that the kernel knows or is to know; places in bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,18 +23,12 @@ pub struct Wanted {
     pub length: u64,
 }
 
-/// The node of a device by its folder in `/sys`.
-pub(super) fn node(sys: &Path) -> String {
-    let name = sys.file_name().unwrap_or_default().to_string_lossy();
-    format!("/dev/{}", name.replace('!', "/"))
-}
-
 /// The partitions of a disk that the kernel knows, in any order.
 pub(super) fn partitions(disk: &Entry) -> io::Result<Vec<(Wanted, PathBuf)>> {
     let mut found = Vec::new();
     for folder in fs::read_dir(&disk.sys)? {
         let sys = folder?.path();
-        let value = |file: &str| fs::read_to_string(sys.join(file)).ok()?.trim().parse::<u64>().ok();
+        let value = |file: &str| text(&sys.join(file)).parse::<u64>().ok();
         if let (Some(number), Some(start), Some(size)) = (value("partition"), value("start"), value("size")) {
             let number = u32::try_from(number).unwrap_or_default();
             // Always in units of 512 bytes.
@@ -105,16 +100,21 @@ impl Entry {
         format!("{disk}{p}{number}")
     }
 
-    /// What isn't yet as wanted, as the nodes of the partitions.
+    /// What isn't yet as wanted, as the nodes of the partitions. Where partitions of device-mapper begin, sysfs doesn't say.
     fn amiss(&self, wanted: &[Wanted]) -> io::Result<Vec<String>> {
-        let known = partitions(self)?;
-        let mapped = self.mapped().is_some();
-        let there = |partition: &&Wanted| {
-            let known = mapped || known.iter().any(|(other, _)| other == *partition);
-            known && device::is_there(&self.partition(partition.number))
-        };
+        let mapped = self.mapped();
+        let mut known: Vec<_> = partitions(self)?.into_iter().map(|(partition, _)| partition).collect();
+        for (number, part) in mapped.iter().flat_map(|name| uses::partitions(name)) {
+            let size = directory(&part).map(|directory| text(&directory.join("size")));
+            let size: u64 = size.ok().and_then(|size| size.parse().ok()).unwrap_or_default();
+            let start = wanted.iter().find(|partition| partition.number == number);
+            let start = start.map(|partition| partition.start).unwrap_or_default();
+            known.push(Wanted { number, start, length: size << 9 });
+        }
+        let there =
+            |partition: &&Wanted| known.contains(partition) && device::is_there(&self.partition(partition.number));
         let missing = wanted.iter().filter(|partition| !there(partition)).map(|partition| partition.number);
-        let left = known.iter().map(|(partition, _)| partition.number);
+        let left = known.iter().map(|partition| partition.number);
         let left = left.filter(|number| !wanted.iter().any(|partition| partition.number == *number));
         Ok(missing.chain(left).map(|number| self.partition(number)).collect())
     }

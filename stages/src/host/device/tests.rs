@@ -167,7 +167,9 @@ fn what_looks_empty_is_shown_to_libblkid() {
     ] {
         let image = image(64);
         let file = File::options().write(true).open(&image.path).unwrap();
-        bytes.iter().for_each(|(offset, bytes)| file.write_all_at(bytes, *offset).unwrap());
+        for (offset, bytes) in bytes {
+            file.write_all_at(bytes, *offset).unwrap();
+        }
         assert_eq!(signatures(&image.path).unwrap(), [], "{format}");
         let found: Vec<_> = listed(&image.path, None).unwrap().into_iter().map(|found| found.format).collect();
         assert!(!found.is_empty() && found.iter().all(|found| found == format), "{format}: {found:?}");

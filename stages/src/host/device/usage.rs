@@ -10,71 +10,103 @@ use rustix::fs::{major, minor};
 
 use crate::host::mount;
 
-/// Where sysfs has a device, all links followed.
-fn directory(node: &Path) -> io::Result<PathBuf> {
-    let number = fs::metadata(node)?.rdev();
-    fs::canonicalize(format!("/sys/dev/block/{}:{}", major(number), minor(number)))
+/// The kernel's numbers of a block device, as sysfs writes them.
+fn numbers(node: &Path) -> io::Result<String> {
+    let metadata = fs::metadata(node)?;
+    if !metadata.file_type().is_block_device() {
+        return Err(io::Error::other(format!("{} is no block device", node.display())));
+    }
+    Ok(format!("{}:{}", major(metadata.rdev()), minor(metadata.rdev())))
 }
 
-/// The name of a device from the name of its folder in sysfs, where `!` stands for `/`.
-fn name(directory: &Path) -> String {
+/// Where sysfs has a device, all links followed.
+///
+/// # Errors
+/// It isn't there, or is no block device.
+pub fn directory(node: &Path) -> io::Result<PathBuf> {
+    Path::new("/sys/dev/block").join(numbers(node)?).canonicalize()
+}
+
+/// The node of a device from its folder in sysfs, whose name has `!` for `/`.
+pub fn node(directory: &Path) -> String {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     format!("/dev/{}", name.replace('!', "/"))
 }
 
 /// The text of a file in sysfs; empty if there is none.
-fn text(path: &Path) -> String {
+pub fn text(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-/// The devices that are made of this one.
-fn holders(directory: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(directory.join("holders")) else { return Vec::new() };
-    let mut holders: Vec<_> = entries.flatten().map(|entry| name(&entry.path())).collect();
-    holders.sort();
-    holders
+/// The devices in a folder of links of a device: `holders` are made of it, `slaves` it is made of.
+pub fn linked(directory: &Path, kind: &str) -> Vec<String> {
+    let entries = fs::read_dir(directory.join(kind)).into_iter().flatten().flatten();
+    let mut nodes: Vec<_> = entries.map(|entry| node(&entry.path())).collect();
+    nodes.sort();
+    nodes
 }
 
 /// The array that a device is part of now.
 pub fn array(node: &Path) -> Option<String> {
-    holders(&directory(node).ok()?).into_iter().find(|holder| holder.starts_with("/dev/md"))
+    linked(&directory(node).ok()?, "holders").into_iter().find(|holder| holder.starts_with("/dev/md"))
+}
+
+/// Who may use devices: what is mounted and swapped to now, by the kernel's numbers.
+#[derive(Debug)]
+pub struct Users(Vec<(String, String)>);
+
+impl Users {
+    /// Looks for them.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    pub fn look() -> io::Result<Self> {
+        let mut users = Vec::new();
+        let mut add = |source: &str, how: String| {
+            if let Some(numbers) = source.starts_with('/').then(|| numbers(Path::new(source)).ok()).flatten() {
+                users.push((numbers, how));
+            }
+        };
+        for mount in mount::table()? {
+            add(&mount.source, format!("mounted at {}", mount.point.display()));
+        }
+        // Kernels without swap have no such file.
+        let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+        for source in swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next()) {
+            add(source, "used as swap".into());
+        }
+        Ok(Self(users))
+    }
+
+    /// Who uses a device alone, without its partitions: a clause each.
+    pub fn of(&self, directory: &Path) -> Vec<String> {
+        let numbers = text(&directory.join("dev"));
+        let others = self.0.iter().filter(|(used, _)| *used == numbers).map(|(_, how)| how.clone());
+        linked(directory, "holders").into_iter().map(|holder| format!("part of {holder}")).chain(others).collect()
+    }
 }
 
 /// Who uses a device or one of its partitions.
 ///
 /// # Errors
 /// Whatever the operating system says.
-pub fn users(node: &Path) -> io::Result<Vec<String>> {
-    let directory = directory(node)?;
-    let mounts = mount::table()?;
-    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    let mut by = Vec::new();
-    let mut look = |directory: &Path, whose: &str| -> io::Result<()> {
-        by.extend(holders(directory).into_iter().map(|holder| format!("{whose}part of {holder}")));
-        let number = text(&directory.join("dev"));
-        let is_it = |path: &str| {
-            path.starts_with('/')
-                && fs::metadata(path).is_ok_and(|found| {
-                    let rdev = found.rdev();
-                    found.file_type().is_block_device() && number == format!("{}:{}", major(rdev), minor(rdev))
-                })
-        };
-        for mount in mounts.iter().filter(|mount| is_it(&mount.source)) {
-            by.push(format!("{whose}mounted at {}", mount.point.display()));
-        }
-        let swaps = swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next());
-        if swaps.into_iter().any(is_it) {
-            by.push(format!("{whose}used as swap"));
-        }
-        Ok(())
-    };
-    look(&directory, "")?;
+pub fn users(device: &Path) -> io::Result<Vec<String>> {
+    let directory = directory(device)?;
+    let users = Users::look()?;
+    let mut by = users.of(&directory);
     for entry in fs::read_dir(&directory)?.flatten() {
-        if entry.path().join("partition").exists() {
-            look(&entry.path(), &format!("with its partition {} ", name(&entry.path())))?;
+        let part = entry.path();
+        if part.join("partition").exists() {
+            by.extend(users.of(&part).into_iter().map(|how| format!("with its partition {} {how}", node(&part))));
         }
     }
     Ok(by)
+}
+
+/// The serial numbers and world-wide names that a disk has.
+pub fn serials(directory: &Path) -> Vec<String> {
+    let names = ["wwid", "device/wwid", "serial", "device/serial", "dm/uuid", "md/uuid"];
+    names.iter().map(|name| text(&directory.join(name))).filter(|found| !found.is_empty()).collect()
 }
 
 /// What tells a device from those of other machines: the serial number or world-wide name of its disk, and the number of the
@@ -83,9 +115,7 @@ pub fn identity(node: &Path) -> String {
     let Ok(directory) = directory(node) else { return String::new() };
     let partition = text(&directory.join("partition"));
     let disk = if partition.is_empty() { Some(directory.as_path()) } else { directory.parent() };
-    let names = ["wwid", "device/wwid", "serial", "device/serial", "dm/uuid", "md/uuid"];
-    let found = names.iter().filter_map(|name| Some(text(&disk?.join(name)))).find(|found| !found.is_empty());
-    match found {
+    match disk.and_then(|disk| serials(disk).into_iter().next()) {
         Some(found) if partition.is_empty() => found,
         Some(found) => format!("{found} {partition}"),
         None => String::new(),
