@@ -71,8 +71,8 @@ fn nothing_stays_mounted_when_files_fails() {
 }
 
 #[test]
-fn what_others_mounted_on_ours_goes_too_and_a_busy_one_is_told() {
-    alone("mounting::what_others_mounted_on_ours_goes_too_and_a_busy_one_is_told", || {
+fn what_others_mounted_on_ours_goes_too_but_for_a_busy_one() {
+    alone("mounting::what_others_mounted_on_ours_goes_too_but_for_a_busy_one", || {
         let machine = Machine::new();
         let disk = Disk::new(16, EXT4);
         let config = format!(
@@ -91,10 +91,13 @@ fn what_others_mounted_on_ours_goes_too_and_a_busy_one_is_told() {
         assert_eq!(mounts_below(&machine.root()).len(), 1);
         run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(machine.root().join("var/data/more")));
         let busy = File::create(machine.root().join("var/data/more/open")).unwrap();
-        assert!(machine.stage("umount", &mut output).is_none(), "{output}");
+        assert!(machine.stage("umount", &mut output).is_some(), "{output}");
+        let holder = format!("(process {})", std::process::id());
+        assert!(output.contains("var/data/more is still in use by") && output.contains(&holder), "{output}");
+        assert_eq!(mounts_below(&machine.root()).len(), 2, "{output}");
         drop(busy);
+        assert!(machine.stage("umount", &mut output).is_none(), "{output}");
         assert_eq!(mounts_below(&machine.root()), [] as [&str; 0], "{output}");
-        assert!(output.contains("var/data/more is still in use"), "{output}");
         // Nothing is left to do, and that is fine.
         assert!(machine.stage("umount", &mut output).is_none(), "{output}");
     });

@@ -25,8 +25,7 @@ use fledge_core::state::State;
 
 use crate::fetch::Fetcher;
 use crate::host::fs::Root;
-use crate::host::mount::{self, Unmounted};
-use crate::host::{clock, label};
+use crate::host::{clock, label, mount};
 use crate::run::Journal;
 use contents::Contents;
 
@@ -144,6 +143,7 @@ fn failed(step: &dyn std::fmt::Display, error: &std::io::Error) -> Failure {
         ErrorKind::ReadOnlyFilesystem => {
             failure.remedy("choose a path that can be written: on OSTree systems those below /etc and /var")
         }
+        ErrorKind::ResourceBusy => failure.remedy("see what starts that in the initramfs, and has it end before"),
         ErrorKind::AlreadyExists => failure.remedy("something appeared there since the stage began: run it again"),
         _ => failure,
     }
@@ -225,7 +225,7 @@ impl Machine<'_> {
         let unmounted = mount::unmount(self.root, path).map_err(|error| failed(step, &error))?;
         self.state.mounted.retain(|mounted| mounted != path);
         (self.save)(self.state)?;
-        Ok(unmounted != Unmounted::NotMounted)
+        Ok(unmounted)
     }
 }
 

@@ -171,25 +171,15 @@ fn detach(device: &Path, format: &str) -> rustix::io::Result<OwnedFd> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// How an unmounting ended.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Unmounted {
-    /// Nothing was mounted there.
-    NotMounted,
-    /// It was unmounted.
-    Done,
-    /// Something held on to these. They are out of sight, and gone when it lets go.
-    Detached(Vec<PathBuf>),
-}
-
-/// Unmounts what is on top at a path below the root, and whatever is mounted on that.
+/// Unmounts what is on top at a path below the root, and whatever is mounted on that. Says whether there was anything.
 ///
 /// # Errors
-/// Whatever the operating system says.
-pub fn unmount(root: &Root, path: &str) -> io::Result<Unmounted> {
+/// Something holds on to it, which is named: as with Ignition, the system isn't started with a file system that hangs on to the
+/// initramfs unseen. Or whatever the operating system says.
+pub fn unmount(root: &Root, path: &str) -> io::Result<bool> {
     let full = root.path().join(path.trim_start_matches('/'));
     let table = table()?;
-    let Some(top) = table.iter().rfind(|mount| mount.point == full) else { return Ok(Unmounted::NotMounted) };
+    let Some(top) = table.iter().rfind(|mount| mount.point == full) else { return Ok(false) };
     let mut ids = vec![top.id];
     let mut points = vec![&top.point];
     // What lies above is listed before what lies on it.
@@ -202,18 +192,31 @@ pub fn unmount(root: &Root, path: &str) -> io::Result<Unmounted> {
         ids.extend(more.iter().map(|mount| mount.id));
         points.extend(more.iter().map(|mount| &mount.point));
     }
-    let mut detached = Vec::new();
     for point in points.into_iter().rev() {
-        match unmount_patiently(point) {
-            Err(Errno::BUSY) => {
-                sys_unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
-                log::warn!("{} is still in use: it is detached now and goes when it is let go of", point.display());
-                detached.push(point.clone());
-            }
-            result => result?,
+        unmount_patiently(point).map_err(|error| match error {
+            Errno::BUSY => io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!("{} is still in use by {}", point.display(), holders(point)),
+            ),
+            error => error.into(),
+        })?;
+    }
+    Ok(true)
+}
+
+/// The programs that have something open or work below a mount point.
+fn holders(point: &Path) -> String {
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let path = process.path();
+        let open = fs::read_dir(path.join("fd")).into_iter().flatten().flatten().map(|file| file.path());
+        let mut held = ["cwd", "root", "exe"].map(|link| path.join(link)).into_iter().chain(open);
+        if held.any(|link| fs::read_link(link).is_ok_and(|target| target.starts_with(point))) {
+            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+            found.push(format!("{} (process {})", name.trim(), process.file_name().to_string_lossy()));
         }
     }
-    Ok(if detached.is_empty() { Unmounted::Done } else { Unmounted::Detached(detached) })
+    if found.is_empty() { "something that is no program".into() } else { found.join(", ") }
 }
 
 /// Whoever looks at a new device (udev) lets go of it soon.
