@@ -180,7 +180,9 @@ fn what_a_disk_cannot_take_is_told_in_the_tools_words_all_at_once() {
 
     let missing =
         format!("{},\n{}", filesystems[2].replace(fine.name(), "/dev/surely-not-there"), "\"path\": \"/var\"");
-    let (output, done) = disks(&Machine::new(), &config(&[missing]));
+    let machine = Machine::new();
+    machine.put("cmdline", 0o644, "systemd.default_device_timeout_sec=1");
+    let (output, done) = disks(&machine, &config(&[missing]));
     assert!(!done && output.contains("the device /dev/surely-not-there did not appear; there are:"), "{output}");
     assert!(output.contains(&format!("{} (16 MiB", fine.name())), "{output}");
 }

@@ -2,6 +2,7 @@
 //! Partitions: the bytes, the kernel, udev, in this order.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use fledge_core::diag::Failure;
 use fledge_core::plan::partitions::Step;
@@ -9,6 +10,9 @@ use fledge_core::plan::partitions::Step;
 use super::{Done, judged};
 use crate::host::block::{self, Entry, Wanted};
 use crate::host::{cmd, device};
+
+/// How long whoever has locked the disk is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sees to one disk.
 pub(super) fn partition(step: &Step) -> Done {
@@ -19,7 +23,7 @@ pub(super) fn partition(step: &Step) -> Done {
             ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
                 failure.remedy("use a disk that can be written to")
             }
-            _ => failure,
+            _ => failure.remedy(device::SEE_KERNEL),
         }
     };
     if step.assumed {
@@ -30,7 +34,7 @@ pub(super) fn partition(step: &Step) -> Done {
     let entry = Entry::of(&step.node).map_err(failed)?;
     let wanted = Wanted::of(step.table.as_ref(), step.geometry);
     // Opening for writing makes udev look at the disk anew when it is closed.
-    let disk = if step.write { block::open(&entry.node, device::PATIENCE) } else { std::fs::File::open(&entry.node) };
+    let disk = if step.write { block::open(&entry.node, LOCK_PATIENCE) } else { std::fs::File::open(&entry.node) };
     let disk = disk.map_err(failed)?;
     if block::geometry(&disk).map_err(failed)? != step.geometry {
         return Err(
@@ -42,7 +46,7 @@ pub(super) fn partition(step: &Step) -> Done {
         let failure = Failure::new(format!("telling the kernel of the partition {partition}"), error.to_string());
         match error.kind() {
             ErrorKind::ResourceBusy => failure.remedy("see to it that nothing uses the partition in the initramfs"),
-            _ => failure,
+            _ => failure.remedy(device::SEE_KERNEL),
         }
     })?;
     drop(disk);

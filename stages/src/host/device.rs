@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
 use fledge_core::facts::{Device, Signature, Superblock};
 use fledge_core::signature;
@@ -17,21 +18,43 @@ use super::cmd;
 pub mod udev;
 pub mod usage;
 
-/// How long a device is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a device is waited for, as systemd does; slow controllers take their time.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+/// After how long the console is told that a device is waited for, and again each time that it took three times as long.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long devices are waited for on this boot: the operator may tell systemd, in seconds.
+pub fn patience(cmdline: &Cmdline) -> Duration {
+    let said = cmdline.value("systemd.default_device_timeout_sec");
+    let seconds = said.and_then(|said| said.trim_end_matches('s').parse().ok());
+    seconds.map_or(PATIENCE, Duration::from_secs)
+}
 
 /// Waits until all devices are there, or the time is over.
 pub fn wait(devices: &BTreeSet<String>, patience: Duration) {
+    wait_and_tell(devices, patience, SILENCE, &mut |line| log::warn!("{line}"));
+}
+
+fn wait_and_tell(devices: &BTreeSet<String>, patience: Duration, silence: Duration, tell: &mut dyn FnMut(String)) {
     let missing = || devices.iter().find(|device| !is_there(device));
     let Some(first) = missing() else { return };
     log::info!("waiting up to {} s for the device {first}", patience.as_secs());
-    let deadline = Instant::now() + patience;
+    let (start, mut next) = (Instant::now(), silence);
     // udev may still be busy with what the kernel found.
-    let seconds = format!("--timeout={}", patience.as_secs().max(1));
+    let seconds = format!("--timeout={}", patience.min(silence).as_secs().max(1));
     if let Err(failure) = cmd::output(cmd::UDEVADM, &["settle".into(), (&seconds).into()]) {
         log::warn!("{failure}");
     }
-    while missing().is_some() && Instant::now() < deadline {
+    while let Some(device) = missing() {
+        let waited = start.elapsed();
+        if waited >= patience {
+            return;
+        }
+        if waited >= next {
+            let (waited, patience) = (waited.as_secs(), patience.as_secs());
+            tell(format!("waiting for the device {device} since {waited} s, for up to {patience} s"));
+            next *= 3;
+        }
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -89,9 +112,11 @@ fn listed(path: &Path, unfinished: Option<&str>) -> Result<Vec<Signature>, Failu
 
 /// The failure for a device that is there and can't be read.
 pub fn unreadable(device: &str, error: &io::Error) -> Failure {
-    Failure::new(format!("reading the device {device}"), error.to_string())
-        .remedy("see what the kernel says about it in the journal; another device may be needed")
+    Failure::new(format!("reading the device {device}"), error.to_string()).remedy(SEE_KERNEL)
 }
+
+/// What to do when a device doesn't do as it is told.
+pub const SEE_KERNEL: &str = "see what the kernel says about it in the journal; another device may be needed";
 
 /// Partition tables; like Ignition, this leaves it to the kernel and to whoever uses the partitions to keep them.
 const TABLES: [&str; 10] = ["gpt", "PMBR", "dos", "bsd", "mac", "sgi", "sun", "atari", "ultrix", "unixware"];

@@ -26,7 +26,7 @@ pub fn run(args: &StageArgs, journal: &mut Journal) -> Result<(), Vec<Failure>> 
         Some(fetch::fetcher(args, &prepared.rules, &prepared.sources)?)
     };
     for phase in PHASES {
-        let mut facts = observe::for_phase(&phase, &prepared.config, device::PATIENCE)?;
+        let mut facts = observe::for_phase(&phase, &prepared.config, device::patience(&args.cmdline))?;
         observe::encryption(&mut facts, &prepared.config, &mut prepared.state, &args.cmdline)?;
         let plan = phase.plan(&prepared.config, &facts, &prepared.sources)?;
         prepared.carry_out(&plan, &root, fetcher.as_ref(), args, journal)?;

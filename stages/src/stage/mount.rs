@@ -14,7 +14,7 @@ use crate::run::{Journal, StageArgs};
 pub fn run(args: &StageArgs, journal: &mut Journal) -> Result<(), Vec<Failure>> {
     let mut prepared = Prepared::load(args, journal)?;
     let root = root(args)?;
-    let facts = mounting_facts(&prepared, &root)?;
+    let facts = mounting_facts(&prepared, &root, args)?;
     let plan = plan::mount(&prepared.config, &facts, &prepared.sources)?;
     prepared.carry_out(&plan, &root, None, args, journal)
 }

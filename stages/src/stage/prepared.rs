@@ -10,6 +10,7 @@ use fledge_core::state::State;
 
 use crate::execute::{self, Machine};
 use crate::fetch::Fetcher;
+use crate::host::device;
 use crate::host::fs::Root;
 use crate::observe;
 use crate::reading::Readings;
@@ -58,6 +59,6 @@ pub(super) fn root(args: &StageArgs) -> Result<Root, Vec<Failure>> {
 }
 
 /// The facts that mounting is planned from.
-pub(super) fn mounting_facts(prepared: &Prepared, root: &Root) -> Result<Facts, Vec<Failure>> {
-    observe::for_mounting(&prepared.config, root, &prepared.state, crate::host::device::PATIENCE)
+pub(super) fn mounting_facts(prepared: &Prepared, root: &Root, args: &StageArgs) -> Result<Facts, Vec<Failure>> {
+    observe::for_mounting(&prepared.config, root, &prepared.state, device::patience(&args.cmdline))
 }

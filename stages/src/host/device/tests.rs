@@ -126,6 +126,18 @@ fn a_device_that_is_not_there_is_waited_for_in_vain() {
     let start = Instant::now();
     wait(&BTreeSet::from([name.clone()]), Duration::from_millis(300));
     assert!(start.elapsed() < Duration::from_secs(10));
+    let mut told = Vec::new();
+    let devices = BTreeSet::from([name.clone()]);
+    wait_and_tell(&devices, Duration::from_secs(3), Duration::from_millis(400), &mut |line| told.push(line));
+    // At 400 ms or once udev has settled, then at 1200; the next would be at 3600.
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].contains("surely-not-there since 1 s, for up to 3 s"), "{told:?}");
+    let patience = |text: &str| patience(&Cmdline::parse(text)).as_secs();
+    assert_eq!((patience(""), patience("systemd.default_device_timeout_sec=7")), (90, 7));
+    assert_eq!(
+        (patience("systemd.default_device_timeout_sec=20s"), patience("systemd.default_device_timeout_sec=x")),
+        (20, 90)
+    );
     assert_eq!(look(&name).unwrap(), Device::default());
 }
 
