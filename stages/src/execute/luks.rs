@@ -17,7 +17,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::contents::Contents;
 use super::{Done, Machine, judged};
 use crate::host::cmd::{self, Arg, Tool};
-use crate::host::device::udev;
+use crate::host::device::{SEE_KERNEL, udev};
 use crate::observe;
 
 /// Random bytes of a generated key; it is written in hexadecimal digits, since clevis can't do with any byte. Ignition's length.
@@ -113,7 +113,6 @@ const OPTIONS: &str =
 const OPENING: &str = "see whether the key is that of the volume, and the open options are ones that cryptsetup knows";
 const BINDING: &str = "see whether the tang servers answer and have the keys of these thumbprints, and whether the machine has a TPM2 if it is \
     to be bound to one";
-const DEVICE: &str = "see what the kernel says about the device in the journal, and who uses it";
 
 fn run(tool: Tool, args: &[Arg<'_>], remedy: &str) -> Result<(), Failure> {
     cmd::run(tool, args).map(drop).map_err(|failure| match failure.remedy {
@@ -125,7 +124,7 @@ fn run(tool: Tool, args: &[Arg<'_>], remedy: &str) -> Result<(), Failure> {
 fn make_volume(make: &Make, node: &Path, key: &Key) -> Result<(), Failure> {
     let Make { opening, label, uuid, options, memory, binding, close, .. } = make;
     if let Some(name) = close {
-        run(cmd::CRYPTSETUP, &["close".into(), name.into()], DEVICE)?;
+        run(cmd::CRYPTSETUP, &["close".into(), name.into()], SEE_KERNEL)?;
     }
     let memory = memory.map(|memory| memory.to_string());
     let mut args: Vec<Arg<'_>> = ["luksFormat", "--batch-mode", "--type", "luks2", "--key-file"].map(Arg::from).into();
@@ -148,12 +147,12 @@ fn make_volume(make: &Make, node: &Path, key: &Key) -> Result<(), Failure> {
     let args = [luks, bind, force, file, Arg::Key(key), device, node.into(), pin.into(), Arg::Secret(&config)];
     run(cmd::CLEVIS, &args, BINDING)?;
     if *tried {
-        run(cmd::CRYPTSETUP, &["close".into(), (&opening.name).into()], DEVICE)?;
+        run(cmd::CRYPTSETUP, &["close".into(), (&opening.name).into()], SEE_KERNEL)?;
         unlock(opening, node)?;
     }
     if opening.key == Source::Generated {
         let args = ["luksRemoveKey".into(), "--batch-mode".into(), node.into(), Arg::Key(key)];
-        run(cmd::CRYPTSETUP, &args, DEVICE)?;
+        run(cmd::CRYPTSETUP, &args, SEE_KERNEL)?;
     }
     Ok(())
 }
@@ -196,9 +195,9 @@ fn settle(device: &str, label: &str, made_from: &str, subsystem: &str) -> Result
     // It is no secret, but a file.
     let token = Key::new(token.into_bytes());
     let args = ["token".into(), "import".into(), "--json-file".into(), Arg::Key(&token), device.into()];
-    run(cmd::CRYPTSETUP, &args, DEVICE)?;
+    run(cmd::CRYPTSETUP, &args, SEE_KERNEL)?;
     // It sets both.
-    run(cmd::CRYPTSETUP, &["config", device, "--label", label, "--subsystem", subsystem].map(Arg::from), DEVICE)
+    run(cmd::CRYPTSETUP, &["config", device, "--label", label, "--subsystem", subsystem].map(Arg::from), SEE_KERNEL)
 }
 
 /// The words of a step around those of a command that failed.

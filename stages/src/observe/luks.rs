@@ -126,7 +126,8 @@ fn key(root: &Root, path: &str) -> io::Result<Option<Key>> {
     Ok(Some(Key::new(bytes)))
 }
 
-/// The root file system, read-only and mounted nowhere, and the deployment in it that will be started.
+/// The root file system, read-only and mounted nowhere, and the deployment in it that will be started. The kernel replays a journal
+/// for that, as it does a moment later in any case: the key may stand in the journal alone.
 fn open_target(cmdline: &Cmdline) -> io::Result<(Root, String)> {
     let spec = cmdline.value("root").filter(|spec| !spec.is_empty()).unwrap_or("LABEL=root");
     let by = [("LABEL=", "label"), ("UUID=", "uuid"), ("PARTLABEL=", "partlabel"), ("PARTUUID=", "partuuid")];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Gathers the facts that a configuration makes one want to know, and nothing else. Looking changes nothing.
+//! Gathers the facts that a configuration makes one want to know, and nothing else. Looking changes nothing, but for a journal that the
+//! kernel replays where a key is looked for in the target root.
 
 mod accounts;
 pub(crate) mod begun;

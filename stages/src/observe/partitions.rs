@@ -5,7 +5,7 @@ use fledge_core::config::Config;
 use fledge_core::diag::Failure;
 use fledge_core::facts::Facts;
 
-use crate::host::block;
+use crate::host::{block, device};
 
 /// Adds what is known about these disks.
 pub(super) fn look(config: &Config, facts: &mut Facts, failures: &mut Vec<Failure>) {
@@ -13,15 +13,12 @@ pub(super) fn look(config: &Config, facts: &mut Facts, failures: &mut Vec<Failur
         match block::look(&disk.device) {
             // It came or went meanwhile; a disk that isn't known counts as blank, away from the machine.
             Ok(None) if facts.devices.get(&disk.device).is_some_and(|device| device.present) => {
-                let what = format!("looking at the disk {}", disk.device);
-                failures.push(
-                    Failure::new(what, "it was there a moment ago, and is there no more")
-                        .remedy("see what the kernel says about it in the journal, and boot again"),
-                );
+                let gone = std::io::Error::other("it was there a moment ago, and is no more");
+                failures.push(device::unreadable(&disk.device, &gone));
             }
             Ok(found) => facts.disks.extend(found),
             Err(error) => {
-                failures.push(Failure::new(format!("looking at the disk {}", disk.device), error.to_string()));
+                failures.push(device::unreadable(&disk.device, &error));
             }
         }
     }
