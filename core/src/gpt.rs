@@ -246,8 +246,12 @@ impl Table {
                 geometry.last()
             ));
         }
-        let mut partitions: Vec<_> = self.partitions.iter().collect();
-        for Partition { number, start, end, label, .. } in &partitions {
+        for (index, partition) in self.partitions.iter().enumerate() {
+            let Partition { number, start, end, .. } = partition;
+            if problems.len() >= TOLD {
+                problems.push("and more".into());
+                break;
+            }
             if start > end || *start < self.first || *end > self.last {
                 problems.push(format!(
                     "partition {number} has the sectors {start} to {end}, and only {} to {} can be used",
@@ -257,33 +261,22 @@ impl Table {
             if *number == 0 || *number > self.slots {
                 problems.push(format!("there is no partition number {number}: the table has room for {}", self.slots));
             }
-            if label.encode_utf16().count() > NAME {
+            if partition.label.encode_utf16().count() > NAME {
                 problems.push(format!(
                     "the label of partition {number} is too long: there is room for {NAME} units of UTF-16"
                 ));
             }
-        }
-        partitions.sort_by_key(|partition| (partition.start, partition.number));
-        // Of all before, the one that reaches furthest.
-        let mut furthest: Option<&Partition> = None;
-        for partition in partitions {
-            let number = partition.number;
-            if let Some(other) = furthest.filter(|other| partition.start <= other.end) {
-                let (one, two) = (number.min(other.number), number.max(other.number));
-                problems.push(format!("the partitions {one} and {two} overlap"));
+            // One of those before is enough.
+            let mut before = self.partitions.iter().take(index);
+            if let Some(other) =
+                before.find(|other| other.number == *number || (other.start <= *end && *start <= other.end))
+            {
+                problems.push(if other.number == *number {
+                    format!("there are two partitions {number}")
+                } else {
+                    format!("the partitions {} and {number} overlap", other.number)
+                });
             }
-            if furthest.is_none_or(|other| other.end < partition.end) {
-                furthest = Some(partition);
-            }
-        }
-        let mut numbers: Vec<_> = self.partitions.iter().map(|partition| partition.number).collect();
-        numbers.sort_unstable();
-        let twice = numbers.windows(2).filter_map(|pair| pair.first().filter(|first| pair.last() == Some(first)));
-        problems.extend(twice.map(|number| format!("there are two partitions {number}")));
-        let more = problems.len().saturating_sub(TOLD);
-        if more > 0 {
-            problems.truncate(TOLD);
-            problems.push(format!("{more} problems more"));
         }
         problems
     }

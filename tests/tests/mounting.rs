@@ -92,8 +92,8 @@ fn what_others_mounted_on_ours_goes_too_but_for_a_busy_one() {
         run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(machine.root().join("var/data/more")));
         let busy = File::create(machine.root().join("var/data/more/open")).unwrap();
         assert!(machine.stage("umount", &mut output).is_some(), "{output}");
-        let holder = format!("(process {})", std::process::id());
-        assert!(output.contains("var/data/more is still in use by") && output.contains(&holder), "{output}");
+        let holder = format!(" /proc/{}", std::process::id());
+        assert!(output.contains("var/data/more is still in use:") && output.contains(&holder), "{output}");
         assert_eq!(mounts_below(&machine.root()).len(), 2, "{output}");
         drop(busy);
         assert!(machine.stage("umount", &mut output).is_none(), "{output}");

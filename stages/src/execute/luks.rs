@@ -16,7 +16,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::contents::Contents;
 use super::{Done, Machine, judged};
-use crate::host::cmd::{self, Arg, Tool};
+use crate::host::cmd::{self, Arg, Output, Tool};
 use crate::host::device::{SEE_KERNEL, udev};
 use crate::observe;
 
@@ -34,11 +34,11 @@ impl Machine<'_> {
         let done = key.and_then(|key| match step {
             Step::Make(make) => {
                 let key = key.ok_or_else(|| Failure::new("", "there is no key"))?;
-                make_volume(make, &node, &key)?;
+                make_volume(make, &key)?;
                 let keep = make.binding.is_none();
                 Ok((true, keep.then_some(key)))
             }
-            Step::Open(opening) => Ok((open_existing(opening, &node, key.as_ref())?, key)),
+            Step::Open(opening) => Ok((open_existing(opening, key.as_ref())?, key)),
         });
         let (done, key) = done.map_err(|failure| told(failure, step))?;
         // What stands on the volume is named by udev.
@@ -108,82 +108,84 @@ fn generate() -> Result<Key, Failure> {
 }
 
 /// What to do when a program fails that has to do with this.
-const OPTIONS: &str =
-    "see its words for what is wrong with the options or the device; the volume doesn't count as made";
+const OPTIONS: &str = "see its words for what is wrong with the options or the device";
 const OPENING: &str = "see whether the key is that of the volume, and the open options are ones that cryptsetup knows";
-const BINDING: &str = "see whether the tang servers answer and have the keys of these thumbprints, and whether the machine has a TPM2 if it is \
-    to be bound to one";
+const BINDING: &str =
+    "see whether the tang servers answer, have the keys of these thumbprints, and whether there is a TPM2";
 
-fn run(tool: Tool, args: &[Arg<'_>], remedy: &str) -> Result<(), Failure> {
-    cmd::run(tool, args).map(drop).map_err(|failure| match failure.remedy {
-        Some(_) => failure,
-        None => failure.remedy(remedy),
-    })
+/// Runs a program with these words, and between them the file of a key.
+fn run(tool: Tool, before: &[&str], key: Option<&Key>, after: &[&str], remedy: &str) -> Result<(), Failure> {
+    let mut args = Vec::with_capacity(before.len() + 1 + after.len());
+    args.extend(before.iter().map(|word| Arg::from(*word)));
+    args.extend(key.map(Arg::Key));
+    args.extend(after.iter().map(|word| Arg::from(*word)));
+    advised(cmd::run(tool, &args), remedy)
 }
 
-fn make_volume(make: &Make, node: &Path, key: &Key) -> Result<(), Failure> {
+fn advised(ran: Result<Output, Failure>, remedy: &str) -> Result<(), Failure> {
+    ran.map(drop).map_err(|failure| if failure.remedy.is_some() { failure } else { failure.remedy(remedy) })
+}
+
+fn make_volume(make: &Make, key: &Key) -> Result<(), Failure> {
     let Make { opening, label, uuid, options, memory, binding, close, .. } = make;
+    let node = opening.node.as_str();
     if let Some(name) = close {
-        run(cmd::CRYPTSETUP, &["close".into(), name.into()], SEE_KERNEL)?;
+        run(cmd::CRYPTSETUP, &["close", name], None, &[], SEE_KERNEL)?;
     }
     let memory = memory.map(|memory| memory.to_string());
-    let mut args: Vec<Arg<'_>> = ["luksFormat", "--batch-mode", "--type", "luks2", "--key-file"].map(Arg::from).into();
-    args.push(Arg::Key(key));
+    let mut words = Vec::new();
     for (option, value) in [("--label", label), ("--uuid", uuid), ("--pbkdf-memory", &memory)] {
         if let Some(value) = value {
-            args.extend([option, value].map(Arg::from));
+            words.extend([option, value]);
         }
     }
-    args.extend(options.iter().map(Arg::from));
+    words.extend(options.iter().map(String::as_str));
     // Behind the configuration's own, so that it counts.
-    args.extend(["--subsystem", MARK].map(Arg::from));
-    args.push(node.into());
-    run(cmd::CRYPTSETUP.within(FORMAT_LIMIT), &args, OPTIONS)?;
-    open(opening, node, key)?;
+    words.extend(["--subsystem", MARK, node]);
+    let format = ["luksFormat", "--batch-mode", "--type", "luks2", "--key-file"];
+    run(cmd::CRYPTSETUP.within(FORMAT_LIMIT), &format, Some(key), &words, OPTIONS)?;
+    open(opening, key)?;
     let Some(Binding { pin, config, tried, .. }) = binding else { return Ok(()) };
     // It may hold what is nobody's business.
     let config = Secret::new(config.as_str());
-    let [luks, bind, force, file, device] = ["luks", "bind", "-f", "-k", "-d"].map(Arg::from);
-    let args = [luks, bind, force, file, Arg::Key(key), device, node.into(), pin.into(), Arg::Secret(&config)];
-    run(cmd::CLEVIS, &args, BINDING)?;
+    let [luks, bind, force, file, device, on, pin] = ["luks", "bind", "-f", "-k", "-d", node, pin].map(Arg::from);
+    let args = [luks, bind, force, file, Arg::Key(key), device, on, pin, Arg::Secret(&config)];
+    advised(cmd::run(cmd::CLEVIS, &args), BINDING)?;
     if *tried {
-        run(cmd::CRYPTSETUP, &["close".into(), (&opening.name).into()], SEE_KERNEL)?;
-        unlock(opening, node)?;
+        run(cmd::CRYPTSETUP, &["close", &opening.name], None, &[], SEE_KERNEL)?;
+        unlock(opening)?;
     }
     if opening.key == Source::Generated {
-        let args = ["luksRemoveKey".into(), "--batch-mode".into(), node.into(), Arg::Key(key)];
-        run(cmd::CRYPTSETUP, &args, SEE_KERNEL)?;
+        run(cmd::CRYPTSETUP, &["luksRemoveKey", "--batch-mode", node], Some(key), &[], SEE_KERNEL)?;
     }
     Ok(())
 }
 
-fn unlock(opening: &Opening, node: &Path) -> Result<(), Failure> {
-    let [luks, unlock, device, name] = ["luks", "unlock", "-d", "-n"].map(Arg::from);
-    run(cmd::CLEVIS, &[luks, unlock, device, node.into(), name, (&opening.name).into()], BINDING)
+fn unlock(opening: &Opening) -> Result<(), Failure> {
+    run(cmd::CLEVIS, &["luks", "unlock", "-d", &opening.node, "-n", &opening.name], None, &[], BINDING)
 }
 
-fn open(opening: &Opening, node: &Path, key: &Key) -> Result<(), Failure> {
+fn open(opening: &Opening, key: &Key) -> Result<(), Failure> {
     // Clevis and crypttab have no word for discards and most options: the header has them.
-    let mut args = vec!["open".into(), node.into(), (&opening.name).into(), "--key-file".into(), Arg::Key(key)];
-    args.push("--persistent".into());
+    let mut words = vec!["--persistent"];
     if opening.discard {
-        args.push("--allow-discards".into());
+        words.push("--allow-discards");
     }
-    args.extend(opening.options.iter().map(Arg::from));
-    run(cmd::CRYPTSETUP, &args, OPENING)
+    words.extend(opening.options.iter().map(String::as_str));
+    run(cmd::CRYPTSETUP, &["open", &opening.node, &opening.name, "--key-file"], Some(key), &words, OPENING)
 }
 
 /// Opens a volume that is there, or sees that the key is right if it is open. Says whether it had to be opened.
-fn open_existing(opening: &Opening, node: &Path, key: Option<&Key>) -> Done {
-    let is_open = observe::open_as(node).is_some_and(|name| name == opening.name);
+fn open_existing(opening: &Opening, key: Option<&Key>) -> Done {
+    let node = opening.node.as_str();
+    let is_open = observe::open_as(Path::new(node)).is_some_and(|name| name == opening.name);
     match key {
-        Some(key) if is_open => {
-            let args = ["open".into(), "--test-passphrase".into(), node.into(), "--key-file".into(), Arg::Key(key)];
-            run(cmd::CRYPTSETUP, &args, OPENING)?;
+        Some(_) if is_open => {
+            run(cmd::CRYPTSETUP, &["open", "--test-passphrase", node, "--key-file"], key, &[], OPENING)?;
         }
-        Some(key) => open(opening, node, key)?,
+        Some(key) => open(opening, key)?,
         None if is_open => {}
-        None if opening.key == Source::Bound => unlock(opening, node)?,
+        None if opening.key == Source::Bound => unlock(opening)?,
         None => return Err(Failure::new("", "there is no key")),
     }
     Ok(!is_open)
@@ -194,10 +196,10 @@ fn settle(device: &str, label: &str, made_from: &str, subsystem: &str) -> Result
     let token = format!(r#"{{"type":"{TOKEN}","keyslots":[],"{MADE_FROM}":"{made_from}"}}"#);
     // It is no secret, but a file.
     let token = Key::new(token.into_bytes());
-    let args = ["token".into(), "import".into(), "--json-file".into(), Arg::Key(&token), device.into()];
-    run(cmd::CRYPTSETUP, &args, SEE_KERNEL)?;
+    run(cmd::CRYPTSETUP, &["token", "import", "--json-file"], Some(&token), &[device], SEE_KERNEL)?;
     // It sets both.
-    run(cmd::CRYPTSETUP, &["config", device, "--label", label, "--subsystem", subsystem].map(Arg::from), SEE_KERNEL)
+    let words = ["config", device, "--label", label, "--subsystem", subsystem];
+    run(cmd::CRYPTSETUP, &words, None, &[], SEE_KERNEL)
 }
 
 /// The words of a step around those of a command that failed.

@@ -196,7 +196,7 @@ pub fn unmount(root: &Root, path: &str) -> io::Result<bool> {
         unmount_patiently(point).map_err(|error| match error {
             Errno::BUSY => io::Error::new(
                 io::ErrorKind::ResourceBusy,
-                format!("{} is still in use by {}", point.display(), holders(point)),
+                format!("{} is still in use:{}", point.display(), holders(point)),
             ),
             error => error.into(),
         })?;
@@ -204,19 +204,18 @@ pub fn unmount(root: &Root, path: &str) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The programs that have something open or work below a mount point.
+/// The programs that have something open or work below a mount point: the name of each, and where it is in `/proc`.
 fn holders(point: &Path) -> String {
-    let mut found = Vec::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let path = process.path();
-        let open = fs::read_dir(path.join("fd")).into_iter().flatten().flatten().map(|file| file.path());
-        let mut held = ["cwd", "root", "exe"].map(|link| path.join(link)).into_iter().chain(open);
-        if held.any(|link| fs::read_link(link).is_ok_and(|target| target.starts_with(point))) {
-            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            found.push(format!("{} (process {})", name.trim(), process.file_name().to_string_lossy()));
+    let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found = String::new();
+    for process in entries(Path::new("/proc")) {
+        let held = |link: PathBuf| fs::read_link(link).is_ok_and(|target| target.starts_with(point));
+        if held(process.join("cwd")) || entries(&process.join("fd")).any(held) {
+            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+            found.extend([" ", name.trim(), " ", &process.to_string_lossy()]);
         }
     }
-    if found.is_empty() { "something that is no program".into() } else { found.join(", ") }
+    found
 }
 
 /// Whoever looks at a new device (udev) lets go of it soon.

@@ -233,8 +233,7 @@ fn step(filesystem: &Filesystem, format: &str, facts: &Facts) -> Result<Option<S
         Some(format) => format!("making the {format} file system of {device}"),
         None => format!("leaving {device} without a file system"),
     };
-    let words = [Some(device), filesystem.label.as_ref(), filesystem.uuid.as_ref()];
-    sayable(what(), &mut words.into_iter().flatten().chain(&filesystem.options))?;
+    sayable(what(), &serde_json::to_string(filesystem).unwrap_or_default())?;
     let blank = Device { present: true, ..Device::default() };
     let found = facts.devices.get(device).unwrap_or(&blank);
     if !found.present {

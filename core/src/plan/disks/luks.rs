@@ -273,10 +273,7 @@ fn step(luks: &Luks, facts: &Facts) -> Result<Step, Failure> {
         return Err(refused("the name can't stand in /etc/crypttab".into())
             .remedy("name it without white space, and not beginning with - or #"));
     }
-    let custom = &luks.clevis.custom;
-    let words = [&luks.device, &luks.label, &luks.uuid, &custom.pin, &custom.config];
-    let words = words.into_iter().flatten().chain(&luks.options).chain(&luks.open_options);
-    sayable(what(luks), &mut words.chain(luks.clevis.tang.iter().map(|tang| &tang.url)))?;
+    sayable(what(luks), &serde_json::to_string(luks).unwrap_or_default())?;
     if let Some(option) = refused_option(&luks.options) {
         return Err(refused(format!("the option {option} would have something else made"))
             .remedy("remove it; volumes are LUKS2 with their header on the device, and the key is that of keyFile"));

@@ -121,13 +121,11 @@ pub(super) fn argument_fault(arguments: &[String]) -> Option<String> {
     arguments.iter().any(|argument| argument.contains('\0')).then(|| "there is a NUL in an argument".into())
 }
 
-/// Refuses words that no program can be given.
-pub(super) fn sayable(what: String, words: &mut dyn Iterator<Item = &String>) -> Result<(), Failure> {
-    for word in words {
-        if !word.contains('\0') {
-            continue;
-        }
-        return Err(Failure::new(what, format!("there is a NUL character in {word:?}")).remedy("remove it"));
+/// Refuses an entry of the configuration, as JSON, with words that no program can be given.
+pub(super) fn sayable(what: String, entry: &str) -> Result<(), Failure> {
+    // A backslash that is part of the text is doubled.
+    if entry.match_indices("\\u0000").any(|(at, _)| entry.get(..at).is_some_and(|before| !before.ends_with('\\'))) {
+        return Err(Failure::new(what, "there is a NUL character in it").remedy("remove that"));
     }
     Ok(())
 }

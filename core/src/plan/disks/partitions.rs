@@ -138,8 +138,8 @@ fn plan(config: &Config, facts: &Facts, sources: &Sources) -> Result<Vec<Planned
 /// Plans one disk; nothing if it is left as it is, without a table.
 fn one(disk: &config::Disk, facts: &Facts, sources: &Sources) -> Result<Option<Step>, Vec<Failure>> {
     let what = format!("partitioning {}", disk.device);
-    let labels = disk.partitions.iter().filter_map(|partition| partition.label.as_ref());
-    sayable(what.clone(), &mut labels.chain([&disk.device])).map_err(|failure| vec![failure])?;
+    let text = serde_json::to_string(disk).unwrap_or_default();
+    sayable(what.clone(), &text).map_err(|failure| vec![failure])?;
     if facts.devices.get(&disk.device).is_some_and(|device| !device.present) {
         return Err(vec![missing(&disk.device, what, facts)]);
     }
@@ -158,8 +158,8 @@ fn one(disk: &config::Disk, facts: &Facts, sources: &Sources) -> Result<Option<S
     let facts = known.unwrap_or(&assumed);
     let geometry = facts.geometry();
     unsuitable(disk, facts).map_or(Ok(()), |(why, remedy)| Err(vec![Failure::new(&what, why).remedy(remedy)]))?;
-    let text = serde_json::to_vec(disk).unwrap_or_default();
-    let mark = |key: &str| Guid::derived(&[b"fledge partition", &text, facts.identity.as_bytes(), key.as_bytes()]);
+    let mark =
+        |key: &str| Guid::derived(&[b"fledge partition", text.as_bytes(), facts.identity.as_bytes(), key.as_bytes()]);
     let at = |failure: Failure, partition: &config::Partition| {
         let place =
             sources.place(disk.origin, "$.storage.disks").filter(|_| partition.origin.source == disk.origin.source);

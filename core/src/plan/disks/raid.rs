@@ -163,8 +163,7 @@ fn what(raid: &config::Raid) -> String {
 }
 
 fn step(raid: &config::Raid, facts: &Facts) -> Result<Step, Vec<Failure>> {
-    sayable(what(raid), &mut [&raid.name].into_iter().chain(&raid.options).chain(&raid.devices))
-        .map_err(|failure| [failure])?;
+    sayable(what(raid), &serde_json::to_string(raid).unwrap_or_default()).map_err(|failure| [failure])?;
     if raid.name.starts_with('-') {
         return Err(Vec::from([Failure::new(what(raid), "mdadm would take its name for an option")
             .remedy("choose a name that doesn't begin with -")]));

@@ -192,7 +192,7 @@ fn file_systems_go_on_arrays_that_are_not_there_yet() {
 fn words_that_no_program_takes_are_refused_with_their_place() {
     for (json, why) in [
         (PAIR.replace("\"data\"", "\"-a\""), "mdadm would take its name for an option"),
-        (PAIR.replace("\"data\"", "\"d\\u0000ata\""), "there is a NUL character in \"d\\0ata\""),
+        (PAIR.replace("\"data\"", "\"d\\u0000ata\""), "there is a NUL character"),
         (PAIR.replace("\"level\"", "\"options\": [\"a\\u0000\"], \"level\""), "there is a NUL character"),
         (
             r#"{"storage": {"filesystems": [

@@ -323,7 +323,7 @@ fn a_hostile_table_is_told_in_few_words() {
     (many.table.slots, many.table.first) = (8192, 2050);
     many.table.partitions = (1..=8192).map(|number| partition(number, 4096, 100_000, "x")).collect();
     let problems = many.table.problems(DISK);
-    assert!(problems.len() == 9 && problems[8].ends_with("problems more"), "{problems:?}");
+    assert!(problems.len() < 12 && problems.last().unwrap() == "and more", "{problems:?}");
     let overlapping = gpt(
         DISK,
         &[partition(1, 2048, 4096, "one"), partition(2, 4096, 4096, "two"), partition(3, 1 << 20, 2048, "three")],
