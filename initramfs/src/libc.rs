@@ -65,7 +65,7 @@ answer!(ENOSYS; pthread_setname_np);
 
 // printf and streams, which bring floating point numbers and character sets, and with these what loads libraries: there is no stream to
 // lock when a thread begins, to see to after fork, or to flush in the end.
-answer!(-1; __asprintf asprintf __fxprintf fprintf __snprintf snprintf sprintf _IO_fputs fputs _IO_fwrite fwrite);
+answer!(-1; __asprintf asprintf __fprintf_chk __fxprintf fprintf __snprintf snprintf sprintf _IO_fputs fputs _IO_fwrite fwrite);
 answer!(0; _IO_cleanup _IO_enable_locks _IO_iter_begin _IO_iter_end _IO_iter_file _IO_iter_next _IO_list_lock
     _IO_list_resetlock _IO_list_unlock
 );
@@ -79,7 +79,7 @@ answer!(0; __ctype_init __res_iclose __res_randomid __res_thread_freeres __res_v
 
 // Numbers in texts with the thousands separators of locales: `sysconf` reads the limit of groups with it, and malloc the list of processors,
 // to know how many arenas may be. It knows of one processor, and has eight.
-end!(strtol strtoul);
+end!(__isoc23_strtol __isoc23_strtoul strtol strtoul);
 answer!(1; __get_nprocs get_nprocs);
 
 // Libraries are not loaded, nothing is found in them, and no stack is made executable for one.
