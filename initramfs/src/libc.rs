@@ -67,7 +67,7 @@ answer!(ENOSYS; pthread_setname_np);
 // lock when a thread begins, to see to after fork, or to flush in the end.
 answer!(-1; __asprintf asprintf __fprintf_chk __fxprintf fprintf __snprintf snprintf sprintf _IO_fputs fputs _IO_fwrite fwrite);
 answer!(0; _IO_cleanup _IO_enable_locks _IO_iter_begin _IO_iter_end _IO_iter_file _IO_iter_next _IO_list_lock
-    _IO_list_resetlock _IO_list_unlock
+    _IO_list_resetlock _IO_list_unlock _IO_proc_file_chain_lock _IO_proc_file_chain_resetlock _IO_proc_file_chain_unlock
 );
 
 /// Where `malloc_stats` would print.
