@@ -24,15 +24,14 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// What is to be known before the disks stage and the mount stage are planned.
+    /// What is to be known before the mount stage is planned. Of the devices, those that are mounted: the name of another may be
+    /// gone, as a label is when the file system that had it was wiped.
     pub fn of_mounting(config: &Config) -> Self {
         let mut questions = Self::default();
-        for filesystem in &config.storage.filesystems {
+        for (filesystem, mount_point) in super::mount::mount_points(config) {
             if super::disks::is_on_device(filesystem) {
                 questions.devices.insert(filesystem.device.clone());
             }
-        }
-        for (_, mount_point) in super::mount::mount_points(config) {
             for path in path::ancestors(&mount_point).chain([mount_point.as_str()]) {
                 questions.path(path);
             }
@@ -78,11 +77,12 @@ impl Questions {
         questions
     }
 
-    /// Both.
+    /// All that is to be known of a machine.
     pub fn of(config: &Config, accounts: Option<&Accounts>) -> Self {
         let mut questions = Self::of_files(config, accounts);
         let mounting = Self::of_mounting(config);
-        questions.devices = mounting.devices;
+        let on_devices = config.storage.filesystems.iter().filter(|filesystem| super::disks::is_on_device(filesystem));
+        questions.devices.extend(on_devices.map(|filesystem| filesystem.device.clone()));
         questions.devices.extend(config.storage.disks.iter().map(|disk| disk.device.clone()));
         questions.devices.extend(config.storage.raid.iter().flat_map(|raid| raid.devices.iter().cloned()));
         questions.devices.extend(config.storage.luks.iter().filter_map(|luks| luks.device.clone()));

@@ -109,6 +109,17 @@ fn what_a_mount_hides_is_not_planned_from() {
 }
 
 #[test]
+fn what_is_not_mounted_is_not_waited_for() {
+    let json = r#"{"storage": {"filesystems": [
+        {"device": "/dev/disk/by-label/was", "format": "xfs", "label": "new", "wipeFilesystem": true},
+        {"device": "/dev/swap", "format": "swap", "path": ""},
+        {"device": "/dev/data", "format": "xfs", "path": "/var/data"}]}}"#;
+    let (config, _) = unchecked(json);
+    assert_eq!(Questions::of_mounting(&config).devices.iter().collect::<Vec<_>>(), ["/dev/data"]);
+    assert_eq!(Questions::of(&config, None).devices.len(), 3);
+}
+
+#[test]
 fn a_shared_directory_is_mounted_by_its_tag() {
     let json = r#"{"storage": {"filesystems": [{"device": "host", "format": "virtiofs", "path": "/mnt/host"}]}}"#;
     let (config, sources) = unchecked(json);
