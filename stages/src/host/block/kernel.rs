@@ -52,6 +52,21 @@ impl Wanted {
     }
 }
 
+/// How long a partition may be in use by who only looks at it, as blkid does.
+const GLANCE: Duration = Duration::from_secs(2);
+
+fn patiently(change: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let start = Instant::now();
+    loop {
+        match change() {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && start.elapsed() < GLANCE => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
+    }
+}
+
 impl Entry {
     /// Tells the kernel of partitions that aren't there yet, any longer, or in this size. Others stay untouched, mounted ones
     /// too. Says whether there was anything to tell.
@@ -84,7 +99,8 @@ impl Entry {
         }
         for turn in 0..4 {
             for (_, operation, Wanted { number, start, length }) in calls.iter().filter(|(order, ..)| *order == turn) {
-                change(disk, *operation, *number, *start, *length).map_err(|error| (self.partition(*number), error))?;
+                patiently(|| change(disk, *operation, *number, *start, *length))
+                    .map_err(|error| (self.partition(*number), error))?;
             }
         }
         Ok(!calls.is_empty())
