@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::image::{Pivot, Variant};
+
 /// How a case's machine gets to the initramfs, and how far it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -101,6 +103,12 @@ pub struct Case {
     pub work: Work,
     /// How the machine boots.
     pub form: Form,
+    /// The system that it boots (forms `grub` and `kernel`).
+    #[serde(default)]
+    pub image: Variant,
+    /// Looks whose facts must be the same in a boot and the one that it is like.
+    #[serde(default)]
+    pub alike: Vec<Value>,
     /// Memory in MiB.
     #[serde(default = "default_memory")]
     pub memory: u32,
@@ -223,6 +231,10 @@ pub struct Boot {
     /// Whether it starts from an untouched disk; the first boot always does.
     #[serde(default)]
     pub fresh: bool,
+    /// The name of an earlier boot in which the looks of `alike` must have seen the same.
+    pub like: Option<String>,
+    /// Who pivots into the deployment; without it, the one whom the image was made with.
+    pub pivot: Option<Pivot>,
     /// Kernel arguments of this boot alone.
     #[serde(default)]
     pub arguments: Vec<String>,
@@ -325,6 +337,16 @@ pub fn parse(name: &str, folder: &Path, text: &str) -> Result<Case> {
     } else {
         ensure!(!case.boots.is_empty(), "case {name}: there is no [[boots]]");
     }
+    for (index, boot) in case.boots.iter().enumerate() {
+        let Some(like) = &boot.like else { continue };
+        let earlier = case.boots.iter().take(index).any(|other| other.name == *like);
+        ensure!(
+            earlier && !case.alike.is_empty(),
+            "case {name}: a boot is like {like:?}, but in nothing that was seen"
+        );
+    }
+    let compared = case.boots.iter().any(|boot| boot.like.is_some());
+    ensure!(case.alike.is_empty() || compared, "case {name}: no boot is like another");
     for boot in &case.boots {
         let fits = match boot.outcome {
             Outcome::Login => case.form != Form::Initramfs,
@@ -411,6 +433,10 @@ mod tests {
     fn a_case_that_expects_nothing_is_refused() {
         let text = "summary = \"x.\"\nseconds = 1\nform = \"kernel\"\n[[boots]]\noutcome = \"login\"\n";
         assert!(parse("x", Path::new("/"), text).unwrap_err().to_string().contains("expects nothing"));
+        for (boot, why) in [("like = \"y\"", "a boot is like"), ("name = \"y\"", "no boot is like")] {
+            let text = text.replace("[[boots]]", &format!("alike = [{{ mounts = true }}]\n[[boots]]\n{boot}"));
+            assert!(parse("x", Path::new("/"), &text).unwrap_err().to_string().contains(why), "{boot}");
+        }
         let text = text.replace("login", "initramfs") + "facts = [{ path = \"/x\", is = { kind = \"file\" } }]\n";
         assert!(parse("x", Path::new("/"), &text).unwrap_err().to_string().contains("can't end"));
         let text = text.replace("kernel", "initramfs");

@@ -155,6 +155,8 @@ fn second_boot(first: &Boot) -> Boot {
         config: first.config.clone(),
         verbatim: first.verbatim.clone(),
         fresh: false,
+        like: None,
+        pivot: None,
         arguments: Vec::new(),
         prepare: Vec::new(),
         outcome: Outcome::Login,

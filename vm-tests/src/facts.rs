@@ -29,6 +29,43 @@ pub fn differences(what: &str, expected: &Map<String, Value>, fact: &Value) -> V
     found
 }
 
+/// What is not the same in two boots, in words: of lists, and of texts of several lines, only what one of them has and the other has
+/// not.
+pub fn unlike(what: &str, first: &Value, this: &Value) -> Vec<String> {
+    if let Some(error) = first.get("error").or_else(|| this.get("error")) {
+        return vec![format!("{what}: the checker failed: {error}")];
+    }
+    if first == this {
+        return Vec::new();
+    }
+    let (one, other) = (parts(first), parts(this));
+    let only = |these: &[String], those: &[String]| {
+        these.iter().filter(|part| !those.contains(part)).cloned().collect::<Vec<_>>()
+    };
+    let (lacks, has) = (only(&one, &other), only(&other, &one));
+    if lacks.is_empty() && has.is_empty() {
+        return vec![format!("{what}: is in another order: {}", shown(this))];
+    }
+    let tell = |word: &str, parts: Vec<String>| {
+        parts.into_iter().map(move |part| format!("{what}: unlike that boot, {word} {part}")).collect::<Vec<_>>()
+    };
+    [tell("it lacks", lacks), tell("it has", has)].concat()
+}
+
+fn parts(value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| {
+                parts(value).into_iter().map(|part| format!("{name} {part}")).collect::<Vec<_>>()
+            };
+            members.iter().flat_map(member).collect()
+        }
+        Value::Array(list) => list.iter().flat_map(parts).collect(),
+        Value::String(text) => text.lines().map(str::to_owned).collect(),
+        other => vec![other.to_string()],
+    }
+}
+
 fn member(wanted: &Value, seen: &Value) -> Vec<String> {
     let Some(conditions) = wanted.as_object() else {
         return if wanted == seen { Vec::new() } else { vec![format!("is {}, expected {wanted}", shown(seen))] };
@@ -91,6 +128,18 @@ mod tests {
             "number": { "at_least": 3, "at_most": 3, "not": 4 },
         });
         assert_eq!(count(&expected, &fact), 0);
+    }
+
+    #[test]
+    fn boots_that_are_not_alike_tell_what_differs() {
+        let first = json!({ "status": 0, "stdout": "a\nb\n", "lines": ["x", "y"] });
+        assert!(unlike("look", &first, &first).is_empty());
+        let this = json!({ "status": 0, "stdout": "a\nc\n", "lines": ["x", "y"] });
+        let told = unlike("look", &first, &this);
+        assert_eq!(told, ["look: unlike that boot, it lacks stdout b", "look: unlike that boot, it has stdout c"]);
+        let this = json!({ "status": 0, "stdout": "a\nb\n", "lines": ["y", "x"] });
+        assert!(unlike("look", &first, &this).concat().contains("another order"));
+        assert!(unlike("look", &first, &json!({ "error": "no" })).concat().contains("failed"));
     }
 
     #[test]

@@ -8,8 +8,10 @@
 //! | `tools` | QEMU and the programs that make disks | a package list |
 //! | `grub` | GRUB's core image | a package list, modules |
 //! | `rootfs` | the Debian system as an archive | a package list |
+//! | `rootfs-composefs` | the same with a newer OSTree, for the [`Variant`] with composefs | the former, a package list |
 //! | `oracle` | Debian's own Ignition, only made for the case that compares with it | a package list |
 //! | `system` | the disk, the kernel, the initramfs, `/boot` | all of these, and the tree under test without its binary |
+//! | `system-composefs` | the same of the other variant | the same |
 //!
 //! Beside them stands `policy`, Debian's SELinux policy, which is made when a case wants it.
 //!
@@ -42,7 +44,7 @@ mod tree;
 
 pub use boot::{BootPartition, Item};
 pub use disk::SIZE as DISK_SIZE;
-pub use overlay::Overlay;
+pub use overlay::{Overlay, Pivot};
 
 /// The program that runs [`as_root`]: the words before its argument, for instance this executable and a hidden
 /// subcommand. For a user who isn't root, `sudo` is put in front.
@@ -57,6 +59,37 @@ pub struct Elevate {
 pub struct Inputs {
     /// The installable tree under test (`usr/bin/fledge` and the rest); none: a system that only boots.
     pub dist: Option<PathBuf>,
+    /// Which system it holds.
+    pub variant: Variant,
+}
+
+/// The systems that there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// Debian 13 with its OSTree, and an XFS root as NestOS has it.
+    #[default]
+    Plain,
+    /// The same with a newer OSTree, composefs turned on, and an ext4 root that knows fs-verity.
+    Composefs,
+}
+
+impl Variant {
+    /// How its system layer is called, and the one with its Debian.
+    fn layers(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Plain => ("system", "rootfs"),
+            Self::Composefs => ("system-composefs", "rootfs-composefs"),
+        }
+    }
+
+    /// Files that it alone has: path, contents.
+    fn files(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Plain => recipe::PLAIN_FILES,
+            Self::Composefs => recipe::COMPOSEFS_FILES,
+        }
+    }
 }
 
 /// A finished image.
@@ -113,9 +146,9 @@ impl Image {
     /// If a layer can't be made; the message holds the last words of the program that failed.
     pub fn ensure(cache: &Cache, inputs: &Inputs, elevate: &Elevate) -> Result<Self> {
         let keys = Keys::of(inputs)?;
+        let (name, _) = inputs.variant.layers();
         let held = loop {
-            if let (Some(tools), Some(system)) = (cache.hold("tools", &keys.tools), cache.hold("system", &keys.system))
-            {
+            if let (Some(tools), Some(system)) = (cache.hold("tools", &keys.tools), cache.hold(name, &keys.system)) {
                 break [tools, system];
             }
             let _lock = cache.lock()?;
@@ -123,7 +156,7 @@ impl Image {
                 build(cache, inputs, &keys, elevate)?;
             }
         };
-        let layer = cache.path("system", &keys.system);
+        let layer = cache.path(name, &keys.system);
         let text = fs::read(layer.join("system.json")).context("the system layer is damaged: run ./dev clean")?;
         let system = serde_json::from_slice(&text).context("the system layer is damaged: run ./dev clean")?;
         let tools = Tools::new(cache.path("tools", &keys.tools).join("root"));
@@ -256,9 +289,12 @@ pub fn debian_ignition(cache: &Cache, elevate: &Elevate) -> Result<PathBuf> {
 
 /// The keys of all layers.
 struct Keys {
+    variant: Variant,
     tools: String,
     grub: String,
     rootfs: String,
+    /// The rootfs of the variant, if it has one of its own.
+    own: Option<String>,
     system: String,
 }
 
@@ -279,11 +315,14 @@ impl Keys {
             .with("config", recipe::GRUB_EARLY_CFG)
             .finish();
         let rootfs = base(recipe::SUITE, recipe::ROOTFS_PACKAGES).finish();
+        let own = (inputs.variant == Variant::Composefs)
+            .then(|| base(recipe::OSTREE_SUITE, recipe::OSTREE_PACKAGES).with("rootfs", &rootfs).finish());
         let mut system = Key::default()
             .with("revision", recipe::REVISION)
             .with("tools", &tools)
             .with("grub", &grub)
-            .with("rootfs", &rootfs)
+            .with("rootfs", own.as_ref().unwrap_or(&rootfs))
+            .with("variant", format!("{:?}", inputs.variant))
             .with("modules", recipe::DRACUT_MODULES.join(" "))
             .with("drivers", recipe::DRIVERS.join(" "))
             .with("inspectors", recipe::INSPECTORS.join(" "))
@@ -299,17 +338,25 @@ impl Keys {
                 "source",
                 [include_str!("image/tree.rs"), include_str!("image/disk.rs"), include_str!("image/root.rs")].concat(),
             );
-        for (path, text) in recipe::FILES.iter().chain(recipe::LINKS) {
+        for (path, text) in recipe::FILES.iter().chain(inputs.variant.files()).chain(recipe::LINKS) {
             system = system.with(path, text);
         }
         if let Some(dist) = &inputs.dist {
             system = hash_tree(system.with("dist", ""), dist, Path::new(""))?;
         }
-        Ok(Self { tools, grub, rootfs, system: system.finish() })
+        Ok(Self { variant: inputs.variant, tools, grub, rootfs, own, system: system.finish() })
     }
 
-    fn layers(&self) -> [(&'static str, &str); 4] {
-        [("tools", &self.tools), ("grub", &self.grub), ("rootfs", &self.rootfs), ("system", &self.system)]
+    fn layers(&self) -> Vec<(&'static str, &str)> {
+        let (system, own) = self.variant.layers();
+        let own = self.own.as_ref().map(|key| (own, key.as_str()));
+        let first = [("tools", &self.tools), ("grub", &self.grub), ("rootfs", &self.rootfs)];
+        first
+            .map(|(name, key)| (name, key.as_str()))
+            .into_iter()
+            .chain(own)
+            .chain([(system, self.system.as_str())])
+            .collect()
     }
 
     fn complete(&self, cache: &Cache) -> bool {
@@ -359,15 +406,20 @@ fn build(cache: &Cache, inputs: &Inputs, keys: &Keys, elevate: &Elevate) -> Resu
     ));
     let place = |wanted: &str| made.iter().find(|row| row.0 == wanted).map(|row| row.2.clone());
     let at = |name: &str, key: &str| place(name).unwrap_or_else(|| cache.path(name, key));
+    let (system, own) = keys.variant.layers();
+    let rootfs = at("rootfs", &keys.rootfs).join("rootfs.tar");
+    let own = keys.own.as_ref().map(|key| (place(own), at(own, key).join("rootfs.tar")));
     let order = root::Order {
         tools: place("tools"),
         grub: place("grub"),
         rootfs: place("rootfs"),
-        system: place("system").map(|out| root::SystemOrder {
+        own: own.as_ref().and_then(|(out, _)| Some((rootfs.clone(), out.clone()?))),
+        system: place(system).map(|out| root::SystemOrder {
             out,
+            variant: keys.variant,
             tools: at("tools", &keys.tools).join("root"),
             grub: at("grub", &keys.grub),
-            rootfs: at("rootfs", &keys.rootfs).join("rootfs.tar"),
+            rootfs: own.map_or(rootfs, |(_, archive)| archive),
             dist: inputs.dist.clone(),
         }),
         ..root::Order::default()

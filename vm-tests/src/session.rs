@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::cache::Cache;
 use crate::host::Scratch;
-use crate::image::{self, Elevate, Image, Inputs, Item, Overlay};
+use crate::image::{self, Elevate, Image, Inputs, Item, Overlay, Pivot, Variant};
 use crate::progress::step;
 use crate::qemu::Accel;
 
@@ -36,12 +36,24 @@ pub struct Options {
 pub struct Session {
     /// What it is made with.
     pub options: Options,
-    /// The image.
+    /// The image that most cases boot.
     pub image: Image,
     /// KVM or not.
     pub accel: Accel,
     scratch: Scratch,
-    overlays: Mutex<BTreeMap<(bool, bool), PathBuf>>,
+    others: Mutex<BTreeMap<Variant, Image>>,
+    overlays: Mutex<BTreeMap<(Variant, Overlaid), PathBuf>>,
+}
+
+/// What is different in an initramfs from what dracut made, apart from the binary and the checker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Overlaid {
+    /// The machine stays in the initramfs.
+    pub stays: bool,
+    /// `fledge` does nothing and succeeds.
+    pub sabotage: bool,
+    /// Who pivots, if not the one whom the image was made with.
+    pub pivot: Option<Pivot>,
 }
 
 impl Session {
@@ -52,10 +64,27 @@ impl Session {
     pub fn open(options: Options) -> Result<Self> {
         crate::interrupt::watch()?;
         let cache = Cache::of_user()?;
-        let image = Image::ensure(&cache, &Inputs { dist: options.dist.clone() }, &options.elevate)?;
+        let image = Image::ensure(&cache, &inputs(&options, Variant::Plain), &options.elevate)?;
         let scratch = Scratch::new(cache.root())?;
         let accel = Accel::probe(image.tools(), &image.kernel(), &options.checker, scratch.path())?;
-        Ok(Self { options, image, accel, scratch, overlays: Mutex::default() })
+        Ok(Self { options, image, accel, scratch, others: Mutex::default(), overlays: Mutex::default() })
+    }
+
+    /// The image of a variant; it is made if it isn't in the cache.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub fn image(&self, variant: Variant) -> Result<Image> {
+        if variant == Variant::Plain {
+            return Ok(self.image.clone());
+        }
+        let mut known = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(image) = known.get(&variant) {
+            return Ok(image.clone());
+        }
+        let image = Image::ensure(&Cache::of_user()?, &inputs(&self.options, variant), &self.options.elevate)?;
+        known.insert(variant, image.clone());
+        Ok(image)
     }
 
     /// An empty folder for one machine's files.
@@ -69,24 +98,26 @@ impl Session {
         Ok(path)
     }
 
-    /// The image's initramfs with the current binary and the checker over it, made once a run.
+    /// An image's initramfs with the current binary and the checker over it, made once a run.
     ///
     /// # Errors
     /// If it can't be written.
-    pub fn initramfs(&self, stay: bool, sabotage: bool) -> Result<PathBuf> {
+    pub fn initramfs(&self, variant: Variant, wanted: Overlaid) -> Result<PathBuf> {
+        let image = self.image(variant)?;
         let mut known = self.overlays.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(path) = known.get(&(stay, sabotage)) {
+        if let Some(path) = known.get(&(variant, wanted)) {
             return Ok(path.clone());
         }
-        let path = self.scratch.path().join(format!("initramfs-{}-{}.img", u8::from(stay), u8::from(sabotage)));
+        let path = self.scratch.path().join(format!("initramfs-{}.img", known.len()));
         let overlay = Overlay {
-            fledge: self.options.dist.as_ref().map(|dist| dist.join("usr/bin/fledge")),
+            dist: self.options.dist.clone(),
             checker: self.options.checker.clone(),
-            sabotage,
-            stay_in_initramfs: stay,
+            sabotage: wanted.sabotage,
+            stay_in_initramfs: wanted.stays,
+            pivot: wanted.pivot,
         };
-        overlay.append_to(&self.image.initramfs(), &path)?;
-        known.insert((stay, sabotage), path.clone());
+        overlay.append_to(&image.initramfs(), &path)?;
+        known.insert((variant, wanted), path.clone());
         Ok(path)
     }
 
@@ -107,6 +138,10 @@ impl Session {
         }
         folder
     }
+}
+
+fn inputs(options: &Options, variant: Variant) -> Inputs {
+    Inputs { dist: options.dist.clone(), variant }
 }
 
 /// Builds the static checker with cargo, and returns its path.

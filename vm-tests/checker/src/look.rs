@@ -31,6 +31,7 @@ const UNIT_PROPERTIES: &str =
 /// | `{"group": N}` | `gid`, `members`; or `absent` |
 /// | `{"unit": N}` | properties of `systemctl show` |
 /// | `{"mount": P}` | `source`, `kind`, `options`, `super_options`; or `absent` |
+/// | `{"mounts": true}` | `lines`: the mounts that hold the system's files, sorted, without what differs from boot to boot |
 /// | `{"written": SERIAL}` | `sectors` of 512 bytes that this boot wrote to the disk with this serial number, partitions included |
 /// | `{"cmdline": true}` | `words` |
 /// | `{"network": true}` | `up`: names of links with a carrier, without `lo` |
@@ -57,6 +58,8 @@ pub(crate) fn look(wanted: &Value) -> Result<Value> {
         unit(name)
     } else if let Some(path) = text("mount") {
         mount(path)
+    } else if wanted.get("mounts").is_some() {
+        Ok(json!({ "lines": mounts(&fs::read_to_string("/proc/self/mountinfo")?) }))
     } else if let Some(serial) = text("written") {
         load_disks();
         written(Path::new("/sys/block"), serial)
@@ -200,6 +203,31 @@ fn mount(path: &str) -> Result<Value> {
     Ok(found.next_back().unwrap_or_else(|| json!({ "absent": true })))
 }
 
+/// Mounts as `proc_pid_mountinfo(5)` has them: mount point, where its parent is mounted, what of the file system, options, how it
+/// propagates, type, source, options of the file system. The numbers differ from boot to boot, and so do credentials of units and what the
+/// kernel shows of itself.
+fn mounts(table: &str) -> Vec<String> {
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(' ').collect()).collect();
+    let field = |row: &[&str], index: usize| row.get(index).copied().unwrap_or_default().to_owned();
+    let point =
+        |id: &str| rows.iter().find(|row| field(row, 0) == id).map_or_else(|| "-".to_owned(), |row| field(row, 4));
+    let mut lines = Vec::new();
+    for row in &rows {
+        let at = field(row, 4);
+        if ["/proc", "/sys", "/dev", "/run/credentials"].iter().any(|root| Path::new(&at).starts_with(root)) {
+            continue;
+        }
+        let propagation = row.iter().skip(6).take_while(|word| **word != "-");
+        let propagation: Vec<&str> = propagation.filter_map(|word| word.split(':').next()).collect();
+        let rest: Vec<&str> = row.iter().copied().skip_while(|word| *word != "-").skip(1).collect();
+        let parent = point(&field(row, 1));
+        let (root, options) = (field(row, 3), field(row, 5));
+        lines.push(format!("{at} on {parent} root {root} {options} {} {}", propagation.join(","), rest.join(" ")));
+    }
+    lines.sort();
+    lines
+}
+
 /// What the kernel counted as written to a disk (Linux, `Documentation/block/stat.rst`: the seventh field).
 fn written(disks: &Path, serial: &str) -> Result<Value> {
     for entry in fs::read_dir(disks).with_context(|| format!("can't list {}", disks.display()))?.flatten() {
@@ -258,6 +286,19 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mounts_are_told_without_their_numbers() {
+        let table = "28 1 254:4 /ostree/deploy /  rw,relatime shared:1 - xfs /dev/vda4 rw\n\
+            29 28 0:22 / /proc/sys rw - proc proc rw\n\
+            30 28 254:4 /var /var rw shared:9 master:1 - xfs /dev/vda4 rw,x\n"
+            .replace("  ", " ");
+        let expected = [
+            "/ on - root /ostree/deploy rw,relatime shared xfs /dev/vda4 rw",
+            "/var on / root /var rw shared,master xfs /dev/vda4 rw,x",
+        ];
+        assert_eq!(mounts(&table), expected);
+    }
 
     #[test]
     fn sectors_are_those_of_the_disk_with_the_serial_number() {

@@ -13,21 +13,37 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde::Deserialize;
 
 use crate::cpio::Archive;
 
 /// What goes over the initramfs.
 #[derive(Clone, Debug)]
 pub struct Overlay {
-    /// The static `fledge`; without it the image's own stays.
-    pub fledge: Option<PathBuf>,
+    /// The tree under test: its `fledge` replaces the image's.
+    pub dist: Option<PathBuf>,
     /// The static `fledge-vm-checker`.
     pub checker: PathBuf,
     /// Replaces `fledge` by a program that does nothing and succeeds.
     pub sabotage: bool,
     /// Runs the checker in the initramfs when it is done, instead of in the real root.
     pub stay_in_initramfs: bool,
+    /// Who pivots, if not the one whom the image was made with.
+    pub pivot: Option<Pivot>,
 }
+
+/// Who pivots into the deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pivot {
+    /// `ostree-prepare-root`.
+    Ostree,
+    /// `fledge pivot`.
+    Native,
+}
+
+/// The name that units of distributions order themselves by, where it goes before the unit of OSTree's own dracut module.
+const PREPARE_ROOT: &str = "etc/systemd/system/ostree-prepare-root.service";
 
 const CHECKER: &str = "usr/lib/fledge-test/checker";
 const UNITS: &str = "usr/lib/systemd/system";
@@ -53,9 +69,10 @@ impl Overlay {
         if self.sabotage {
             // Called by any other name than its own, the checker does nothing.
             archive.file("usr/bin/fledge", 0o755, &checker);
-        } else if let Some(fledge) = &self.fledge {
-            archive.file("usr/bin/fledge", 0o755, &read(fledge)?);
+        } else if let Some(dist) = &self.dist {
+            archive.file("usr/bin/fledge", 0o755, &read(&dist.join("usr/bin/fledge"))?);
         }
+        self.pick(&mut archive)?;
         for (name, text, wanted_by) in [
             ("fledge-test-before.service", include_str!("../../image/fledge-test-before.service"), "sysinit.target"),
             (
@@ -83,6 +100,21 @@ impl Overlay {
             include_bytes!("../../image/fledge-test-report.service"),
         );
         Ok(archive.finish())
+    }
+
+    /// Does over again what the dracut module's option `fledge_pivot` decided.
+    fn pick(&self, archive: &mut Archive) -> Result<()> {
+        let unit = match (self.pivot, &self.dist) {
+            (Some(Pivot::Native), Some(dist)) => {
+                let unit = "usr/lib/dracut/modules.d/40fledge-ostree/fledge-pivot.service";
+                archive.file(&format!("{UNITS}/fledge-pivot.service"), 0o644, &read(&dist.join(unit))?);
+                "fledge-pivot.service"
+            }
+            (Some(_), _) => "ostree-prepare-root.service",
+            (None, _) => return Ok(()),
+        };
+        archive.link(PREPARE_ROOT, &format!("/{UNITS}/{unit}"));
+        Ok(())
     }
 }
 

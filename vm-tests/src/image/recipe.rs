@@ -5,6 +5,8 @@
 pub(super) const SUITE: &str = "trixie";
 /// The release that GRUB comes from: the first with `blscfg` (in the module `blsuki`).
 pub(super) const GRUB_SUITE: &str = "forky";
+/// The release that the variant with composefs has its OSTree from: Debian 13's is built without.
+pub(super) const OSTREE_SUITE: &str = "sid";
 /// Raised when the way a layer is made changes without a change of its ingredients.
 pub(super) const REVISION: &str = "1";
 
@@ -86,6 +88,9 @@ pub(super) const ROOTFS_PACKAGES: &[&str] = &[
     "zstd",
 ];
 
+/// What the variant with composefs has from the other release; what they depend on comes along.
+pub(super) const OSTREE_PACKAGES: &[&str] = &["libostree-1-1", "ostree", "ostree-boot"];
+
 /// Left out of every root.
 pub(super) const EXCLUDED: &[&str] =
     &["/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*"];
@@ -149,6 +154,7 @@ pub(super) const INSPECTORS: &[&str] = &[
     "cmp",
     "cut",
     "dd",
+    "debugfs",
     "head",
     "losetup",
     "lsblk",
@@ -224,11 +230,20 @@ pub(super) const FILES: &[(&str, &str)] = &[
     ("usr/lib/os-release", include_str!("../../image/os-release")),
     ("usr/lib/ignition/base.d/00-nest.ign", include_str!("../../image/00-nest.ign")),
     ("usr/lib/tmpfiles.d/nestos-var.conf", include_str!("../../image/nestos-var.conf")),
-    ("usr/lib/ostree/prepare-root.conf", include_str!("../../image/prepare-root.conf")),
     ("usr/lib/systemd/system/boot.mount", include_str!("../../image/boot.mount")),
     ("usr/lib/systemd/system-preset/99-default-disable.preset", "disable *\n"),
     ("etc/systemd/network/20-wired.network", include_str!("../../image/20-wired.network")),
     ("etc/ssh/sshd_config.d/40-disable-passwords.conf", "PasswordAuthentication no\n"),
+];
+
+/// Files of the plain variant alone.
+pub(super) const PLAIN_FILES: &[(&str, &str)] =
+    &[("usr/lib/ostree/prepare-root.conf", include_str!("../../image/prepare-root.conf"))];
+
+/// Files of the variant with composefs alone. Its initramfs pivots natively.
+pub(super) const COMPOSEFS_FILES: &[(&str, &str)] = &[
+    ("usr/lib/ostree/prepare-root.conf", include_str!("../../image/prepare-root-composefs.conf")),
+    ("etc/dracut.conf.d/50-fledge.conf", "fledge_pivot=native\n"),
 ];
 
 /// Links of the system: path, target.

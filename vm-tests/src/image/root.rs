@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{BootPartition, System, boot, disk, recipe, tree};
+use super::{BootPartition, System, Variant, boot, disk, recipe, tree};
 use crate::host;
 use crate::progress::step;
 use crate::tools::Tools;
@@ -31,6 +31,8 @@ pub(super) struct Order {
     pub(super) grub: Option<PathBuf>,
     /// The folder for `rootfs.tar`.
     pub(super) rootfs: Option<PathBuf>,
+    /// The archive of the system, and the folder for one with the newer OSTree.
+    pub(super) own: Option<(PathBuf, PathBuf)>,
     /// The folder for Debian's Ignition.
     pub(super) oracle: Option<PathBuf>,
     pub(super) system: Option<SystemOrder>,
@@ -46,6 +48,7 @@ impl Default for Order {
             tools: None,
             grub: None,
             rootfs: None,
+            own: None,
             oracle: None,
             system: None,
         }
@@ -56,6 +59,7 @@ impl Default for Order {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SystemOrder {
     pub(super) out: PathBuf,
+    pub(super) variant: Variant,
     pub(super) tools: PathBuf,
     pub(super) grub: PathBuf,
     pub(super) rootfs: PathBuf,
@@ -66,8 +70,9 @@ pub(super) struct SystemOrder {
 impl Order {
     fn folders(&self) -> Vec<&PathBuf> {
         let system = self.system.as_ref().map(|system| &system.out);
+        let own = self.own.as_ref().map(|(_, out)| out);
         let layers = [&self.tools, &self.grub, &self.rootfs, &self.oracle];
-        layers.into_iter().map(Option::as_ref).chain([system]).flatten().collect()
+        layers.into_iter().map(Option::as_ref).chain([own, system]).flatten().collect()
     }
 
     /// Removes what an interrupted run left half made; its user could not remove root's files.
@@ -108,9 +113,19 @@ pub(super) fn as_root(args: &[OsString]) -> Result<()> {
     let outcome = make(&order, &work);
     // A deployment can't be removed while it is immutable.
     drop(Command::new("chattr").args(["-R", "-f", "-i"]).arg(work.join("sysroot/ostree/deploy")).status());
-    for name in
-        ["sysroot", "tree", "grub", "oracle", "root.img", "boot.img", "esp.img", "initramfs.img", "early.cfg", "mnt"]
-    {
+    for name in [
+        "sysroot",
+        "tree",
+        "own",
+        "grub",
+        "oracle",
+        "root.img",
+        "boot.img",
+        "esp.img",
+        "initramfs.img",
+        "early.cfg",
+        "mnt",
+    ] {
         let path = work.join(name);
         drop(fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)));
     }
@@ -142,6 +157,9 @@ fn make(order: &Order, work: &Path) -> Result<()> {
         let third = rootfs.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| bail!("the rootfs thread died")));
         first.and(second).and(third)
     })?;
+    if let Some((archive, out)) = &order.own {
+        own(order, archive, out, work)?;
+    }
     if let Some(out) = &order.oracle {
         oracle(order, out, work)?;
     }
@@ -211,23 +229,86 @@ fn oracle(order: &Order, out: &Path, work: &Path) -> Result<()> {
     })
 }
 
+/// Puts the newer OSTree over the system: apt does it in the system itself, so that nothing else changes.
+fn own(order: &Order, archive: &Path, out: &Path, work: &Path) -> Result<()> {
+    step("downloading the newer OSTree and putting it over the Debian system", || {
+        let root = work.join("own");
+        unpack(archive, &root)?;
+        let mirror = order.mirror.as_deref().unwrap_or("http://deb.debian.org/debian");
+        let list = root.join("etc/apt/sources.list.d/newer.list");
+        fs::write(&list, format!("deb {mirror} {} main\n", recipe::OSTREE_SUITE))?;
+        let resolver = root.join("etc/resolv.conf");
+        drop(fs::remove_file(&resolver));
+        fs::copy("/etc/resolv.conf", &resolver)?;
+        let apt = |words: &[&str]| {
+            let mut command = Command::new("chroot");
+            command.arg(&root).args(["apt-get", "--quiet", "-o", "Acquire::Check-Valid-Until=false"]).args(words);
+            command.env("INITRD", "No").env("LC_ALL", "C").env("PATH", "/usr/sbin:/usr/bin");
+            command.env("DEBIAN_FRONTEND", "noninteractive");
+            host::run(&mut command).map(drop)
+        };
+        with_mounts(&root, || {
+            apt(&["update"])?;
+            let suite = ["install", "--yes", "--no-install-recommends", "--target-release", recipe::OSTREE_SUITE];
+            apt(&[&suite, recipe::OSTREE_PACKAGES].concat())?;
+            apt(&["clean"])
+        })?;
+        for left in ["etc/resolv.conf", "etc/apt/sources.list.d/newer.list"] {
+            fs::remove_file(root.join(left))?;
+        }
+        fs::remove_dir_all(root.join("var/lib/apt/lists"))?;
+        let mut pack = Command::new("tar");
+        pack.args(["--create", "--numeric-owner", "--sort=name", "--xattrs", "--xattrs-include=*", "--file"]);
+        host::run(pack.arg(out.join("rootfs.tar")).arg("--directory").arg(&root).arg("."))?;
+        fs::remove_dir_all(&root)?;
+        give(out, order)
+    })
+}
+
+fn unpack(archive: &Path, root: &Path) -> Result<()> {
+    fs::create_dir(root)?;
+    let mut unpack = Command::new("tar");
+    unpack.args(["--extract", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--file"]);
+    host::run(unpack.arg(archive).arg("--directory").arg(root)).map(drop)
+}
+
+/// Does something while a root has what programs in it expect to be mounted.
+fn with_mounts(root: &Path, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut mounted = Vec::new();
+    let outcome = (|| {
+        for (kind, source, at) in [
+            ("proc", "proc", "proc"),
+            ("sysfs", "sysfs", "sys"),
+            ("devtmpfs", "dev", "dev"),
+            ("tmpfs", "tmp", "tmp"),
+            ("tmpfs", "run", "run"),
+        ] {
+            let target = root.join(at);
+            host::run(Command::new("mount").args(["-t", kind, source]).arg(&target))?;
+            mounted.push(target);
+        }
+        work()
+    })();
+    for target in mounted.iter().rev() {
+        host::run(Command::new("umount").arg(target))?;
+    }
+    outcome
+}
+
 fn make_system(order: &Order, system: &SystemOrder, work: &Path) -> Result<()> {
     let tools = Tools::new(system.tools.clone());
     let root = work.join("tree");
     let initramfs = work.join("initramfs.img");
     let kernel = step("unpacking the system and laying the tree under test over it", || {
-        fs::create_dir(&root)?;
-        let mut unpack = Command::new("tar");
-        unpack.args(["--extract", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--file"]);
-        host::run(unpack.arg(&system.rootfs).arg("--directory").arg(&root))?;
-        tree::furnish(&root, system.dist.as_deref())?;
+        unpack(&system.rootfs, &root)?;
+        tree::furnish(&root, system.dist.as_deref(), system.variant)?;
         kernel_version(&root)
     })?;
     step("making the initramfs with dracut", || dracut(&root, &kernel, &our_modules(system)?, &initramfs))?;
     let sysroot = work.join("sysroot");
     step("committing and deploying with OSTree", || {
         tree::shape(&root, &kernel, &initramfs)?;
-        deploy(&tools, &root, &sysroot)
+        deploy(&root, &sysroot, system.variant)
     })?;
     step("making the disk image", || {
         let snippet = system.dist.as_ref().and_then(|dist| find_snippet(dist));
@@ -264,19 +345,7 @@ fn our_modules(system: &SystemOrder) -> Result<Vec<String>> {
 }
 
 fn dracut(root: &Path, kernel: &str, ours: &[String], out: &Path) -> Result<()> {
-    let mut mounted = Vec::new();
-    let outcome = (|| {
-        for (kind, source, at) in [
-            ("proc", "proc", "proc"),
-            ("sysfs", "sysfs", "sys"),
-            ("devtmpfs", "dev", "dev"),
-            ("tmpfs", "tmp", "tmp"),
-            ("tmpfs", "run", "run"),
-        ] {
-            let target = root.join(at);
-            host::run(Command::new("mount").args(["-t", kind, source]).arg(&target))?;
-            mounted.push(target);
-        }
+    with_mounts(root, || {
         let modules = recipe::DRACUT_MODULES.iter().map(|name| (*name).to_owned()).chain(ours.iter().cloned());
         let mut command = Command::new("chroot");
         command.arg(root).args([
@@ -300,22 +369,22 @@ fn dracut(root: &Path, kernel: &str, ours: &[String], out: &Path) -> Result<()> 
         command.args(["--include", "/usr/lib/ignition", "/usr/lib/ignition", "/tmp/initramfs.img"]);
         command.env("LC_ALL", "C").env("PATH", "/usr/sbin:/usr/bin").env("SOURCE_DATE_EPOCH", "1767225600");
         host::run(&mut command)?;
-        fs::copy(root.join("tmp/initramfs.img"), out).context("dracut left no initramfs")
-    })();
-    for target in mounted.iter().rev() {
-        host::run(Command::new("umount").arg(target))?;
-    }
-    outcome.map(drop)
+        fs::copy(root.join("tmp/initramfs.img"), out).context("dracut left no initramfs").map(drop)
+    })
 }
 
-fn deploy(tools: &Tools, root: &Path, sysroot: &Path) -> Result<()> {
+/// Deploys with the tree's own OSTree: whether there is an image for composefs depends on who deploys.
+fn deploy(root: &Path, sysroot: &Path, variant: Variant) -> Result<()> {
+    let tools = Tools::new(root.to_owned());
     fs::create_dir(sysroot)?;
     let repo = format!("--repo={}", sysroot.join("ostree/repo").display());
     let at = format!("--sysroot={}", sysroot.display());
     let ostree = || tools.command("ostree");
     host::run(ostree()?.args(["admin", "init-fs", "--modern"]).arg(sysroot))?;
     host::run(ostree()?.args(["admin", &at, "os-init", recipe::STATEROOT]))?;
-    for (key, value) in [("sysroot.bootloader", "none"), ("sysroot.readonly", "true")] {
+    // So that `ostree admin post-copy` turns fs-verity on, in the machine: the kernel here may know nothing of it.
+    let verity = (variant == Variant::Composefs).then_some(("ex-integrity.fsverity", "maybe"));
+    for (key, value) in [("sysroot.bootloader", "none"), ("sysroot.readonly", "true")].into_iter().chain(verity) {
         host::run(ostree()?.args([repo.as_str(), "config", "set", key, value]))?;
     }
     let mut commit = ostree()?;
@@ -328,13 +397,12 @@ fn deploy(tools: &Tools, root: &Path, sysroot: &Path) -> Result<()> {
         recipe::BRANCH,
     ]);
     host::run(commit.arg(format!("--tree=dir={}", root.display())))?;
-    // Its files are in the repository now.
-    fs::remove_dir_all(root)?;
     let mut deploy = ostree()?;
     deploy.args(["admin", &at, "deploy", "--os", recipe::STATEROOT]);
     deploy.args(recipe::KERNEL_ARGUMENTS.iter().map(|argument| format!("--karg={argument}")));
     host::run(deploy.arg(recipe::BRANCH))?;
-    Ok(())
+    // Its files are in the repository now.
+    Ok(fs::remove_dir_all(root)?)
 }
 
 fn find_snippet(dist: &Path) -> Option<String> {
@@ -347,11 +415,16 @@ fn finish_system(order: &Order, system: &SystemOrder, tools: &Tools, sysroot: &P
 
     let root_image = work.join("root.img");
     File::create(&root_image)?.set_len(disk::ROOT.1)?;
-    host::run(tools.command("mkfs.xfs")?.args(["-q", "-m", "reflink=1", "-L", "root"]).arg(&root_image))?;
+    let (format, options) = match system.variant {
+        Variant::Plain => ("xfs", ["-q", "-m", "reflink=1", "-L", "root"].as_slice()),
+        // Few inodes: the kernel would go on making their tables while the machine boots.
+        Variant::Composefs => ("ext4", ["-q", "-N", "65536", "-L", "root"].as_slice()),
+    };
+    host::run(tools.command(&format!("mkfs.{format}"))?.args(options).arg(&root_image))?;
     let mountpoint = work.join("mnt");
     fs::create_dir(&mountpoint)?;
     // mount sets the loop device free by itself when the file system goes.
-    host::run(Command::new("mount").args(["-t", "xfs", "-o", "loop"]).arg(&root_image).arg(&mountpoint))?;
+    host::run(Command::new("mount").args(["-t", format, "-o", "loop"]).arg(&root_image).arg(&mountpoint))?;
     let mut copy = Command::new("cp");
     copy.args(["--archive", "--no-target-directory", "--"]).arg(sysroot.join("ostree")).arg(mountpoint.join("ostree"));
     let copied = host::run(&mut copy).and_then(|_| {
@@ -361,6 +434,10 @@ fn finish_system(order: &Order, system: &SystemOrder, tools: &Tools, sysroot: &P
     });
     host::run(Command::new("umount").arg(&mountpoint))?;
     copied?;
+    if system.variant == Variant::Composefs {
+        // Not before: this machine's kernel may know nothing of fs-verity.
+        host::run(tools.command("tune2fs")?.args(["-O", "verity"]).arg(&root_image))?;
+    }
 
     let boot_folder = system.out.join("boot");
     let mut copy = Command::new("cp");

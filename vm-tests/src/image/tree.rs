@@ -9,12 +9,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::recipe;
+use super::{Variant, recipe};
 use crate::host;
 
 /// Lays the distribution's tree and the image's own files over a freshly unpacked root. After it, dracut can run.
-pub(super) fn furnish(tree: &Path, dist: Option<&Path>) -> Result<()> {
-    for (path, contents) in recipe::FILES {
+pub(super) fn furnish(tree: &Path, dist: Option<&Path>, variant: Variant) -> Result<()> {
+    for (path, contents) in recipe::FILES.iter().chain(variant.files()) {
         write(&tree.join(path), contents)?;
     }
     for (path, target) in recipe::LINKS {

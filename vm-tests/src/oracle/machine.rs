@@ -16,13 +16,13 @@ use super::configs::Config;
 use crate::case::Case;
 use crate::cpio::Archive;
 use crate::host;
-use crate::image::Item;
+use crate::image::{Item, Variant};
 use crate::peripherals::Tpm;
 use crate::progress::say;
 use crate::qemu::{self, Console, Disk, Event};
 use crate::run::one;
 use crate::serve::Server;
-use crate::session::Session;
+use crate::session::{Overlaid, Session};
 use crate::template::Values;
 
 /// Where the initramfs has Debian's program.
@@ -52,7 +52,8 @@ impl Machine<'_> {
     pub(super) fn initramfs(&self, debian: &Path) -> Result<PathBuf> {
         let path = self.work.join("initramfs.img");
         fs::copy(self.session.image.kernel(), self.work.join("kernel"))?;
-        fs::copy(self.session.initramfs(true, self.session.options.sabotage)?, &path)?;
+        let wanted = Overlaid { stays: true, sabotage: self.session.options.sabotage, pivot: None };
+        fs::copy(self.session.initramfs(Variant::Plain, wanted)?, &path)?;
         let mut archive = Archive::default();
         archive.file(DEBIAN.trim_start_matches('/'), 0o755, &fs::read(debian)?);
         for folder in ["usr/bin", "usr/sbin"] {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One case from its folder to its differences.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,12 +12,12 @@ use serde_json::{Value, json};
 use crate::case::{self, Boot, Case, Form, Outcome, Placed, Sabotage, Starts, Work};
 use crate::facts;
 use crate::host;
-use crate::image::{BootPartition, Item};
+use crate::image::{BootPartition, Image, Item};
 use crate::oracle;
 use crate::peripherals::{self, Tang, Tpm};
 use crate::qemu::{self, Console, Disk, Event, Machine, Vm};
 use crate::serve::{Resource, Server};
-use crate::session::Session;
+use crate::session::{Overlaid, Session};
 use crate::template::{Values, gzip};
 
 /// The firmware device's name for the config, as upstream's platform `qemu` has it.
@@ -71,19 +72,22 @@ pub(crate) fn run(session: &Session, case: &Case, observer: &mut dyn Observer) -
     let sabotage = session.options.sabotage.then_some(case.sabotage);
     publish(&case, &values, &server, sabotage)?;
     let work = session.folder(&case.name)?;
+    let image = session.image(case.image)?;
     let mut differences = Vec::new();
+    let mut alike = Alike::new();
     for (index, boot) in case.boots.iter().enumerate() {
         let name = if boot.name.is_empty() { format!("boot {}", index + 1) } else { boot.name.clone() };
         let disk_is_needed = case.boots.get(index + 1).is_some_and(|next| !next.fresh);
         let first = index == 0 || boot.fresh;
-        let run = Run { session, case: &case, boot, first, disk_is_needed, values: &values, work: &work, sabotage };
+        let (case, values, work, image) = (&case, &values, &work, &image);
+        let run = Run { session, image, case, boot, first, disk_is_needed, values, work, sabotage };
         observer.boot_begins(&name);
-        let found = run.boot(&server, observer).or_else(|error| {
-            let logs = session.keep_logs(&case.name, &work);
+        let found = run.boot(&server, observer, &mut alike).or_else(|error| {
+            let logs = session.keep_logs(&case.name, work);
             Err(error).with_context(|| format!("{name} (the console is in {})", logs.join("console.log").display()))
         })?;
         if !found.is_empty() {
-            let logs = session.keep_logs(&case.name, &work);
+            let logs = session.keep_logs(&case.name, work);
             differences.extend(found.into_iter().map(|difference| format!("{name}: {difference}")));
             differences.push(format!("the console is in {}", logs.join("console.log").display()));
             break;
@@ -115,8 +119,12 @@ fn contents(file: &str, values: &Values<'_>, sabotage: Option<Sabotage>) -> Resu
     values.file(file)
 }
 
+/// What the looks of `alike` saw in each boot, by its name.
+type Alike = BTreeMap<String, Vec<Value>>;
+
 struct Run<'a> {
     session: &'a Session,
+    image: &'a Image,
     case: &'a Case,
     boot: &'a Boot,
     /// Whether it starts from an untouched disk.
@@ -130,7 +138,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn boot(&self, server: &Server, observer: &mut dyn Observer) -> Result<Vec<String>> {
+    fn boot(&self, server: &Server, observer: &mut dyn Observer, alike: &mut Alike) -> Result<Vec<String>> {
         let disk = self.disk()?;
         let console = if observer.is_interactive() { Console::Terminal } else { Console::File };
         let mut machine = self.machine(disk, console)?;
@@ -160,9 +168,9 @@ impl Run<'_> {
         if observer.is_interactive() {
             vm.tell("stay")?;
             vm.wait_end(Instant::now() + A_DAY)?;
-            return Ok(self.compare(&answer));
+            return Ok(self.compare(&answer, alike));
         }
-        let mut differences = self.compare(&answer);
+        let mut differences = self.compare(&answer, alike);
         if differences.is_empty() && self.boot.outcome == Outcome::Login {
             // The checker answers when multi-user.target is reached; the prompt comes a moment later.
             if let Err(error) = vm.wait_for_console("login:", Instant::now() + Duration::from_secs(60)) {
@@ -196,7 +204,9 @@ impl Run<'_> {
     }
 
     fn initramfs(&self) -> Result<PathBuf> {
-        self.session.initramfs(self.case.form == Form::Initramfs, self.sabotage == Some(Sabotage::NoOp))
+        let stays = self.case.form == Form::Initramfs;
+        let wanted = Overlaid { stays, sabotage: self.sabotage == Some(Sabotage::NoOp), pivot: self.boot.pivot };
+        self.session.initramfs(self.case.image, wanted)
     }
 
     fn disk(&self) -> Result<PathBuf> {
@@ -205,7 +215,7 @@ impl Run<'_> {
             return Ok(disk);
         }
         drop(fs::remove_file(&disk));
-        let image = &self.session.image;
+        let image = self.image;
         if self.case.form == Form::Initramfs {
             let mut items = accounts();
             if self.case.selinux {
@@ -254,7 +264,9 @@ impl Run<'_> {
     }
 
     fn machine(&self, disk: PathBuf, console: Console) -> Result<Machine> {
-        let looks: Vec<Value> = self.boot.facts.iter().map(|fact| case::split(fact).0).collect();
+        // What two boots have in common comes first: what a boot looks at may be a change.
+        let own = self.boot.facts.iter().map(|fact| case::split(fact).0);
+        let looks: Vec<Value> = self.case.alike.iter().cloned().chain(own).collect();
         let probe = self.work.join("probe.json");
         fs::write(&probe, serde_json::to_vec(&json!({ "nonce": self.values.nonce(), "looks": looks }))?)?;
         let mut fw_cfg = vec![(PROBE.to_owned(), probe)];
@@ -266,7 +278,7 @@ impl Run<'_> {
             fs::write(&path, peripherals::script(&self.boot.prepare, &self.case.disks))?;
             fw_cfg.push((PREPARE.to_owned(), path));
         }
-        let image = &self.session.image;
+        let image = self.image;
         let boot = if self.case.form == Form::Grub {
             qemu::Boot::Disk
         } else {
@@ -294,23 +306,29 @@ impl Run<'_> {
         })
     }
 
-    fn compare(&self, answer: &Value) -> Vec<String> {
+    fn compare(&self, answer: &Value, alike: &mut Alike) -> Vec<String> {
         let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default();
         let place = self.boot.outcome.place();
         if text("place") != place {
             return vec![format!("the machine ended in {:?}, expected {place:?}", text("place"))];
         }
         let facts = answer.get("facts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        if facts.len() != self.boot.facts.len() {
-            return vec![format!("{} facts came back, expected {}", facts.len(), self.boot.facts.len())];
+        let expected = self.boot.facts.len() + self.case.alike.len();
+        if facts.len() != expected {
+            return vec![format!("{} facts came back, expected {expected}", facts.len())];
         }
+        let (same, facts) = facts.split_at(self.case.alike.len());
         let pairs = self.boot.facts.iter().zip(facts);
-        pairs
-            .flat_map(|(wanted, fact)| {
-                let (look, expected) = case::split(wanted);
-                facts::differences(&look.to_string(), &expected, fact)
-            })
-            .collect()
+        let differences = pairs.flat_map(|(wanted, fact)| {
+            let (look, expected) = case::split(wanted);
+            facts::differences(&look.to_string(), &expected, fact)
+        });
+        let other = self.boot.like.as_ref().and_then(|name| alike.get(name)).map_or(same, Vec::as_slice);
+        let pairs = other.iter().zip(same).zip(&self.case.alike);
+        let unlike = pairs.flat_map(|((other, this), look)| facts::unlike(&look.to_string(), other, this));
+        let differences = differences.chain(unlike).collect();
+        alike.insert(self.boot.name.clone(), same.to_vec());
+        differences
     }
 
     fn compare_starts(&self, vm: &Vm) -> Option<String> {
