@@ -28,6 +28,7 @@ pub mod json;
 pub mod network;
 pub mod origin;
 pub mod path;
+pub mod pivot;
 pub mod plan;
 pub mod proxy;
 pub mod report;
