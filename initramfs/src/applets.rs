@@ -71,6 +71,12 @@ const APPLETS: &[Applet] = &[
         run: boot::ostree_var,
     },
     Applet {
+        name: "pivot",
+        link: None,
+        summary: "make the deployment of the command line the root that is switched to",
+        run: boot::pivot,
+    },
+    Applet {
         name: "installer-refused",
         link: None,
         summary: "say that this build has no installer, and fail",

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
 use fledge_core::generator::{installer_arguments, installer_refusal};
 use fledge_stages::generator::{self, Roots};
 use fledge_stages::logger::{self, Sink};
 use fledge_stages::ostree::{user_config, var};
-use fledge_stages::{console, report};
+use fledge_stages::{console, pivot, report};
 
 use crate::{input, out};
 
@@ -53,6 +54,17 @@ pub(crate) fn ostree_var(args: &[OsString]) -> ExitCode {
         _ => return out::usage("usage: fledge ostree-var mount|populate|umount"),
     };
     ended(result)
+}
+
+/// `pivot SYSROOT [CMDLINE]`, as OSTree's own program has it.
+pub(crate) fn pivot(args: &[OsString]) -> ExitCode {
+    logger::init(Sink::Journal);
+    let (root, cmdline) = match args {
+        [root] => (root, input::cmdline()),
+        [root, cmdline] => (root, Ok(Cmdline::parse(&cmdline.to_string_lossy()))),
+        _ => return out::usage("usage: fledge pivot SYSROOT [CMDLINE]"),
+    };
+    ended(cmdline.and_then(|cmdline| pivot::run(Path::new(root), &cmdline)))
 }
 
 /// `installer-refused`: says why and fails.

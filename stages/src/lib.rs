@@ -13,6 +13,7 @@
 //! | [`host`] | the only code that touches the operating system |
 //! | [`generator`] | which targets a boot runs, told to systemd |
 //! | [`ostree`] | around the stages on an OSTree system: the installed config, `/var` |
+//! | [`pivot`] | the deployment becomes the root, as OSTree's own `ostree-prepare-root` has it |
 //! | [`kargs`] | kernel arguments: the boot entries edited, and the reboot that they ask for |
 //! | [`console`] | what a person at a console is told when the boot stopped |
 //! | [`firstboot`] | what the real root does once after a first boot |
@@ -28,6 +29,7 @@ pub mod kargs;
 pub mod logger;
 pub mod observe;
 pub mod ostree;
+pub mod pivot;
 pub mod provider;
 pub mod reading;
 pub mod report;

@@ -14,6 +14,9 @@ pub const FETCHED_CONFIG: &str = "57124006b5c94805b77ce473e92a8aeb";
 /// A user's SSH keys were written.
 pub const WROTE_KEYS: &str = "225067b87bbd4a0cb6ab151f82fa364b";
 
+/// A deployment was chosen to be the root: rpm-ostree's history goes by it.
+pub const DEPLOYMENT: &str = "7170336a73ba4601bad31af888aa0df7";
+
 /// Sends an entry. Where no journal listens, nobody misses it.
 pub fn send(id: &str, message: &str, fields: &[(&str, &str)]) {
     if !Path::new(SOCKET).exists() {
@@ -59,6 +62,19 @@ pub fn wrote_keys(user: &str, path: &Path) {
     let message = format!("wrote ssh authorized keys file for user: {user}");
     let path = path.to_string_lossy();
     send(WROTE_KEYS, &message, &[("IGNITION_USER_NAME", user), ("IGNITION_PATH", &path)]);
+}
+
+/// Tells of the deployment that becomes the root, as OSTree does: its path in the initramfs and below the physical root, device, inode.
+pub fn deployment(path: &str, below: &str, (device, inode): (u64, u64)) {
+    send(
+        DEPLOYMENT,
+        &format!("Resolved OSTree target to: {path}"),
+        &[
+            ("DEPLOYMENT_PATH", below),
+            ("DEPLOYMENT_DEVICE", &device.to_string()),
+            ("DEPLOYMENT_INODE", &inode.to_string()),
+        ],
+    );
 }
 
 #[cfg(test)]

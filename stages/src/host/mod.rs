@@ -6,6 +6,7 @@ pub mod block;
 pub mod bootfs;
 pub mod clock;
 pub mod cmd;
+pub mod composefs;
 pub mod device;
 pub mod dmi;
 pub mod environment;

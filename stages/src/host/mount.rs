@@ -151,16 +151,7 @@ pub fn detached(device: &Path, formats: &[String]) -> io::Result<Root> {
 }
 
 fn detach(device: &Path, format: &str) -> rustix::io::Result<OwnedFd> {
-    let open = || fsopen(format, FsOpenFlags::FSOPEN_CLOEXEC);
-    let context = match open() {
-        Err(Errno::NODEV) => {
-            if let Err(failure) = module::load(format) {
-                log::warn!("{failure}");
-            }
-            open()?
-        }
-        context => context?,
-    };
+    let context = context(format)?;
     fsconfig_set_string(&context, "source", device)?;
     fsconfig_set_flag(&context, "ro")?;
     fsconfig_create(&context)?;
@@ -169,6 +160,20 @@ fn detach(device: &Path, format: &str) -> rustix::io::Result<OwnedFd> {
         | MountAttrFlags::MOUNT_ATTR_NOEXEC
         | MountAttrFlags::MOUNT_ATTR_NOSUID;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Begins to mount a file system. Its module is loaded if need be.
+pub(super) fn context(format: &str) -> rustix::io::Result<OwnedFd> {
+    let open = || fsopen(format, FsOpenFlags::FSOPEN_CLOEXEC);
+    match open() {
+        Err(Errno::NODEV) => {
+            if let Err(failure) = module::load(format) {
+                log::warn!("{failure}");
+            }
+            open()
+        }
+        context => context,
+    }
 }
 
 /// Unmounts what is on top at a path below the root, and whatever is mounted on that. Says whether there was anything.

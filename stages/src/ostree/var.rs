@@ -71,26 +71,15 @@ fn own_var(root: &Path) -> Result<PathBuf, Failure> {
         .remedy("the deployment is damaged: boot another entry, or install again"))
 }
 
-/// The stateroot's `/var`, by the `ostree=` argument: it names a link to the deployment `deploy/STATEROOT/deploy/CHECKSUM.N`.
+/// The stateroot's `/var`, by the `ostree=` argument.
 fn of_deployment(root: &Path, cmdline: &Cmdline) -> Result<PathBuf, Failure> {
-    let argument = cmdline.value("ostree").unwrap_or_default();
-    let refused = |why: String| {
-        Failure::new("finding the deployment's /var", why)
-            .remedy("the boot entry's ostree= argument must name a deployment of this disk: boot another entry, or install again")
-    };
-    if argument.is_empty() {
-        return Err(refused("the command line has no ostree= argument".into()));
-    }
-    let link = root.join(argument.trim_start_matches('/'));
-    let is_link = fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.is_symlink());
-    if !is_link {
-        return Err(refused(format!("{} is no symbolic link", link.display())));
-    }
-    let deployment = fs::canonicalize(&link).map_err(|error| refused(format!("{}: {error}", link.display())))?;
-    let root = fs::canonicalize(root).map_err(|error| refused(format!("{}: {error}", root.display())))?;
+    let what = "finding the deployment's /var";
+    let deployment = super::deployment(what, root, cmdline)?;
+    let refused = |why: String| Failure::new(what, why).remedy(super::REMEDY);
     let stateroot = deployment.parent().and_then(Path::parent);
+    let root = fs::canonicalize(root).map_err(|error| refused(format!("{}: {error}", root.display())))?;
     let Some(var) = stateroot.filter(|path| path.starts_with(&root)).map(|path| path.join("var")) else {
-        return Err(refused(format!("{} leads to {}", link.display(), deployment.display())));
+        return Err(refused(format!("the ostree= argument leads to {}", deployment.display())));
     };
     match fs::symlink_metadata(&var) {
         Ok(metadata) if metadata.is_dir() => Ok(var),

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The pivot: the deployment of the command line becomes the root that systemd switches to, with what `ostree-prepare-root` would have
+//! mounted. What is to be done is decided in [`fledge_core::pivot`].
+
+use std::path::Path;
+
+use fledge_core::cmdline::Cmdline;
+use fledge_core::diag::Failure;
+use fledge_core::pivot::{self, Settings};
+
+use crate::host::journal;
+
+mod execute;
+mod observe;
+#[cfg(test)]
+mod tests;
+
+/// Pivots. `root` is where the physical root is mounted, and where the deployment is afterwards.
+///
+/// # Errors
+/// The settings can't be understood, the deployment isn't there or hasn't what they ask for, or a mount fails.
+pub fn run(root: &Path, cmdline: &Cmdline) -> Result<(), Failure> {
+    let file = observe::settings(Path::new("/"))?;
+    let settings = Settings::read(file.as_ref().map(|(name, text)| (*name, text.as_str())), cmdline)?;
+    let facts = observe::facts(root, cmdline)?;
+    journal::deployment(&format!("{}{}", facts.root, facts.deployment), &facts.deployment, facts.identity);
+    let plan = pivot::plan(settings, &facts)?;
+    log::info!("{plan}");
+    execute::execute(&plan)
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Real pivots of small deployments, each in a mount namespace and a root of its own.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fledge_core::cmdline::Cmdline;
+use fledge_core::pivot::{Value, serialize};
+use rustix::mount::{MountFlags, mount, mount_bind};
+
+use super::*;
+
+/// The variable that names a folder for the root.
+const ROOT: &str = "FLEDGE_TEST_ROOT";
+const DEPLOYMENT: &str = "/ostree/deploy/nestos/deploy/abc.0";
+
+/// Runs one of the ignored tests below in a mount namespace.
+fn in_a_namespace(test: &str) {
+    let rights = if rustix::process::geteuid().is_root() { "--mount" } else { "--map-root-user" };
+    let test = format!("pivot::tests::{test}");
+    let args = [rights, "--mount", "--propagation", "private"];
+    let root = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command.env(ROOT, root.path()).args(args).arg(std::env::current_exe().unwrap()).args([
+        "--exact",
+        &test,
+        "--ignored",
+    ]);
+    assert!(command.status().unwrap().success());
+}
+
+/// Goes to a root that holds an initramfs with these settings and a physical root with one deployment.
+fn initramfs(settings: &str) -> Cmdline {
+    let root = PathBuf::from(std::env::var_os(ROOT).unwrap());
+    mount("tmpfs", &root, "tmpfs", MountFlags::empty(), None).unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("usr/lib/ostree/prepare-root.conf", "[sysroot]\nreadonly=false\n[root]\ntransient=true\n");
+    write("etc/ostree/prepare-root.conf", settings);
+    for folder in ["run", "proc"] {
+        fs::create_dir(root.join(folder)).unwrap();
+    }
+    mount_bind("/proc", root.join("proc")).unwrap();
+    mount("tmpfs", root.join("run"), "tmpfs", MountFlags::empty(), None).unwrap();
+    let physical = root.join("sysroot");
+    fs::create_dir(&physical).unwrap();
+    mount("tmpfs", &physical, "tmpfs", MountFlags::empty(), None).unwrap();
+    for folder in ["etc", "usr/etc", "usr/lib/ostree", "var", "sysroot", "boot"] {
+        fs::create_dir_all(root.join(format!("sysroot{DEPLOYMENT}/{folder}"))).unwrap();
+    }
+    write(&format!("sysroot{DEPLOYMENT}/usr/lib/os-release"), "ID=test\n");
+    write(&format!("sysroot{DEPLOYMENT}/usr/etc/motd"), "hello\n");
+    write("sysroot/ostree/deploy/nestos/var/lib/file", "");
+    write("sysroot/ostree/repo/config", "[core]\nmode=bare\n");
+    fs::create_dir_all(physical.join("ostree/boot.1.1/nestos/def")).unwrap();
+    symlink("boot.1.1", physical.join("ostree/boot.1")).unwrap();
+    symlink("../../../deploy/nestos/deploy/abc.0", physical.join("ostree/boot.1.1/nestos/def/0")).unwrap();
+    rustix::process::chroot(&root).unwrap();
+    rustix::process::chdir("/").unwrap();
+    Cmdline::parse("rw ostree=/ostree/boot.1/nestos/def/0")
+}
+
+fn is_writable(folder: &str) -> bool {
+    let file = Path::new(folder).join("written");
+    fs::write(&file, "").is_ok() && fs::remove_file(&file).is_ok()
+}
+
+#[test]
+fn a_deployment_becomes_the_root_above_a_read_only_physical_root() {
+    in_a_namespace("plain");
+}
+
+#[test]
+#[ignore = "run by the test above, which gives it a mount namespace of its own"]
+fn plain() {
+    let cmdline = initramfs("[sysroot]\nreadonly=true\n");
+    let before = fs::metadata(format!("/sysroot{DEPLOYMENT}")).unwrap();
+    run(Path::new("/sysroot"), &cmdline).unwrap();
+
+    let root = fs::metadata("/sysroot").unwrap();
+    assert_eq!((root.dev(), root.ino()), (before.dev(), before.ino()));
+    assert_eq!(fs::read_to_string("/sysroot/usr/lib/os-release").unwrap(), "ID=test\n");
+    assert!(Path::new("/sysroot/sysroot/ostree/repo/config").exists());
+    let writable = [
+        ("/sysroot/etc", true),
+        ("/sysroot/usr", false),
+        ("/sysroot/sysroot", false),
+        ("/sysroot/sysroot/ostree/deploy/nestos/var", true),
+    ];
+    assert_eq!(writable.map(|(folder, _)| (folder, is_writable(folder))), writable);
+    assert!(!Path::new("/sysroot/var/lib").exists(), "the real root mounts it");
+    assert!(!Path::new("/sysroot.tmp").exists());
+    // The deployment has no program of OSTree's that would tell another form.
+    let expected = serialize(&[
+        ("backing-root-device-inode", Value::Pair(before.dev(), before.ino())),
+        ("root.transient", Value::Boolean(false)),
+        ("root.transient-ro", Value::Boolean(false)),
+        ("sysroot-ro", Value::Boolean(true)),
+    ]);
+    assert_eq!(fs::read("/run/ostree-booted").unwrap(), expected);
+    assert_eq!(fs::metadata("/run/ostree-booted").unwrap().mode() & 0o7777, 0o644);
+    assert_eq!(fs::metadata("/run/ostree/.private").unwrap().mode() & 0o7777, 0);
+    assert!(fs::symlink_metadata("/run/systemd/volatile-root").is_err());
+
+    let again = run(Path::new("/sysroot"), &cmdline).unwrap_err();
+    assert!(again.why.contains("it was done before"), "{again}");
+}
+
+#[test]
+fn changes_of_a_transient_etc_stay_in_memory() {
+    in_a_namespace("transient_etc");
+}
+
+#[test]
+#[ignore = "run by the test above, which gives it a mount namespace of its own"]
+fn transient_etc() {
+    let cmdline = initramfs("[sysroot]\nreadonly=true\n[etc]\ntransient=true\n");
+    fs::create_dir("/run/ostree").unwrap();
+    fs::write("/run/ostree/initramfs-mount-var", "").unwrap();
+    run(Path::new("/sysroot"), &cmdline).unwrap();
+
+    assert_eq!(fs::read_to_string("/sysroot/etc/motd").unwrap(), "hello\n");
+    fs::write("/sysroot/etc/motd", "changed\n").unwrap();
+    let kept = format!("/sysroot/sysroot{DEPLOYMENT}");
+    assert_eq!(fs::read_to_string(format!("{kept}/usr/etc/motd")).unwrap(), "hello\n");
+    assert_eq!(fs::read_dir(format!("{kept}/etc")).unwrap().count(), 0);
+    assert!(Path::new("/sysroot/var/lib/file").exists(), "asked for by the marker");
+    let booted = fs::read("/run/ostree-booted").unwrap();
+    let folder = fs::read_dir("/run/ostree")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.join("upper").exists());
+    let name = folder.unwrap().to_str().unwrap().to_owned();
+    assert!(
+        name.starts_with("/run/ostree/transient-etc.") && name.len() == "/run/ostree/transient-etc.".len() + 6,
+        "{name}"
+    );
+    assert!(booted.windows(name.len()).any(|window| window == name.as_bytes()));
+}
+
+#[test]
+fn a_pivot_that_can_t_be_done_leaves_the_physical_root_where_it_is() {
+    in_a_namespace("refused");
+}
+
+#[test]
+#[ignore = "run by the test above, which gives it a mount namespace of its own"]
+fn refused() {
+    let cmdline = initramfs("[composefs]\nenabled=yes\n");
+    for (cmdline, why) in [
+        (cmdline.clone(), "has no .ostree.cfs"),
+        (Cmdline::parse("rw"), "no ostree= argument"),
+        (Cmdline::parse("ostree=/ostree/boot.1/nestos/def/1"), "no symbolic link"),
+    ] {
+        let failure = run(Path::new("/sysroot"), &cmdline).unwrap_err();
+        assert!(failure.why.contains(why), "{failure}");
+        assert!(failure.remedy.is_some(), "{failure}");
+    }
+    fs::write(format!("/sysroot{DEPLOYMENT}/.ostree.cfs"), [0; 4096]).unwrap();
+    let failure = run(Path::new("/sysroot"), &cmdline).unwrap_err();
+    assert!(failure.why.contains("it is no composefs image"), "{failure}");
+    assert!(Path::new("/sysroot/ostree/repo").exists());
+    assert!(!Path::new("/run/ostree-booted").exists());
+}
