@@ -53,6 +53,8 @@ install() {
         also_known_as fledge-kargs-reboot.service "$name-kargs-reboot.service"
     done
 
+    install_pivot
+
     # A distribution's own helper goes before ours: one that an earlier module brought, or that 30ignition found.
     if [[ ! -e $initdir/usr/sbin/ignition-kargs-helper && ! -e $initdir/usr/bin/ignition-kargs-helper ]]; then
         inst_script "$moddir/ignition-kargs-helper.sh" /usr/sbin/ignition-kargs-helper
@@ -61,6 +63,38 @@ install() {
     # A distribution's own way to start the network goes before ours.
     if ! dracut_module_included coreos-network && ! dracut_module_included nestos-network; then
         install_network
+    fi
+}
+
+# fledge_pivot in dracut.conf decides who pivots into the deployment: "ostree" (OSTree's own program, which its dracut module brings;
+# the default) or "native".
+install_pivot() {
+    local file unit
+
+    case ${fledge_pivot:-ostree} in
+        ostree) return 0 ;;
+        native) ;;
+        *)
+            dfatal "fledge_pivot is '$fledge_pivot', but must be 'ostree' or 'native'"
+            exit 1
+            ;;
+    esac
+    inst_simple "$moddir/fledge-pivot.service" "$systemdsystemunitdir/fledge-pivot.service"
+    # Under the name of OSTree's unit, and before that, if it is there: it is what dracut's module and units of distributions go by.
+    inst_dir "$systemdsystemconfdir/initrd-root-fs.target.requires"
+    unit=$systemdsystemconfdir/ostree-prepare-root.service
+    ln_r "$systemdsystemunitdir/fledge-pivot.service" "$unit"
+    ln_r "$unit" "$systemdsystemconfdir/initrd-root-fs.target.requires/ostree-prepare-root.service"
+    for file in /usr/lib/ostree/prepare-root.conf /etc/ostree/prepare-root.conf; do
+        if [[ -e $dracutsysrootdir$file ]]; then
+            inst_simple "$file"
+        fi
+    done
+}
+
+installkernel() {
+    if [[ ${fledge_pivot:-ostree} == native ]]; then
+        hostonly='' instmods erofs overlay
     fi
 }
 

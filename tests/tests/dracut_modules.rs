@@ -10,7 +10,7 @@ use std::process::Command;
 const DRACUT: &str = r#"
 set -u
 dracutmodules=all add_dracutmodules=" fledge-ostree " force_add_dracutmodules="" dracutsysrootdir=""
-initdir=/nowhere systemdsystemunitdir=/usr/lib/systemd/system systemdutildir=/usr/lib/systemd udevdir=/usr/lib/udev SYSTEMCTL=systemctl
+initdir=/nowhere systemdsystemunitdir=/usr/lib/systemd/system systemdsystemconfdir=/etc/systemd/system systemdutildir=/usr/lib/systemd udevdir=/usr/lib/udev SYSTEMCTL=systemctl
 inst_simple() { [[ -e $1 ]] && echo "install $1 $2"; }
 inst_script() { inst_simple "$@"; }
 inst_multiple() { echo "programs $*"; }
@@ -49,7 +49,7 @@ fn shell(module: &str, before: &str, call: &str) -> (i32, String) {
 }
 
 fn install(module: &str, included: &str) -> Vec<Vec<String>> {
-    let (code, text) = shell(module, &format!("included='{included}'"), "install");
+    let (code, text) = shell(module, &format!("included='{included}' fledge_pivot=native"), "install");
     assert_eq!(code, 0, "{module}: {text}");
     text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
 }
@@ -120,6 +120,32 @@ fn fledge_ostree_refuses_the_module_that_it_replaces() {
     let (code, said) = shell("40fledge-ostree", &format!("{base} omit_dracutmodules=' ignition-ostree '"), "check");
     assert_eq!((code, said.as_str()), (255, ""));
     assert_eq!(shell("40fledge-ostree", "", "check"), (255, String::new()));
+}
+
+#[test]
+fn the_native_pivot_stands_in_for_ostrees_only_where_it_is_asked_for() {
+    let unit =
+        |line: &Vec<String>| line.iter().any(|word| word.contains("fledge-pivot") || word.contains("prepare-root"));
+    let of = |before: &str| {
+        let (code, text) = shell("40fledge-ostree", before, "install; installkernel");
+        let lines = text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        (code, lines.filter(|line| unit(line) || line[0] == "modules" || line[0] == "fatal").collect::<Vec<_>>())
+    };
+    assert_eq!(of(""), (0, Vec::new()));
+    assert_eq!(of("fledge_pivot=ostree"), (0, Vec::new()));
+    let (code, native) = of("fledge_pivot=native");
+    let native: Vec<_> = native.iter().map(|line| line.join(" ")).collect();
+    assert_eq!(code, 0);
+    for line in [
+        "link /etc/systemd/system/initrd-root-fs.target.requires/ostree-prepare-root.service /etc/systemd/system/ostree-prepare-root.service",
+        "link /etc/systemd/system/ostree-prepare-root.service /usr/lib/systemd/system/fledge-pivot.service",
+        "modules erofs overlay",
+    ] {
+        assert!(native.iter().any(|found| found == line), "{line}: {native:?}");
+    }
+    let (code, wrong) = of("fledge_pivot=ours");
+    assert_eq!(code, 1);
+    assert!(wrong.concat().join(" ").contains("must be 'ostree' or 'native'"), "{wrong:?}");
 }
 
 #[test]
