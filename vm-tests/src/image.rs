@@ -90,6 +90,14 @@ impl Variant {
             Self::Composefs => recipe::COMPOSEFS_FILES,
         }
     }
+
+    /// Files that are other ones in its deployment than in its initramfs.
+    fn deployed(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Plain => &[],
+            Self::Composefs => recipe::COMPOSEFS_DEPLOYED,
+        }
+    }
 }
 
 /// A finished image.
@@ -338,7 +346,9 @@ impl Keys {
                 "source",
                 [include_str!("image/tree.rs"), include_str!("image/disk.rs"), include_str!("image/root.rs")].concat(),
             );
-        for (path, text) in recipe::FILES.iter().chain(inputs.variant.files()).chain(recipe::LINKS) {
+        for (path, text) in
+            recipe::FILES.iter().chain(inputs.variant.files()).chain(inputs.variant.deployed()).chain(recipe::LINKS)
+        {
             system = system.with(path, text);
         }
         if let Some(dist) = &inputs.dist {

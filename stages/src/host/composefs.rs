@@ -4,6 +4,7 @@
 //!
 //! Mounted from the file itself, without a loop device, so from Linux 6.12 on.
 
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -80,55 +81,77 @@ pub fn mount(image: &Path, options: &Options<'_>) -> io::Result<()> {
     if magic != MAGIC {
         return Err(io::Error::other("it is no composefs image"));
     }
-    erofs(&file, flags & HAS_ACL != 0, options.lower).map_err(|error| match error {
+    let lower = text(options.lower)?;
+    erofs(&file, flags & HAS_ACL != 0, &lower).map_err(|error| match error {
         Errno::NOTBLK => {
             io::Error::other("the kernel mounts images from devices alone; it can do without from Linux 6.12 on")
         }
         Errno::NODEV => io::Error::other("the kernel has no erofs"),
         error => io::Error::other(format!("{error}; the kernel's log says more")),
     })?;
-    let mounted = overlay(options);
+    let mounted = overlay(options, &lower);
     // It stays below the overlay.
-    unmount(options.lower, UnmountFlags::DETACH)?;
+    unmount(&*lower, UnmountFlags::DETACH)?;
     mounted.map_err(|error| match error {
         Errno::NODEV => io::Error::other("the kernel has no overlay"),
         error => io::Error::other(format!("laying it over {}: {error}; the kernel's log says more", options.objects)),
-    })
+    })?;
+    if options.verity { first_files(Path::new(options.at)) } else { Ok(()) }
 }
 
-fn erofs(image: &File, acl: bool, at: &str) -> rustix::io::Result<()> {
+/// What the real root begins with must open: an image that was made without digests, or objects without fs-verity, show only here.
+fn first_files(root: &Path) -> io::Result<()> {
+    for name in ["usr/lib/os-release", "usr/lib/systemd/systemd"] {
+        match File::open(root.join(name)) {
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                return Err(io::Error::other(format!(
+                    "{name} has no digest in the image, or no fs-verity, or was changed; the kernel's log says which"
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn erofs(image: &File, acl: bool, at: &CStr) -> rustix::io::Result<()> {
     let context = context("erofs")?;
-    fsconfig_set_string(&context, "source", format!("/proc/self/fd/{}", image.as_raw_fd()))?;
-    fsconfig_set_flag(&context, "ro")?;
+    fsconfig_set_string(&context, c"source", &*text(&format!("/proc/self/fd/{}", image.as_raw_fd()))?)?;
+    fsconfig_set_flag(&context, c"ro")?;
     if !acl {
-        fsconfig_set_flag(&context, "noacl")?;
+        fsconfig_set_flag(&context, c"noacl")?;
     }
     finish(&context, true, at)
 }
 
-fn overlay(options: &Options<'_>) -> rustix::io::Result<()> {
+fn overlay(options: &Options<'_>, lower: &CStr) -> rustix::io::Result<()> {
     let context = context("overlay")?;
-    let set = |key: &str, value: &str| fsconfig_set_string(&context, key, value);
-    set("source", "composefs")?;
-    set("metacopy", "on")?;
-    set("redirect_dir", "on")?;
+    let set = |key: &CStr, value: &CStr| fsconfig_set_string(&context, key, value);
+    set(c"source", c"composefs")?;
+    set(c"metacopy", c"on")?;
+    set(c"redirect_dir", c"on")?;
     if options.verity {
-        set("verity", "require")?;
+        set(c"verity", c"require")?;
     }
-    set("lowerdir+", options.lower)?;
-    set("datadir+", options.objects)?;
+    set(c"lowerdir+", lower)?;
+    set(c"datadir+", &text(options.objects)?)?;
     if let Some(upper) = options.upper {
-        set("upperdir", &format!("{upper}/upper"))?;
-        set("workdir", &format!("{upper}/work"))?;
+        set(c"upperdir", &text(&format!("{upper}/upper"))?)?;
+        set(c"workdir", &text(&format!("{upper}/work"))?)?;
     }
-    finish(&context, options.readonly, options.at)
+    finish(&context, options.readonly, &text(options.at)?)
 }
 
-fn finish(context: &OwnedFd, readonly: bool, at: &str) -> rustix::io::Result<()> {
+fn finish(context: &OwnedFd, readonly: bool, at: &CStr) -> rustix::io::Result<()> {
     fsconfig_create(context)?;
     let attributes = if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
     let mounted = fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    move_mount(&mounted, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    move_mount(&mounted, c"", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// One type of argument for all calls keeps them small.
+fn text(text: &str) -> rustix::io::Result<CString> {
+    CString::new(text).map_err(|_| Errno::INVAL)
 }
 
 #[cfg(test)]

@@ -40,48 +40,52 @@ fn remedy(step: &Step) -> &'static str {
 }
 
 fn perform(step: &Step) -> io::Result<()> {
+    // One type of argument for all calls keeps them small.
+    let text = |text: &str| CString::new(text).map_err(io::Error::from);
     match step {
-        Step::Directory { path, mode } => directory(path, *mode),
-        Step::Private => Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?),
-        Step::Enter { path } => Ok(chdir(path.as_str())?),
-        Step::Bind { from, to } => Ok(mount_bind(from.as_str(), to.as_str())?),
-        Step::Remount { at, readonly } => Ok(mount_remount(at.as_str(), MountFlags::BIND | access(*readonly), "")?),
-        Step::Verify { image } => composefs::verify(Path::new(image)),
+        Step::Directory { path, mode } => return directory(path, *mode),
+        Step::Private => mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC),
+        Step::Enter { path } => chdir(&*text(path)?),
+        Step::Bind { from, to } => mount_bind(&*text(from)?, &*text(to)?),
+        Step::Remount { at, readonly } => mount_remount(&*text(at)?, MountFlags::BIND | access(*readonly), c""),
+        Step::Verify { image } => return composefs::verify(Path::new(image)),
         Step::Composefs { image, lower, objects, at, upper, readonly, verity } => {
             let upper = upper.as_deref();
             let options = composefs::Options { lower, objects, at, upper, readonly: *readonly, verity: *verity };
-            composefs::mount(Path::new(image), &options)
+            return composefs::mount(Path::new(image), &options);
         }
         Step::Overlay { at, lower, upper, work, readonly } => {
-            let data = CString::new(format!("lowerdir={lower},upperdir={upper},workdir={work}"))?;
-            overlay(at, &data, access(*readonly))
+            let data = text(&format!("lowerdir={lower},upperdir={upper},workdir={work}"))?;
+            overlay(&text(at)?, &data, access(*readonly))
         }
-        Step::Detach { at } => Ok(unmount(at.as_str(), UnmountFlags::DETACH)?),
+        Step::Detach { at } => unmount(&*text(at)?, UnmountFlags::DETACH),
         Step::Receive { at } => {
-            mount_change(at.as_str(), MountPropagationFlags::DOWNSTREAM)?;
-            Ok(mount_change(at.as_str(), MountPropagationFlags::SHARED)?)
+            let at = text(at)?;
+            mount_change(&*at, MountPropagationFlags::DOWNSTREAM)
+                .and_then(|()| mount_change(&*at, MountPropagationFlags::SHARED))
         }
         Step::Link { path, target } => match symlink(target, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            linked => linked,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            linked => return linked,
         },
-        Step::File { path, mode, bytes } => atomic::write(Path::new(path), *mode, bytes),
-        Step::Move { from, to } => Ok(mount_move(from.as_str(), to.as_str())?),
-        Step::Remove { path } => fs::remove_dir(path),
+        Step::File { path, mode, bytes } => return atomic::write(Path::new(path), *mode, bytes),
+        Step::Move { from, to } => mount_move(&*text(from)?, &*text(to)?),
+        Step::Remove { path } => return fs::remove_dir(path),
     }
+    .map_err(io::Error::from)
 }
 
-fn overlay(at: &str, data: &CStr, flags: MountFlags) -> io::Result<()> {
-    let attempt = || mount("overlay", at, "overlay", flags, Some(data));
-    let mut mounted = attempt();
-    if mounted == Err(Errno::NODEV) {
-        // The kernel knows no overlay yet.
-        if let Err(failure) = module::load("overlay") {
-            log::warn!("{failure}");
-        }
-        mounted = attempt();
+fn overlay(at: &CStr, data: &CStr, flags: MountFlags) -> rustix::io::Result<()> {
+    let attempt = || mount(c"overlay", at, c"overlay", flags, Some(data));
+    let mounted = attempt();
+    if mounted != Err(Errno::NODEV) {
+        return mounted;
     }
-    Ok(mounted?)
+    // The kernel knows no overlay yet.
+    if let Err(failure) = module::load("overlay") {
+        log::warn!("{failure}");
+    }
+    attempt()
 }
 
 fn access(readonly: bool) -> MountFlags {

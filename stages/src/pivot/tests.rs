@@ -144,6 +144,27 @@ fn transient_etc() {
 }
 
 #[test]
+fn a_hotfix_of_usr_is_kept() {
+    in_a_namespace("hotfix");
+}
+
+#[test]
+#[ignore = "run by the test above, which gives it a mount namespace of its own"]
+fn hotfix() {
+    let cmdline = initramfs("");
+    for folder in [".usr-ovl-work", ".usr-ovl-upper"] {
+        fs::create_dir(format!("/sysroot{DEPLOYMENT}/{folder}")).unwrap();
+    }
+    run(Path::new("/sysroot"), &cmdline).unwrap();
+    assert_eq!(fs::read_to_string("/sysroot/usr/lib/os-release").unwrap(), "ID=test\n");
+    fs::write("/sysroot/usr/lib/os-release", "ID=fixed\n").unwrap();
+    let kept = format!("/sysroot/sysroot{DEPLOYMENT}");
+    assert_eq!(fs::read_to_string(format!("{kept}/usr/lib/os-release")).unwrap(), "ID=test\n");
+    assert_eq!(fs::read_to_string(format!("{kept}/.usr-ovl-upper/lib/os-release")).unwrap(), "ID=fixed\n");
+    assert!(is_writable("/sysroot/sysroot"), "nobody asked for a read-only one");
+}
+
+#[test]
 fn a_pivot_that_can_t_be_done_leaves_the_physical_root_where_it_is() {
     in_a_namespace("refused");
 }

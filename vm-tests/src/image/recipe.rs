@@ -246,6 +246,11 @@ pub(super) const COMPOSEFS_FILES: &[(&str, &str)] = &[
     ("etc/dracut.conf.d/50-fledge.conf", "fledge_pivot=native\n"),
 ];
 
+/// What of them the deployment has instead: by it OSTree puts the digests of all files into the image, which an initramfs may
+/// then ask for or not.
+pub(super) const COMPOSEFS_DEPLOYED: &[(&str, &str)] =
+    &[("usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled=verity\n")];
+
 /// Links of the system: path, target.
 pub(super) const LINKS: &[(&str, &str)] = &[
     ("etc/localtime", "/usr/share/zoneinfo/UTC"),

@@ -307,7 +307,7 @@ fn make_system(order: &Order, system: &SystemOrder, work: &Path) -> Result<()> {
     step("making the initramfs with dracut", || dracut(&root, &kernel, &our_modules(system)?, &initramfs))?;
     let sysroot = work.join("sysroot");
     step("committing and deploying with OSTree", || {
-        tree::shape(&root, &kernel, &initramfs)?;
+        tree::shape(&root, &kernel, &initramfs, system.variant)?;
         deploy(&root, &sysroot, system.variant)
     })?;
     step("making the disk image", || {

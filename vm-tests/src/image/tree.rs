@@ -44,7 +44,10 @@ pub(super) fn furnish(tree: &Path, dist: Option<&Path>, variant: Variant) -> Res
 }
 
 /// Gives the root the form of a deployment: kernel and initramfs in `usr/lib/modules`, nothing outside `/usr`.
-pub(super) fn shape(tree: &Path, kernel: &str, initramfs: &Path) -> Result<()> {
+pub(super) fn shape(tree: &Path, kernel: &str, initramfs: &Path, variant: Variant) -> Result<()> {
+    for (path, contents) in variant.deployed() {
+        write(&tree.join(path), contents)?;
+    }
     let modules = tree.join("usr/lib/modules").join(kernel);
     fs::copy(tree.join(format!("boot/vmlinuz-{kernel}")), modules.join("vmlinuz")).context("copying the kernel")?;
     fs::copy(initramfs, modules.join("initramfs.img")).context("copying the initramfs")?;

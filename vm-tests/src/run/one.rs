@@ -323,7 +323,7 @@ impl Run<'_> {
             let (look, expected) = case::split(wanted);
             facts::differences(&look.to_string(), &expected, fact)
         });
-        let other = self.boot.like.as_ref().and_then(|name| alike.get(name)).map_or(same, Vec::as_slice);
+        let other = self.boot.like.as_ref().and_then(|name| alike.get(name)).map_or(&[][..], Vec::as_slice);
         let pairs = other.iter().zip(same).zip(&self.case.alike);
         let unlike = pairs.flat_map(|((other, this), look)| facts::unlike(&look.to_string(), other, this));
         let differences = differences.chain(unlike).collect();
