@@ -56,15 +56,23 @@ pub(crate) fn ostree_var(args: &[OsString]) -> ExitCode {
     ended(result)
 }
 
-/// `pivot SYSROOT [CMDLINE]`, as OSTree's own program has it.
+/// `pivot [--ostree] SYSROOT [CMDLINE]`, with arguments as OSTree's own program has them; that does it with `--ostree`.
 pub(crate) fn pivot(args: &[OsString]) -> ExitCode {
     logger::init(Sink::Journal);
-    let (root, cmdline) = match args {
-        [root] => (root, input::cmdline()),
-        [root, cmdline] => (root, Ok(Cmdline::parse(&cmdline.to_string_lossy()))),
-        _ => return out::usage("usage: fledge pivot SYSROOT [CMDLINE]"),
+    let (theirs, args) = match args {
+        [first, rest @ ..] if first == "--ostree" => (true, rest),
+        args => (false, args),
     };
-    ended(cmdline.and_then(|cmdline| pivot::run(Path::new(root), &cmdline)))
+    let (root, cmdline) = match args {
+        [root] => (Path::new(root), None),
+        [root, cmdline] => (Path::new(root), Some(cmdline.to_string_lossy())),
+        _ => return out::usage("usage: fledge pivot [--ostree] SYSROOT [CMDLINE]"),
+    };
+    if theirs {
+        return ended(pivot::with_ostree(root, cmdline.as_deref()));
+    }
+    let cmdline = cmdline.map_or_else(input::cmdline, |text| Ok(Cmdline::parse(&text)));
+    ended(cmdline.and_then(|cmdline| pivot::run(root, &cmdline)))
 }
 
 /// `installer-refused`: says why and fails.

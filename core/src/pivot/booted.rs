@@ -39,9 +39,8 @@ impl Form {
 
     /// The form that a deployment's `ostree-prepare-root` writes.
     pub fn of(program: &[u8]) -> Self {
-        // A linker keeps a text that is the end of another one only there.
-        let texts: Vec<&[u8]> = program.split(|byte| *byte == 0).filter(|text| text.len() > 9).collect();
-        let holds = |wanted: &str| texts.iter().any(|text| text.ends_with(wanted.as_bytes()));
+        let texts = texts(program);
+        let holds = |wanted| holds(&texts, wanted);
         Self {
             dictionary: holds("sysroot-ro"),
             identity: holds("backing-root-device-inode"),
@@ -51,6 +50,21 @@ impl Form {
             volatile_root: holds("/run/systemd/volatile-root"),
         }
     }
+}
+
+/// Whether an `ostree-prepare-root` takes a kernel command line as its second argument, which its usage tells. 2025.2 doesn't.
+pub fn takes_command_line(program: &[u8]) -> bool {
+    holds(&texts(program), "SYSROOT [KERNEL_CMDLINE]")
+}
+
+/// What of a program could be its texts.
+fn texts(program: &[u8]) -> Vec<&[u8]> {
+    program.split(|byte| *byte == 0).filter(|text| text.len() > 9).collect()
+}
+
+/// Whether a text is one of them, or the end of one: a linker keeps the latter only once.
+fn holds(texts: &[&[u8]], wanted: &str) -> bool {
+    texts.iter().any(|text| text.ends_with(wanted.as_bytes()))
 }
 
 /// A value of the dictionary.
@@ -183,5 +197,7 @@ mod tests {
             "/run/systemd/volatile-root",
         ]));
         assert_eq!(newest, Form::NEWEST);
+        assert!(!takes_command_line(&program(&["usage: ostree-prepare-root SYSROOT"])));
+        assert!(takes_command_line(&program(&["usage: ostree-prepare-root SYSROOT [KERNEL_CMDLINE]"])));
     }
 }

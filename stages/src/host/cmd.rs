@@ -77,6 +77,8 @@ pub const MODPROBE: Tool = tool("modprobe", 60);
 pub const CRYPTSETUP: Tool = optional("cryptsetup", 600);
 /// Binds encrypted volumes to servers and TPMs.
 pub const CLEVIS: Tool = optional("clevis", 600);
+/// Makes a deployment the root; OSTree's own dracut module brings it.
+pub const OSTREE_PREPARE_ROOT: Tool = optional("ostree-prepare-root", 600);
 /// Succeeds on a live system; distributions bring it.
 pub const IS_LIVE_IMAGE: Tool = optional("is-live-image", 60);
 
@@ -108,6 +110,7 @@ pub const TOOLS: &[Tool] = &[
     UDEVADM,
     MODPROBE,
     IS_LIVE_IMAGE,
+    OSTREE_PREPARE_ROOT,
     SYSTEMD_TMPFILES,
     SETFILES,
     MDADM,
@@ -122,7 +125,8 @@ pub const TOOLS: &[Tool] = &[
 ];
 
 /// Where programs are looked for.
-const DIRECTORIES: &[&str] = &["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// The last one is where OSTree keeps programs that nobody is to start by hand.
+const DIRECTORIES: &[&str] = &["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lib/ostree"];
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// How much of standard output and of the end of standard error is kept, and how much of the latter is told.
 const KEPT: usize = 64 * 1024;
@@ -350,3 +354,5 @@ fn told(text: &str) -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::SH;

@@ -14,6 +14,9 @@ mod execute;
 mod observe;
 #[cfg(test)]
 mod tests;
+mod theirs;
+
+pub use theirs::with_ostree;
 
 /// Pivots. `root` is where the physical root is mounted, and where the deployment is afterwards.
 ///

@@ -11,6 +11,7 @@ use fledge_core::pivot::{Value, serialize};
 use rustix::mount::{MountFlags, mount, mount_bind};
 
 use super::*;
+use crate::host::cmd::SH;
 
 /// The variable that names a folder for the root.
 const ROOT: &str = "FLEDGE_TEST_ROOT";
@@ -23,11 +24,12 @@ fn in_a_namespace(test: &str) {
     let args = [rights, "--mount", "--propagation", "private"];
     let root = tempfile::tempdir().unwrap();
     let mut command = Command::new("unshare");
-    command.env(ROOT, root.path()).args(args).arg(std::env::current_exe().unwrap()).args([
-        "--exact",
-        &test,
-        "--ignored",
-    ]);
+    command
+        .env(ROOT, root.path())
+        .env("FLEDGE_RUNTIME_DIR", root.path().join("run"))
+        .args(args)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", &test, "--ignored"]);
     assert!(command.status().unwrap().success());
 }
 
@@ -162,6 +164,31 @@ fn hotfix() {
     assert_eq!(fs::read_to_string(format!("{kept}/usr/lib/os-release")).unwrap(), "ID=test\n");
     assert_eq!(fs::read_to_string(format!("{kept}/.usr-ovl-upper/lib/os-release")).unwrap(), "ID=fixed\n");
     assert!(is_writable("/sysroot/sysroot"), "nobody asked for a read-only one");
+}
+
+#[test]
+fn another_command_line_is_there_for_ostrees_own_program_and_gone_afterwards() {
+    in_a_namespace("another_cmdline");
+}
+
+#[test]
+#[ignore = "run by the test above, which gives it a mount namespace of its own"]
+fn another_cmdline() {
+    // In place of the program: a shell, with a script in place of the root.
+    let folder = PathBuf::from(std::env::var_os(ROOT).unwrap());
+    let (script, seen) = (folder.join("script"), folder.join("seen"));
+    let before = fs::read("/proc/cmdline").unwrap();
+    fs::write(&script, format!("cat /proc/cmdline > {}", seen.display())).unwrap();
+    theirs::start(SH, &script, Some("rw ostree=/other")).unwrap();
+    assert_eq!(fs::read_to_string(&seen).unwrap(), "rw ostree=/other\n");
+    assert_eq!(fs::read("/proc/cmdline").unwrap(), before);
+    assert_eq!(fs::read_dir(folder.join("run")).unwrap().count(), 0);
+
+    theirs::start(SH, &script, None).unwrap();
+    assert_eq!(fs::read(&seen).unwrap(), before);
+    fs::write(&script, "exit 3").unwrap();
+    assert!(theirs::start(SH, &script, Some("rw")).unwrap_err().why.contains("exit code 3"));
+    assert_eq!(fs::read("/proc/cmdline").unwrap(), before);
 }
 
 #[test]
