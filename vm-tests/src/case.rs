@@ -84,6 +84,7 @@ pub enum Work {
 /// A case as its `case.toml` has it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of its own in the file")]
 pub struct Case {
     /// The folder's name.
     #[serde(skip)]
@@ -118,6 +119,9 @@ pub struct Case {
     /// Kernel arguments beside the image's own.
     #[serde(default)]
     pub arguments: Vec<String>,
+    /// Whether a boot from an untouched disk is a first boot.
+    #[serde(default = "default_first_boot")]
+    pub first_boot: bool,
     /// The text of the first-boot stamp.
     #[serde(default)]
     pub stamp: String,
@@ -275,6 +279,10 @@ pub struct Texts {
     /// None may be there.
     #[serde(default)]
     pub lacks: Vec<String>,
+}
+
+fn default_first_boot() -> bool {
+    true
 }
 
 fn default_memory() -> u32 {

@@ -233,7 +233,7 @@ impl Run<'_> {
             let partition = BootPartition {
                 initramfs: (self.case.form == Form::Grub).then(|| self.initramfs()).transpose()?,
                 arguments: self.arguments().cloned().collect(),
-                stamp: Some(self.case.stamp.clone()),
+                stamp: self.case.first_boot.then(|| self.case.stamp.clone()),
                 files,
             };
             image.boot_disk(&disk, self.case.disk, &partition, self.work)?;
@@ -282,7 +282,8 @@ impl Run<'_> {
         let boot = if self.case.form == Form::Grub {
             qemu::Boot::Disk
         } else {
-            let mut words: Vec<String> = image.options(self.first).split_whitespace().map(str::to_owned).collect();
+            let first = self.first && self.case.first_boot;
+            let mut words: Vec<String> = image.options(first).split_whitespace().map(str::to_owned).collect();
             words.extend(self.arguments().cloned());
             if self.case.form == Form::Initramfs {
                 words.retain(|word| !word.starts_with("ostree="));
