@@ -32,6 +32,7 @@ pub mod pivot;
 pub mod plan;
 pub mod proxy;
 pub mod report;
+pub mod root;
 pub mod s3;
 pub mod secret;
 pub mod signature;

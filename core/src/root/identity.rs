@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What tells this machine's disk from those that the same image was written to.
+//!
+//! The disk gets a GUID of its own, and the second copy of its partition table moves to the end of the disk, which is larger than the
+//! image (Fedora CoreOS: `coreos-gpt-setup`). Its file systems get UUIDs of their own (`ignition-ostree-firstboot-uuid`), but only
+//! if they still have those that the assembler of the image gives to all: a UUID that is somebody's choice stays.
+//!
+//! A power cut between the writes of a table leaves one whole copy, and the next first boot begins again: either the GUID is still
+//! the image's, or the table is as it is to be. A file system whose UUID was half changed still has the old one where it counts.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{FileSystem, lines};
+use crate::diag::Failure;
+use crate::gpt::{Found, Geometry, Guid, Table};
+
+/// The GUID that the assembler gives to every disk.
+const DISK: &str = "00000000-0000-4000-A000-000000000001";
+/// The UUIDs that it gives to the boot file system and to the root of every image.
+pub const IMAGE: [&str; 2] = ["96d15588-3596-4b3c-adca-a2ff7279ea63", "910678ff-f77e-4a7d-8d53-86f2ac47a823"];
+
+/// What is known about a disk.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Disk {
+    /// Its node.
+    pub node: String,
+    /// Its size.
+    pub geometry: Geometry,
+    /// What it holds.
+    pub holds: Found,
+    /// A GUID that no other disk has.
+    pub fresh: Guid,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Write a partition table.
+    Table {
+        /// The disk.
+        disk: String,
+        /// The table.
+        table: Table,
+        /// The partitions in the MBR stay as they are.
+        hybrid: bool,
+        /// The disk's GUID is a new one.
+        renamed: bool,
+        /// The second copy moves to the disk's end.
+        moved: bool,
+    },
+    /// Give a file system another UUID.
+    Uuid {
+        /// The file system as it is.
+        of: FileSystem,
+        /// Its new UUID.
+        uuid: String,
+    },
+}
+
+/// Steps in their order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Plan {
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+/// Decides about the boot disk's partition table. Disks without a GPT have nothing of the kind.
+///
+/// # Errors
+/// The table can't be relied on, or doesn't fit the disk.
+pub fn disk(disk: &Disk) -> Result<Plan, Failure> {
+    let what = || alloc::format!("preparing the partition table of the boot disk {}", disk.node);
+    let remedy = "install the system again, or see what the kernel says about the disk in the journal";
+    let gpt = match &disk.holds {
+        Found::Nothing | Found::Mbr => return Ok(Plan::default()),
+        Found::Broken(why) => return Err(Failure::new(what(), why.clone()).remedy(remedy)),
+        Found::Gpt(gpt) => gpt,
+    };
+    let renamed = Guid::parse(DISK) == Some(gpt.table.guid);
+    let moved = gpt.backup != disk.geometry.last();
+    if !renamed && !moved {
+        return Ok(Plan::default());
+    }
+    let mut table = gpt.table.clone();
+    if renamed {
+        table.guid = disk.fresh;
+    }
+    if moved {
+        table.move_backup(disk.geometry);
+        table.last = table.backup_array.saturating_sub(1);
+    }
+    if let Some(problem) = table.problems(disk.geometry).into_iter().next() {
+        return Err(Failure::new(what(), problem).remedy(remedy));
+    }
+    let hybrid = !gpt.hybrid.is_empty();
+    Ok(Plan { steps: [Step::Table { disk: disk.node.clone(), table, hybrid, renamed, moved }].into() })
+}
+
+/// Decides about a file system. `fresh` is a UUID that no other has.
+pub fn file_system(of: &FileSystem, fresh: &str) -> Plan {
+    let known = matches!(of.format.as_str(), "ext4" | "xfs" | "btrfs");
+    if !known || !IMAGE.contains(&of.uuid.as_str()) {
+        return Plan::default();
+    }
+    Plan { steps: [Step::Uuid { of: of.clone(), uuid: fresh.into() }].into() }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        lines(f, &self.steps)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Table { disk, table, renamed, moved, .. } => {
+                write!(f, "write the partition table of {disk}")?;
+                if *renamed {
+                    write!(f, ", with the GUID {}", table.guid)?;
+                }
+                f.write_str(if *moved { ", its second copy at the end of the disk" } else { "" })
+            }
+            Self::Uuid { of, uuid } => write!(f, "change the UUID of the {} on {} to {uuid}", of.format, of.node),
+        }
+    }
+}

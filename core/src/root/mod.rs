@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The root that later boots find again, and what a first boot does to the disk that it is on.
+//!
+//! An image is written to disks bit for bit: its file systems and its partition table have the same UUIDs everywhere, its root is as
+//! small as it can be, and its boot entries name no root at all. Three pieces of work put that right, each a plan made from facts:
+//!
+//! | module | when | what |
+//! |---|---|---|
+//! | [`identity`] | before the boot file system and the root are mounted | a new GUID and a second table at the end of the disk; new UUIDs |
+//! | [`grow`] | before the root is mounted | the partition, what is made of it, and the file system reach to the end |
+//! | [`persist`] | when the files stage is over | the boot entries name the root and what it is made of, and the boot file system |
+//!
+//! Every step is safe to carry out again, and each plan is made from what is there: after a power cut the next first boot plans what
+//! is left. The plans print as text, a numbered line a step.
+
+use alloc::string::String;
+use core::fmt;
+
+pub mod grow;
+pub mod identity;
+pub mod persist;
+#[cfg(test)]
+mod tests;
+
+/// A device of the stack that a file system is on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Layer {
+    /// Its node, without symbolic links.
+    pub node: String,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a device is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A whole disk.
+    Disk,
+    /// A partition of a disk.
+    Partition {
+        /// The disk's node.
+        disk: String,
+        /// Its number.
+        number: u32,
+    },
+    /// An array.
+    Raid {
+        /// Its UUID as mdadm writes it: four groups of eight digits with colons between.
+        uuid: String,
+    },
+    /// An open encrypted volume.
+    Luks {
+        /// The name under which it is open.
+        name: String,
+        /// The UUID of its header.
+        uuid: String,
+        /// `/etc/crypttab` says that it needs the network.
+        network: bool,
+    },
+    /// What checks the sectors below an encrypted volume, and is opened with it.
+    Integrity,
+    /// A disk that several paths lead to.
+    Multipath {
+        /// Its world-wide name.
+        wwid: String,
+    },
+    /// Anything else, by what the kernel says of it.
+    Other(String),
+}
+
+/// A file system and where it is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FileSystem {
+    /// The node of its device.
+    pub node: String,
+    /// Its format, by the name that `blkid` has for it.
+    pub format: String,
+    /// Its UUID, empty if it has none.
+    pub uuid: String,
+}
+
+/// Writes steps as numbered lines.
+fn lines<S: fmt::Display>(f: &mut fmt::Formatter<'_>, steps: &[S]) -> fmt::Result {
+    if steps.is_empty() {
+        return f.write_str("   - nothing is left to do\n");
+    }
+    for (number, step) in steps.iter().enumerate() {
+        writeln!(f, "{:4} {step}", number + 1)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::identity::{IMAGE, Step as IdentityStep};
+use super::*;
+use crate::bls::Entry;
+use crate::gpt::{self, Found, Geometry, Gpt, Guid, Partition, Table};
+
+const ROOT: &str = "11111111-2222-3333-4444-555555555555";
+const BOOT: &str = "66666666-7777-8888-9999-aaaaaaaaaaaa";
+const OPTIONS: &str = "title X\noptions $ignition_firstboot quiet ostree=/ostree/boot.1/x/y/0\ninitrd /i\n";
+
+fn layer(node: &str, kind: Kind) -> Layer {
+    Layer { node: node.into(), kind }
+}
+
+fn partition(disk: &str, number: u32) -> Layer {
+    layer(&format!("{disk}{number}"), Kind::Partition { disk: disk.into(), number })
+}
+
+fn persist_facts() -> persist::Facts {
+    let of = |node: &str, format: &str, uuid: &str| FileSystem {
+        node: node.into(),
+        format: format.into(),
+        uuid: uuid.into(),
+    };
+    persist::Facts {
+        root: of("/dev/vda4", "xfs", ROOT),
+        stack: vec![layer("/dev/vda", Kind::Disk), partition("/dev/vda", 4)],
+        boot: of("/dev/vda3", "ext4", BOOT),
+        entries: vec![("ostree-1.conf".into(), Entry::new(OPTIONS)), ("ostree-2.conf".into(), Entry::new(OPTIONS))],
+        loaders: vec![persist::loader(None, "/grub2", None)],
+        ..persist::Facts::default()
+    }
+}
+
+#[test]
+fn the_default_entry_comes_last_and_the_binding_after_it() {
+    let plan = persist::plan(&persist_facts()).unwrap();
+    let arguments = format!("root=UUID={ROOT} rw rootflags=prjquota boot=UUID={BOOT}");
+    let expected = format!(
+        "   1 add to the boot entry ostree-1.conf: {arguments}
+   2 add to the boot entry ostree-2.conf: {arguments}
+   3 write /grub2/bootuuid.cfg on the boot file system: set BOOT_UUID=\"{BOOT}\"
+   4 write /.root_uuid on the boot file system: {ROOT}
+   5 write /run/coreos/bootfs_uuid: {BOOT}
+   6 write /run/nestos/bootfs_uuid: {BOOT}
+"
+    );
+    assert_eq!(plan.to_string(), expected);
+    let Some(persist::Step::Entry { entry, .. }) = plan.steps.first() else { panic!() };
+    assert_eq!(entry.text(), OPTIONS.replace("/y/0\n", &format!("/y/0 {arguments}\n")));
+}
+
+/// Carries out a plan on the facts alone, up to a step.
+fn after(mut facts: persist::Facts, steps: usize) -> persist::Facts {
+    for step in persist::plan(&facts).unwrap().steps.into_iter().take(steps) {
+        match step {
+            persist::Step::Entry { name, entry, .. } => {
+                facts.entries.iter_mut().find(|(other, _)| *other == name).unwrap().1 = entry;
+            }
+            persist::Step::File { path, text, .. } if path == persist::BOUND => facts.bound = Some(text),
+            persist::Step::File { path, text, .. } => {
+                facts.loaders.iter_mut().find(|loader| loader.path == path).unwrap().text = Some(text);
+            }
+            persist::Step::Tell { .. } => {}
+        }
+    }
+    facts
+}
+
+#[test]
+fn a_power_cut_after_any_step_leaves_what_a_second_run_finishes() {
+    let whole = after(persist_facts(), usize::MAX);
+    for steps in 0..=6 {
+        let mut cut = after(persist_facts(), steps);
+        // The next boot's command line is that of the default entry.
+        let default = cut.entries.last().unwrap().1.clone();
+        let has = |key: &str| default.arguments().any(|argument| argument.starts_with(key));
+        (cut.root_is_named, cut.boot_is_named) = (has("root="), has("boot="));
+        let again = after(cut, usize::MAX);
+        assert_eq!(
+            (again.entries, again.bound, again.loaders),
+            (whole.entries.clone(), whole.bound.clone(), whole.loaders.clone()),
+            "{steps}"
+        );
+    }
+    let mut later = whole;
+    (later.root_is_named, later.boot_is_named) = (true, true);
+    assert_eq!(persist::plan(&later).unwrap().to_string(), "   - nothing is left to do\n");
+}
+
+#[test]
+fn a_boot_file_system_of_another_root_is_refused_before_any_step() {
+    let other = "0badc0de-0000-0000-0000-000000000000";
+    let facts = persist::Facts { bound: Some(format!("{other}\n")), ..persist_facts() };
+    let failure = persist::plan(&facts).unwrap_err().to_string();
+    for word in [other, ROOT, "/dev/vda3", "/dev/vda4", "take one out"] {
+        assert!(failure.contains(word), "{word}: {failure}");
+    }
+    let facts = persist::Facts { bound: Some(format!("{ROOT}\n")), ..persist_facts() };
+    assert!(!persist::plan(&facts).unwrap().to_string().contains(".root_uuid"));
+}
+
+#[test]
+fn what_an_operator_wrote_stays() {
+    let mut facts = persist_facts();
+    facts.root_is_named = true;
+    facts.entries = vec![("a.conf".into(), Entry::new("options root=LABEL=mine boot=LABEL=b\n"))];
+    assert_eq!(
+        persist::plan(&facts).unwrap().steps.iter().filter(|step| matches!(step, persist::Step::Entry { .. })).count(),
+        0
+    );
+    // One that was started by other means, without the entries.
+    facts.root_is_named = false;
+    assert!(!persist::plan(&facts).unwrap().to_string().contains("boot entry"));
+    facts.entries = vec![("a.conf".into(), Entry::new("options root=LABEL=mine\n"))];
+    assert!(persist::plan(&facts).unwrap().to_string().contains(&format!("a.conf: boot=UUID={BOOT}\n")));
+    facts.entries = vec![("a.conf".into(), Entry::new("options \"root=x\n"))];
+    assert!(persist::plan(&facts).unwrap_err().to_string().contains("double quote"));
+}
+
+#[test]
+fn each_root_stack_has_its_arguments() {
+    let luks = |network| Kind::Luks { name: "root".into(), uuid: "5eed".into(), network };
+    let raid = Kind::Raid { uuid: "0:1:2:3".into() };
+    let multipath = Kind::Multipath { wwid: "3600".into() };
+    let two = || {
+        vec![
+            layer("/dev/vda", Kind::Disk),
+            partition("/dev/vda", 1),
+            layer("/dev/vdb", Kind::Disk),
+            partition("/dev/vdb", 1),
+        ]
+    };
+    let tail = format!("root=UUID={ROOT} rw");
+    let cases: [(Vec<Layer>, &str, String); 7] = [
+        (two(), "ext4", tail.clone()),
+        ([two(), vec![layer("/dev/md127", raid.clone())]].concat(), "ext4", format!("rd.md.uuid=0:1:2:3 {tail}")),
+        (
+            [two(), vec![layer("/dev/md127", raid), layer("/dev/dm-0", luks(false))]].concat(),
+            "xfs",
+            format!("rd.md.uuid=0:1:2:3 rd.luks.name=5eed=root {tail} rootflags=prjquota"),
+        ),
+        (
+            [two(), vec![layer("/dev/dm-0", Kind::Integrity), layer("/dev/dm-1", luks(true))]].concat(),
+            "btrfs",
+            format!("rd.luks.name=5eed=root rd.neednet=1 rd.luks.options=_netdev {tail}"),
+        ),
+        (
+            vec![layer("/dev/dm-0", multipath.clone()), partition("/dev/dm-0", 4)],
+            "ext4",
+            format!("mpath.wwid=3600 root=/dev/disk/by-uuid/dm-mpath-{ROOT} rw"),
+        ),
+        (
+            vec![layer("/dev/dm-0", multipath), partition("/dev/dm-0", 4), layer("/dev/dm-1", luks(false))],
+            "ext4",
+            format!("mpath.wwid=3600 rd.luks.name=5eed=root {tail}"),
+        ),
+        (vec![], "ext4", tail),
+    ];
+    for (stack, format, expected) in cases {
+        let root = FileSystem { format: format.into(), ..persist_facts().root };
+        let facts = persist::Facts { stack, root, ..persist_facts() };
+        assert_eq!(persist::arguments(&facts).unwrap().join(" "), expected);
+    }
+    let facts = persist::Facts { options: Some("noatime".into()), ..persist_facts() };
+    assert_eq!(persist::arguments(&facts).unwrap().last().unwrap(), "rootflags=noatime");
+    let facts = persist::Facts { stack: vec![layer("/dev/dm-3", Kind::Other("LVM-x".into()))], ..persist_facts() };
+    assert!(persist::plan(&facts).unwrap_err().to_string().contains("/dev/dm-3, which is LVM-x"));
+    let facts = persist::Facts { root: FileSystem { uuid: String::new(), ..facts.root }, ..persist_facts() };
+    assert!(persist::plan(&facts).unwrap_err().to_string().contains("has no UUID"));
+}
+
+#[test]
+fn crypttab_tells_who_needs_the_network() {
+    let table = "# root x\n\nroot UUID=1 none luks,_netdev\nvar UUID=2\n home UUID=3 /etc/key discard,no_netdev\n";
+    let told = ["root", "var", "home", "swap"].map(|name| persist::needs_network(table, name));
+    assert_eq!(told, [Some(true), Some(false), Some(false), None]);
+}
+
+const MIB: u64 = 2048;
+
+/// The table of an image, written to a larger disk.
+fn image(sectors: u64, guid: &str) -> Gpt {
+    let small = Geometry { sector: 512, sectors: 100 * MIB };
+    let mut table = Table::fresh(small, Guid::parse(guid).unwrap()).unwrap();
+    let part = |number: u32, start: u64, end: u64| Partition {
+        number,
+        start,
+        end,
+        kind: Guid::LINUX_DATA,
+        guid: Guid::derived(&[&number.to_le_bytes()]),
+        label: format!("p{number}"),
+        name: None,
+        attributes: 0,
+    };
+    table.partitions = vec![part(3, MIB, 10 * MIB - 1), part(4, 10 * MIB, 90 * MIB - 1)];
+    let mut bytes = vec![0; usize::try_from(sectors * 512).unwrap()];
+    let mut regions = table.render(small).to_vec();
+    regions.push(gpt::Region { offset: 0, bytes: gpt::protective(small, &[]) });
+    for region in regions {
+        let start = usize::try_from(region.offset).unwrap();
+        bytes[start..start + region.bytes.len()].copy_from_slice(&region.bytes);
+    }
+    let read = |offset: u64, len: usize| {
+        let start = usize::try_from(offset).ok()?;
+        bytes.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
+    };
+    let Found::Gpt(gpt) = gpt::read(Geometry { sector: 512, sectors }, &mut { read }) else { panic!() };
+    gpt
+}
+
+const IMAGES: &str = "00000000-0000-4000-a000-000000000001";
+const OWN: &str = "01234567-89ab-4def-8123-456789abcdef";
+
+fn identity_of(sectors: u64, guid: &str) -> identity::Disk {
+    identity::Disk {
+        node: "/dev/vda".into(),
+        geometry: Geometry { sector: 512, sectors },
+        holds: Found::Gpt(image(sectors, guid)),
+        fresh: Guid::parse(OWN).unwrap(),
+    }
+}
+
+#[test]
+fn the_boot_disk_gets_its_own_guid_and_its_second_table_moves_to_the_end() {
+    let lines = [(100, OWN), (100, IMAGES), (200, OWN), (200, IMAGES)]
+        .map(|(mebibytes, guid)| identity::disk(&identity_of(mebibytes * MIB, guid)).unwrap().to_string());
+    let upper = OWN.to_uppercase();
+    assert_eq!(
+        lines,
+        [
+            "   - nothing is left to do\n".to_owned(),
+            format!("   1 write the partition table of /dev/vda, with the GUID {upper}\n"),
+            "   1 write the partition table of /dev/vda, its second copy at the end of the disk\n".into(),
+            format!(
+                "   1 write the partition table of /dev/vda, with the GUID {upper}, its second copy at the end of the disk\n"
+            ),
+        ]
+    );
+    let plan = identity::disk(&identity_of(200 * MIB, IMAGES)).unwrap();
+    let [IdentityStep::Table { table, .. }] = plan.steps.as_slice() else { panic!() };
+    assert_eq!((table.last, table.backup_array), (200 * MIB - 34, 200 * MIB - 33));
+    assert_eq!(table.partitions, image(200 * MIB, IMAGES).table.partitions);
+
+    let broken = identity::Disk { holds: Found::Broken("it is damaged".into()), ..identity_of(100 * MIB, OWN) };
+    assert!(identity::disk(&broken).unwrap_err().to_string().contains("/dev/vda: it is damaged"));
+    for holds in [Found::Nothing, Found::Mbr] {
+        assert_eq!(identity::disk(&identity::Disk { holds, ..identity_of(100 * MIB, OWN) }).unwrap().steps, []);
+    }
+}
+
+#[test]
+fn only_the_uuids_of_the_image_change() {
+    let plan = |format: &str, uuid: &str| {
+        let of = FileSystem { node: "/dev/vda4".into(), format: format.into(), uuid: uuid.into() };
+        identity::file_system(&of, OWN).to_string()
+    };
+    for format in ["ext4", "xfs", "btrfs"] {
+        assert_eq!(plan(format, IMAGE[1]), format!("   1 change the UUID of the {format} on /dev/vda4 to {OWN}\n"));
+    }
+    for (format, uuid) in [("ext4", ROOT), ("xfs", ""), ("squashfs", IMAGE[0])] {
+        assert_eq!(plan(format, uuid), "   - nothing is left to do\n");
+    }
+}
+
+fn grow_facts(sectors: u64) -> grow::Facts {
+    grow::Facts {
+        root: FileSystem { node: "/dev/vda4".into(), format: "ext4".into(), uuid: ROOT.into() },
+        used: 80 << 20,
+        size: 80 << 20,
+        stack: vec![layer("/dev/vda", Kind::Disk), partition("/dev/vda", 4)],
+        disks: vec![grow::Disk {
+            node: "/dev/vda".into(),
+            geometry: Geometry { sector: 512, sectors },
+            holds: Found::Gpt(image(sectors, OWN)),
+        }],
+        laid_out: false,
+    }
+}
+
+#[test]
+fn the_root_grows_to_the_end_of_its_disk() {
+    let facts = grow_facts(200 * MIB);
+    let plan = grow::plan(&facts).unwrap();
+    assert_eq!(
+        plan.to_string(),
+        "   1 grow partition 4 of /dev/vda by 109 MiB
+   2 erase signatures of other formats than ext4 from /dev/vda4
+   3 grow the ext4 on /dev/vda4 to its device
+"
+    );
+    let Some(grow::Step::Partition { table, .. }) = plan.steps.first() else { panic!() };
+    let grown = table.partition(4).unwrap();
+    assert_eq!((grown.start, grown.end), (10 * MIB, 200 * MIB - 40 - 1));
+    assert_eq!(grown.size() % 8, 0);
+    assert_eq!(table.partition(3), image(200 * MIB, OWN).table.partition(3));
+
+    // A power cut after the table was written.
+    let mut grown = facts;
+    grown.disks[0].holds =
+        Found::Gpt(Gpt { table: table.clone(), backup: 200 * MIB - 1, hybrid: vec![], flaws: vec![] });
+    grown.size = 189 << 20;
+    assert_eq!(grow::plan(&grown).unwrap().steps, plan.steps[1..]);
+    grown.used = grown.size;
+    assert_eq!(grow::plan(&grown).unwrap().to_string(), "   - nothing is left to do\n");
+}
+
+#[test]
+fn a_partition_grows_up_to_the_next_and_not_at_all_where_the_configuration_says() {
+    let mut facts = grow_facts(200 * MIB);
+    let Found::Gpt(gpt) = &mut facts.disks[0].holds else { panic!() };
+    // Numbers aren't places.
+    let next = Partition { number: 1, start: 120 * MIB, end: 130 * MIB, ..gpt.table.partitions[0].clone() };
+    gpt.table.last = 200 * MIB - 34;
+    gpt.table.partitions.push(next);
+    assert!(grow::plan(&facts).unwrap().to_string().contains("by 30 MiB"));
+    facts.laid_out = true;
+    assert_eq!(grow::plan(&facts).unwrap().steps, []);
+}
+
+#[test]
+fn all_that_the_root_is_made_of_grows_from_the_lowest() {
+    let mut facts = grow_facts(200 * MIB);
+    facts.stack.push(layer("/dev/md127", Kind::Raid { uuid: String::new() }));
+    facts.stack.push(layer("/dev/dm-0", Kind::Luks { name: "root".into(), uuid: String::new(), network: false }));
+    facts.root = FileSystem { node: "/dev/dm-0".into(), format: "btrfs".into(), uuid: ROOT.into() };
+    assert_eq!(
+        grow::plan(&facts).unwrap().to_string(),
+        "   1 grow partition 4 of /dev/vda by 109 MiB
+   2 grow the array /dev/md127 to its devices
+   3 grow the encrypted volume \"root\" to its device /dev/md127
+   4 erase signatures of other formats than btrfs from /dev/dm-0
+   5 grow the btrfs on /dev/dm-0 to its device
+"
+    );
+    facts.root.format = "vfat".into();
+    assert!(grow::plan(&facts).unwrap_err().to_string().contains("growing \"vfat\" on /dev/dm-0"));
+}
