@@ -32,6 +32,9 @@ pub struct Report {
     /// The stages, in the order in which they ran.
     #[serde(default)]
     pub stages: Vec<StageReport>,
+    /// What was done around them to the disk of the root, in the order in which it was done ([`crate::root`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub root: Vec<StepReport>,
 }
 
 /// One run of one stage.
@@ -113,6 +116,7 @@ impl Report {
             boot_id: boot_id.into(),
             sources: Sources::default(),
             stages: Vec::new(),
+            root: Vec::new(),
         }
     }
 }
@@ -128,7 +132,10 @@ impl fmt::Display for Report {
         for stage in &self.stages {
             stage.fmt(f)?;
         }
-        Ok(())
+        if !self.root.is_empty() {
+            writeln!(f, "{:>32}the root and its disk, around the stages", "")?;
+        }
+        self.root.iter().try_for_each(|step| step.fmt(f))
     }
 }
 
@@ -144,18 +151,7 @@ impl fmt::Display for StageReport {
             "{:>7} ms {:>6} ms  {result:<10} {}, at most {} KiB of memory",
             self.start_ms, self.took_ms, self.stage, self.memory.own_kib
         )?;
-        for step in &self.steps {
-            let result = match step.outcome {
-                StepOutcome::Done => "done",
-                StepOutcome::AlreadySo => "already so",
-                StepOutcome::Failed => "FAILED",
-            };
-            write!(f, "{:>10} {:>6} ms  {result:<10}   {}", "", step.took_ms, step.what)?;
-            match &step.place {
-                Some(place) => writeln!(f, "  [{place}]")?,
-                None => writeln!(f)?,
-            }
-        }
+        self.steps.iter().try_for_each(|step| step.fmt(f))?;
         for remark in &self.remarks {
             writeln!(f, "{:>32}{remark}", "")?;
         }
@@ -165,6 +161,21 @@ impl fmt::Display for StageReport {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for StepReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let result = match self.outcome {
+            StepOutcome::Done => "done",
+            StepOutcome::AlreadySo => "already so",
+            StepOutcome::Failed => "FAILED",
+        };
+        write!(f, "{:>10} {:>6} ms  {result:<10}   {}", "", self.took_ms, self.what)?;
+        match &self.place {
+            Some(place) => writeln!(f, "  [{place}]"),
+            None => writeln!(f),
+        }
     }
 }
 

@@ -41,8 +41,16 @@ install() {
 
     inst_multiple \
         systemd-tmpfiles
+    # What new UUIDs and a larger root need, by file system; xfs_admin is a script that calls xfs_db. Passphrases of clevis.
+    inst_multiple -o \
+        btrfs btrfstune \
+        e2fsck resize2fs tune2fs \
+        xfs_admin xfs_db xfs_growfs \
+        clevis-luks-pass
 
-    for unit in fledge-user-config fledge-kargs-reboot ignition-ostree-mount-var ignition-ostree-populate-var; do
+    for unit in fledge-user-config fledge-gpt-setup fledge-kargs-reboot fledge-persist-root ignition-ostree-growfs \
+        ignition-ostree-mount-state-overlays ignition-ostree-mount-var ignition-ostree-populate-var \
+        ignition-ostree-uuid-boot ignition-ostree-uuid-root; do
         add_unit "$unit.service"
     done
     inst_simple "$moddir/fledge-failure.service" "$systemdsystemunitdir/fledge-failure.service"
@@ -50,7 +58,9 @@ install() {
 
     for name in coreos nestos; do
         also_known_as fledge-user-config.service "$name-ignition-setup-user.service"
+        also_known_as fledge-gpt-setup.service "$name-gpt-setup.service"
         also_known_as fledge-kargs-reboot.service "$name-kargs-reboot.service"
+        also_known_as fledge-persist-root.service "$name-boot-edit.service"
     done
 
     install_pivot

@@ -77,6 +77,18 @@ const APPLETS: &[Applet] = &[
         run: boot::pivot,
     },
     Applet {
+        name: "root",
+        link: None,
+        summary: "give the root's disk its own UUIDs, grow the root, or tell later boots of it",
+        run: boot::root,
+    },
+    Applet {
+        name: "state-overlays",
+        link: None,
+        summary: "mount or let go of the deployment's overlays that keep their changes in /var",
+        run: boot::state_overlays,
+    },
+    Applet {
         name: "installer-refused",
         link: None,
         summary: "say that this build has no installer, and fail",

@@ -10,9 +10,10 @@ use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
 use fledge_core::generator::{installer_arguments, installer_refusal};
 use fledge_stages::generator::{self, Roots};
+use fledge_stages::host::bootfs;
 use fledge_stages::logger::{self, Sink};
-use fledge_stages::ostree::{user_config, var};
-use fledge_stages::{console, pivot, report};
+use fledge_stages::ostree::{overlays, user_config, var};
+use fledge_stages::{console, pivot, report, root};
 
 use crate::{input, out};
 
@@ -54,6 +55,45 @@ pub(crate) fn ostree_var(args: &[OsString]) -> ExitCode {
         _ => return out::usage("usage: fledge ostree-var mount|populate|umount"),
     };
     ended(result)
+}
+
+/// `root gpt|uuid boot|uuid root|grow|persist`.
+pub(crate) fn root(args: &[OsString]) -> ExitCode {
+    logger::init(Sink::Journal);
+    let args: Vec<_> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
+    if !matches!(args.as_slice(), ["gpt" | "grow" | "persist"] | ["uuid", "boot" | "root"]) {
+        return out::usage("usage: fledge root gpt|uuid boot|uuid root|grow|persist");
+    }
+    ended(root_work(&args))
+}
+
+fn root_work(args: &[&str]) -> Result<(), Failure> {
+    if generator::is_live_image()? {
+        log::info!("a live image has no disk of its own");
+        return Ok(());
+    }
+    let cmdline = input::cmdline()?;
+    let (boot, of_root) = (Path::new(bootfs::DEVICE), fledge_core::root::device(cmdline.value("root")));
+    let device = if args.contains(&"root") || args == ["grow"] { Path::new(&of_root) } else { boot };
+    root::wait(&device.to_string_lossy(), &cmdline)?;
+    let config = Path::new(root::CONFIG);
+    match args {
+        ["gpt"] => root::identity::disk(device),
+        ["uuid", _] => root::identity::file_system(device, &cmdline),
+        ["grow"] => root::grow::run(device, Path::new(SYSROOT), config),
+        _ => root::persist::run(Path::new(SYSROOT), device, config, &cmdline),
+    }
+}
+
+/// `state-overlays mount|umount`.
+pub(crate) fn state_overlays(args: &[OsString]) -> ExitCode {
+    let root = Path::new(SYSROOT);
+    logger::init(Sink::Journal);
+    match args.iter().map(|arg| arg.to_str()).collect::<Vec<_>>().as_slice() {
+        [Some("mount")] => ended(overlays::mount(root)),
+        [Some("umount")] => ended(overlays::release(root)),
+        _ => out::usage("usage: fledge state-overlays mount|umount"),
+    }
 }
 
 /// `pivot [--ostree] SYSROOT [CMDLINE]`, with arguments as OSTree's own program has them; that does it with `--ostree`.

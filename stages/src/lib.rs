@@ -14,6 +14,7 @@
 //! | [`generator`] | which targets a boot runs, told to systemd |
 //! | [`ostree`] | around the stages on an OSTree system: the installed config, `/var` |
 //! | [`pivot`] | the deployment becomes the root, as OSTree's own `ostree-prepare-root` has it |
+//! | [`root`] | the disk of the root on a first boot: its UUIDs, its size, and what later boots know of it |
 //! | [`kargs`] | kernel arguments: the boot entries edited, and the reboot that they ask for |
 //! | [`console`] | what a person at a console is told when the boot stopped |
 //! | [`firstboot`] | what the real root does once after a first boot |
@@ -33,6 +34,7 @@ pub mod pivot;
 pub mod provider;
 pub mod reading;
 pub mod report;
+pub mod root;
 pub mod run;
 pub mod stage;
 pub mod state;

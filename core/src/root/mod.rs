@@ -13,6 +13,7 @@
 //! Every step is safe to carry out again, and each plan is made from what is there: after a power cut the next first boot plans what
 //! is left. The plans print as text, a numbered line a step.
 
+use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
@@ -77,6 +78,18 @@ pub struct FileSystem {
     pub format: String,
     /// Its UUID, empty if it has none.
     pub uuid: String,
+}
+
+/// The device that a boot's `root=` names, as udev links it; the one that is labelled `root` where it names none or something else.
+pub fn device(root: Option<&str>) -> String {
+    const LINKS: [(&str, &str); 4] =
+        [("UUID=", "by-uuid"), ("LABEL=", "by-label"), ("PARTUUID=", "by-partuuid"), ("PARTLABEL=", "by-partlabel")];
+    let root = root.unwrap_or_default();
+    let linked = LINKS.iter().find_map(|(tag, links)| {
+        let name = root.strip_prefix(tag).filter(|name| !name.is_empty() && !name.contains('/'))?;
+        Some(format!("/dev/disk/{links}/{name}"))
+    });
+    linked.unwrap_or_else(|| if root.starts_with("/dev/") { root } else { "/dev/disk/by-label/root" }.into())
 }
 
 /// Writes steps as numbered lines.

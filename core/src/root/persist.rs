@@ -10,7 +10,6 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -126,7 +125,7 @@ pub fn plan(facts: &Facts) -> Result<Plan, Failure> {
         .remedy("if this machine has disks of two installations, take one out; if the root was made anew on purpose, remove .root_uuid from the boot file system"));
     }
     let of_root = arguments(facts)?;
-    let of_boot = format!("boot=UUID={}", facts.boot.uuid);
+    let boot = format!("boot=UUID={}", facts.boot.uuid);
     let mut steps = Vec::new();
     for (name, entry) in &facts.entries {
         let names = |key: &str| entry.arguments().any(|argument| argument.starts_with(key));
@@ -135,7 +134,7 @@ pub fn plan(facts: &Facts) -> Result<Plan, Failure> {
             wanted.extend_from_slice(&of_root);
         }
         if !names("boot=") {
-            wanted.push(of_boot.clone());
+            wanted.push(boot.clone());
         }
         let missing = |argument: &&String| !entry.arguments().any(|there| there == argument.as_str());
         let added = wanted.iter().filter(missing).cloned().collect();
@@ -245,5 +244,5 @@ pub fn needs_network(crypttab: &str, name: &str) -> Option<bool> {
 
 /// The files for GRUB in folders that it has files in.
 pub fn loader(device: Option<String>, folder: &str, text: Option<String>) -> Loader {
-    Loader { device, path: vec![folder, BOOT_UUID].join("/"), text }
+    Loader { device, path: [folder, BOOT_UUID].join("/"), text }
 }

@@ -165,7 +165,7 @@ fn each_root_stack_has_its_arguments() {
     ];
     for (stack, format, expected) in cases {
         let root = FileSystem { format: format.into(), ..persist_facts().root };
-        let facts = persist::Facts { stack, root, ..persist_facts() };
+        let facts = persist::Facts { root, stack, ..persist_facts() };
         assert_eq!(persist::arguments(&facts).unwrap().join(" "), expected);
     }
     let facts = persist::Facts { options: Some("noatime".into()), ..persist_facts() };
@@ -181,6 +181,22 @@ fn crypttab_tells_who_needs_the_network() {
     let table = "# root x\n\nroot UUID=1 none luks,_netdev\nvar UUID=2\n home UUID=3 /etc/key discard,no_netdev\n";
     let told = ["root", "var", "home", "swap"].map(|name| persist::needs_network(table, name));
     assert_eq!(told, [Some(true), Some(false), Some(false), None]);
+}
+
+#[test]
+fn the_root_is_the_one_of_the_command_line() {
+    for (argument, node) in [
+        (None, "/dev/disk/by-label/root"),
+        (Some("LABEL=other"), "/dev/disk/by-label/other"),
+        (Some("UUID=1-2"), "/dev/disk/by-uuid/1-2"),
+        (Some("PARTLABEL=r"), "/dev/disk/by-partlabel/r"),
+        (Some("/dev/mapper/root"), "/dev/mapper/root"),
+        (Some("UUID="), "/dev/disk/by-label/root"),
+        (Some("UUID=../x"), "/dev/disk/by-label/root"),
+        (Some("nfs:x"), "/dev/disk/by-label/root"),
+    ] {
+        assert_eq!(device(argument), node, "{argument:?}");
+    }
 }
 
 const MIB: u64 = 2048;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fledge_core::bls::{Entry, is_entry};
 use fledge_core::diag::Failure;
-use rustix::fs::{Dir, fstat, fsync};
+use rustix::fs::{Dir, Mode, OFlags, fstat, fsync, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
@@ -136,6 +136,28 @@ impl BootFs {
             put(&directory, name, entry.text().as_bytes(), attributes, Some(&old))
         };
         replace().map_err(failure)
+    }
+
+    /// Writes a file of root's that all may read, in a folder that is there and with that folder's label, at once and for good.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    pub fn write_readable(&self, path: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let write = || {
+            let (above, name) = fledge_core::path::split(path).ok_or(Errno::INVAL)?;
+            let directory = self.root.directory(if above.is_empty() { "/" } else { above })?;
+            let like = File::from(openat(
+                &directory,
+                ".",
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?);
+            put(&directory, name, bytes, Attributes::default().or(0, 0, 0o644), Some(&like))
+        };
+        write().map_err(|error: io::Error| {
+            Failure::new(format!("writing {path} on the file system {}", self.root.path().display()), error.to_string())
+                .remedy("check that this file system has room and can be written")
+        })
     }
 
     /// Writes a file of root's, mode 0600, at once and for good; folders that it needs get 0700.

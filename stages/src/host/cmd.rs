@@ -97,6 +97,21 @@ pub const MKFS_FAT: Tool = optional("mkfs.fat", HOURS);
 /// Makes swap.
 pub const MKSWAP: Tool = optional("mkswap", HOURS);
 
+/// Changes the UUID of an ext4; [`E2FSCK`] may have to check it first. 40fledge-ostree brings it and those after it.
+pub const TUNE2FS: Tool = optional("tune2fs", 600);
+/// Checks an ext4.
+pub const E2FSCK: Tool = optional("e2fsck", HOURS);
+/// Changes the UUID of an xfs.
+pub const XFS_ADMIN: Tool = optional("xfs_admin", 600);
+/// Changes the UUID of a btrfs.
+pub const BTRFSTUNE: Tool = optional("btrfstune", 600);
+/// Grows an ext4.
+pub const RESIZE2FS: Tool = optional("resize2fs", HOURS);
+/// Grows a mounted xfs.
+pub const XFS_GROWFS: Tool = optional("xfs_growfs", HOURS);
+/// Grows a mounted btrfs.
+pub const BTRFS: Tool = optional("btrfs", HOURS);
+
 /// All of them. A test holds this table against what the dracut module installs.
 pub const TOOLS: &[Tool] = &[
     KARGS_HELPER,
@@ -122,6 +137,13 @@ pub const TOOLS: &[Tool] = &[
     MKSWAP,
     CRYPTSETUP,
     CLEVIS,
+    TUNE2FS,
+    E2FSCK,
+    XFS_ADMIN,
+    BTRFSTUNE,
+    RESIZE2FS,
+    XFS_GROWFS,
+    BTRFS,
 ];
 
 /// Where programs are looked for.

@@ -8,6 +8,7 @@ use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
 use fledge_core::pivot;
 
+pub mod overlays;
 pub mod user_config;
 pub mod var;
 

@@ -107,7 +107,7 @@ impl Entry {
     }
 
     /// The node that a partition has.
-    fn partition(&self, number: u32) -> String {
+    pub fn partition(&self, number: u32) -> String {
         if let Some(name) = self.mapped() {
             return format!("/dev/disk/by-id/dm-name-{name}p{number}");
         }

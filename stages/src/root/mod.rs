@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The disk that the root is on, and what later boots know of it. [`fledge_core::root`] decides; here it is looked at and done.
+//!
+//! Every step stands in the report, with its time.
+
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use fledge_core::cmdline::Cmdline;
+use fledge_core::diag::Failure;
+use fledge_core::report::{StepOutcome, StepReport};
+use serde_json::Value;
+
+use crate::host::{clock, cmd, device};
+use crate::report;
+
+pub mod grow;
+pub mod identity;
+pub mod persist;
+mod stack;
+mod table;
+#[cfg(test)]
+mod tests;
+
+/// The configuration that the stages work through.
+pub const CONFIG: &str = "/run/ignition.json";
+
+const SEE_DISK: &str = "see what the kernel says about the disk in the journal, and check its file systems; install again if they are damaged";
+
+/// Waits for a device of this boot.
+///
+/// # Errors
+/// It doesn't appear.
+pub fn wait(device: &str, cmdline: &Cmdline) -> Result<(), Failure> {
+    let patience = device::patience(cmdline);
+    device::wait(&[device.to_owned()].into(), patience);
+    if device::is_there(device) {
+        return Ok(());
+    }
+    let why = format!("it did not appear within {} s; these did: {}", patience.as_secs(), device::list().join("; "));
+    Err(Failure::new(format!("looking for {device}"), why)
+        .remedy("check that the disk is there, and has the file systems of an installed system"))
+}
+
+/// Carries out steps and reports them. The first that fails ends it. Each says whether there was anything to do.
+fn carry_out<S: Display>(steps: &[S], mut execute: impl FnMut(&S) -> Result<bool, Failure>) -> Result<(), Failure> {
+    for step in steps {
+        let start = clock::millis();
+        let result = execute(step);
+        let outcome = match result {
+            Ok(true) => StepOutcome::Done,
+            Ok(false) => StepOutcome::AlreadySo,
+            Err(_) => StepOutcome::Failed,
+        };
+        let took_ms = clock::millis().saturating_sub(start);
+        let told = StepReport { what: step.to_string(), place: None, outcome, took_ms };
+        // What was done counts, not what is told of it.
+        if let Err(error) = report::add(|report| report.root.push(told)) {
+            log::warn!("the report could not be written: {error}");
+        }
+        result?;
+    }
+    Ok(())
+}
+
+/// Checks an ext4 that nobody has mounted, as the programs that change it offline want it.
+fn check(node: &str) -> Result<(), Failure> {
+    let said = cmd::output(cmd::E2FSCK, &["-f".into(), "-p".into(), node.into()])?;
+    match said.code {
+        // 1: what was wrong has been put right (e2fsck(8)).
+        Some(0 | 1) => Ok(()),
+        _ => Err(Failure::new(
+            format!("checking the ext4 on {node}"),
+            said.stderr.trim().to_owned() + said.stdout.trim(),
+        )
+        .remedy(SEE_DISK)),
+    }
+}
+
+/// The cached configuration; without one, nothing is asked for.
+fn config(path: &Path) -> Result<Value, Failure> {
+    let failure = |why: String| Failure::new(format!("reading {}", path.display()), why);
+    match fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| failure(error.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Value::Null),
+        Err(error) => Err(failure(error.to_string())),
+    }
+}
+
+/// What a configuration says of the file system that it makes for the root, if it makes one.
+fn laid_out(config: &Value) -> Option<&Value> {
+    grow::made(config)
+}
