@@ -68,8 +68,8 @@ pub(crate) fn root(args: &[OsString]) -> ExitCode {
 }
 
 fn root_work(args: &[&str]) -> Result<(), Failure> {
+    // A live image has no disk of its own.
     if generator::is_live_image()? {
-        log::info!("a live image has no disk of its own");
         return Ok(());
     }
     let cmdline = input::cmdline()?;
