@@ -119,6 +119,9 @@ pub struct Case {
     /// Kernel arguments beside the image's own.
     #[serde(default)]
     pub arguments: Vec<String>,
+    /// Kernel arguments of the image's boot entry that are left out (form `grub`).
+    #[serde(default)]
+    pub without: Vec<String>,
     /// Whether a boot from an untouched disk is a first boot.
     #[serde(default = "default_first_boot")]
     pub first_boot: bool,

@@ -22,6 +22,8 @@ pub struct BootPartition {
     pub initramfs: Option<PathBuf>,
     /// Arguments that are added to the boot entry's options.
     pub arguments: Vec<String>,
+    /// Arguments that are taken out of them.
+    pub without: Vec<String>,
     /// The text of the first-boot stamp `ignition.firstboot`; none: this is not a first boot.
     pub stamp: Option<String>,
     /// More files: path below `/boot`, permission bits, contents. Folders that they need get 0700.
@@ -31,7 +33,13 @@ pub struct BootPartition {
 impl Default for BootPartition {
     /// A first boot with nothing special.
     fn default() -> Self {
-        Self { initramfs: None, arguments: Vec::new(), stamp: Some(String::new()), files: Vec::new() }
+        Self {
+            initramfs: None,
+            arguments: Vec::new(),
+            without: Vec::new(),
+            stamp: Some(String::new()),
+            files: Vec::new(),
+        }
     }
 }
 
@@ -51,14 +59,18 @@ pub(super) fn make(
         if path == initramfs {
             return wanted.initramfs.as_ref().map(|file| fs::read(file).context("reading the initramfs")).transpose();
         }
-        if wanted.arguments.is_empty() || path.extension().is_none_or(|extension| extension != "conf") {
+        let unchanged = wanted.arguments.is_empty() && wanted.without.is_empty();
+        if unchanged || path.extension().is_none_or(|extension| extension != "conf") {
             return Ok(None);
         }
         let text = String::from_utf8_lossy(bytes);
+        let kept = |word: &&str| !wanted.without.iter().any(|other| other == word);
         let lines = text.lines().map(|line| {
-            let extra =
-                if line.starts_with("options ") { format!(" {}", wanted.arguments.join(" ")) } else { String::new() };
-            format!("{line}{extra}\n")
+            if !line.starts_with("options ") {
+                return format!("{line}\n");
+            }
+            let words = line.split(' ').filter(kept).chain(wanted.arguments.iter().map(String::as_str));
+            words.collect::<Vec<_>>().join(" ") + "\n"
         });
         Ok(Some(lines.collect::<String>().into_bytes()))
     })?;

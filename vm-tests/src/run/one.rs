@@ -233,6 +233,7 @@ impl Run<'_> {
             let partition = BootPartition {
                 initramfs: (self.case.form == Form::Grub).then(|| self.initramfs()).transpose()?,
                 arguments: self.arguments().cloned().collect(),
+                without: self.case.without.clone(),
                 stamp: self.case.first_boot.then(|| self.case.stamp.clone()),
                 files,
             };
