@@ -124,13 +124,14 @@ pub fn plan(facts: &Facts) -> Result<Plan, Failure> {
         )
         .remedy("if this machine has disks of two installations, take one out; if the root was made anew on purpose, remove .root_uuid from the boot file system"));
     }
-    let of_root = arguments(facts)?;
+    // Who named the root knows how it is found, whatever it is on.
+    let of_root = if facts.root_is_named { Vec::new() } else { arguments(facts)? };
     let boot = format!("boot=UUID={}", facts.boot.uuid);
     let mut steps = Vec::new();
     for (name, entry) in &facts.entries {
         let names = |key: &str| entry.arguments().any(|argument| argument.starts_with(key));
         let mut wanted = Vec::new();
-        if !facts.root_is_named && !names("root=") {
+        if !names("root=") {
             wanted.extend_from_slice(&of_root);
         }
         if !names("boot=") {

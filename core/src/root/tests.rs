@@ -172,6 +172,8 @@ fn each_root_stack_has_its_arguments() {
     assert_eq!(persist::arguments(&facts).unwrap().last().unwrap(), "rootflags=noatime");
     let facts = persist::Facts { stack: vec![layer("/dev/dm-3", Kind::Other("LVM-x".into()))], ..persist_facts() };
     assert!(persist::plan(&facts).unwrap_err().to_string().contains("/dev/dm-3, which is LVM-x"));
+    let named = persist::Facts { root_is_named: true, ..facts.clone() };
+    assert!(!persist::plan(&named).unwrap().to_string().contains("root="));
     let facts = persist::Facts { root: FileSystem { uuid: String::new(), ..facts.root }, ..persist_facts() };
     assert!(persist::plan(&facts).unwrap_err().to_string().contains("has no UUID"));
 }

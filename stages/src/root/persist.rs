@@ -37,13 +37,17 @@ fn observe(root: &Path, boot: &Path, config: &Path, cmdline: &Cmdline) -> Result
     let node = stack::mounted(&[&root.join("sysroot"), root]).map_err(failed)?;
     let file_system = stack::file_system(Path::new(&node)).map_err(failed)?;
     let mut stack = stack::of(Path::new(&file_system.node)).map_err(failed)?;
+    let root_is_named = cmdline.value("root").is_some_and(|root| !root.is_empty());
     let crypttab = Root::open(root).and_then(|root| root.text("/etc/crypttab")).map_err(failed)?;
     for layer in &mut stack {
         if let Kind::Luks { name, network, .. } = &mut layer.kind {
-            *network = needs_network(&crypttab, name).ok_or_else(|| {
-                Failure::new(WHAT, format!("/etc/crypttab has no line for the volume {name:?}, which the root is on"))
-                    .remedy("let the configuration's luks section make the volume, or add it to /etc/crypttab")
-            })?;
+            let needs = needs_network(&crypttab, name);
+            if needs.is_none() && !root_is_named {
+                let why = format!("/etc/crypttab has no line for the volume {name:?}, which the root is on");
+                return Err(Failure::new(WHAT, why)
+                    .remedy("let the configuration's luks section make the volume, or add it to /etc/crypttab"));
+            }
+            *network = needs.unwrap_or_default();
         }
     }
     let config = super::config(config)?;
@@ -63,7 +67,7 @@ fn observe(root: &Path, boot: &Path, config: &Path, cmdline: &Cmdline) -> Result
         options: super::laid_out(&config).and_then(options),
         root: file_system,
         stack,
-        root_is_named: cmdline.value("root").is_some_and(|root| !root.is_empty()),
+        root_is_named,
         boot_is_named: cmdline.value("boot").is_some_and(|boot| !boot.is_empty()),
         boot,
         bound,

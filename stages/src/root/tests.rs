@@ -41,19 +41,23 @@ const IMAGES: &str = "00000000-0000-4000-A000-000000000001";
 
 impl Disk {
     fn new(format: &str) -> Self {
+        Self::with_sectors(format, "512")
+    }
+
+    fn with_sectors(format: &str, sector: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
         let path = image.to_str().unwrap();
+        let attach = || succeed("losetup", &["--find", "--show", "--sector-size", sector, path]);
         File::create(&image).unwrap().set_len(SMALL).unwrap();
-        succeed(
-            "sgdisk",
-            &["--disk-guid", IMAGES, "--new=3:1M:+16M", "--new=4:18M:+330M", "--change-name=4:root", path],
-        );
+        let small = attach();
+        let parts = ["--new=3:1M:+16M", "--new=4:18M:+330M", "--change-name=4:root"];
+        succeed("sgdisk", &[&["--disk-guid", IMAGES], parts.as_slice(), &[&small]].concat());
+        succeed("losetup", &["--detach", &small]);
         File::options().write(true).open(&image).unwrap().set_len(LARGE).unwrap();
-        let device = succeed("losetup", &["--find", "--show", path]);
-        let disk = Self { folder, device };
+        let disk = Self { folder, device: attach() };
         // Not every kernel reads partition tables by itself.
-        succeed("partx", &["--add", &disk.device]);
+        run("partx", &["--add", &disk.device]);
         disk.format(format);
         disk
     }
@@ -111,7 +115,10 @@ fn grow(disk: &Disk) {
 }
 
 fn grows(format: &str, check: &[&str]) {
-    let disk = Disk::new(format);
+    grows_on(&Disk::new(format), format, check);
+}
+
+fn grows_on(disk: &Disk, format: &str, check: &[&str]) {
     disk.within(4, |root| fs::write(root.join("kept"), "kept").unwrap());
     identity::disk(Path::new(&disk.part(3))).unwrap();
     let said = succeed("sgdisk", &["--print", "--verify", &disk.device]);
@@ -136,7 +143,7 @@ fn grows(format: &str, check: &[&str]) {
     }
 
     let before = disk.size();
-    grow(&disk);
+    grow(disk);
     let after = disk.size();
     assert!(after > before + (250 << 20), "{format}: {before} {after}");
     disk.within(4, |root| assert_eq!(fs::read_to_string(root.join("kept")).unwrap(), "kept"));
@@ -147,7 +154,7 @@ fn grows(format: &str, check: &[&str]) {
 
     // Once more: nothing changes.
     let table = fs::read(&disk.device).unwrap().get(..34 * 512).unwrap().to_vec();
-    grow(&disk);
+    grow(disk);
     assert_eq!(disk.size(), after);
     assert_eq!(fs::read(&disk.device).unwrap().get(..34 * 512).unwrap(), table);
 }
@@ -155,6 +162,11 @@ fn grows(format: &str, check: &[&str]) {
 #[test]
 fn an_ext4_root_gets_its_own_uuid_and_grows() {
     grows("ext4", &["e2fsck", "-f", "-n"]);
+}
+
+#[test]
+fn a_root_on_large_sectors_grows() {
+    grows_on(&Disk::with_sectors("ext4", "4096"), "ext4", &["e2fsck", "-f", "-n"]);
 }
 
 #[test]
