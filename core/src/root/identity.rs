@@ -5,8 +5,9 @@
 //! image (Fedora CoreOS: `coreos-gpt-setup`). Its file systems get UUIDs of their own (`ignition-ostree-firstboot-uuid`), but only
 //! if they still have those that the assembler of the image gives to all: a UUID that is somebody's choice stays.
 //!
-//! A power cut between the writes of a table leaves one whole copy, and the next first boot begins again: either the GUID is still
-//! the image's, or the table is as it is to be. A file system whose UUID was half changed still has the old one where it counts.
+//! A power cut between the writes of a table leaves one whole copy, from which the next first boot makes the other anew. In the moment
+//! between the first copy's array and its header, that copy is the second one, which Linux looks at only if its command line says `gpt`.
+//! A file system whose UUID was half changed still has the old one where it counts.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,7 +15,7 @@ use core::fmt;
 
 use super::{FileSystem, lines};
 use crate::diag::Failure;
-use crate::gpt::{Found, Geometry, Guid, Table};
+use crate::gpt::{Found, Geometry, Guid, LONE, Table};
 
 /// The GUID that the assembler gives to every disk.
 const DISK: &str = "00000000-0000-4000-A000-000000000001";
@@ -49,6 +50,8 @@ pub enum Step {
         renamed: bool,
         /// The second copy moves to the disk's end.
         moved: bool,
+        /// What was damaged and is made anew, a clause each.
+        repairs: Vec<String>,
     },
     /// Give a file system another UUID.
     Uuid {
@@ -80,8 +83,12 @@ pub fn disk(disk: &Disk) -> Result<Plan, Failure> {
     };
     let renamed = Guid::parse(DISK) == Some(gpt.table.guid);
     let moved = gpt.backup != disk.geometry.last();
-    if !renamed && !moved {
+    if !renamed && !moved && gpt.flaws.is_empty() {
         return Ok(Plan::default());
+    }
+    if gpt.flaws.iter().any(|flaw| flaw == LONE) {
+        // Something else may stand there by now.
+        return Err(Failure::new(what(), LONE).remedy(remedy));
     }
     let mut table = gpt.table.clone();
     if renamed {
@@ -95,7 +102,10 @@ pub fn disk(disk: &Disk) -> Result<Plan, Failure> {
         return Err(Failure::new(what(), problem).remedy(remedy));
     }
     let hybrid = !gpt.hybrid.is_empty();
-    Ok(Plan { steps: [Step::Table { disk: disk.node.clone(), table, hybrid, renamed, moved }].into() })
+    Ok(Plan {
+        steps: [Step::Table { disk: disk.node.clone(), table, hybrid, renamed, moved, repairs: gpt.flaws.clone() }]
+            .into(),
+    })
 }
 
 /// Decides about a file system. `fresh` is a UUID that no other has.
@@ -116,12 +126,13 @@ impl fmt::Display for Plan {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Table { disk, table, renamed, moved, .. } => {
+            Self::Table { disk, table, renamed, moved, repairs, .. } => {
                 write!(f, "write the partition table of {disk}")?;
                 if *renamed {
                     write!(f, ", with the GUID {}", table.guid)?;
                 }
-                f.write_str(if *moved { ", its second copy at the end of the disk" } else { "" })
+                f.write_str(if *moved { ", its second copy at the end of the disk" } else { "" })?;
+                repairs.iter().try_for_each(|flaw| write!(f, "; {flaw}"))
             }
             Self::Uuid { of, uuid } => write!(f, "change the UUID of the {} on {} to {uuid}", of.format, of.node),
         }

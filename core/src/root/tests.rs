@@ -203,8 +203,8 @@ fn the_root_is_the_one_of_the_command_line() {
 
 const MIB: u64 = 2048;
 
-/// The table of an image, written to a larger disk.
-fn image(sectors: u64, guid: &str) -> Gpt {
+/// The bytes of an image, written to a larger disk.
+fn image_bytes(sectors: u64, guid: &str) -> Vec<u8> {
     let small = Geometry { sector: 512, sectors: 100 * MIB };
     let mut table = Table::fresh(small, Guid::parse(guid).unwrap()).unwrap();
     let part = |number: u32, start: u64, end: u64| Partition {
@@ -219,18 +219,74 @@ fn image(sectors: u64, guid: &str) -> Gpt {
     };
     table.partitions = vec![part(3, MIB, 10 * MIB - 1), part(4, 10 * MIB, 90 * MIB - 1)];
     let mut bytes = vec![0; usize::try_from(sectors * 512).unwrap()];
-    let mut regions = table.render(small).to_vec();
-    regions.push(gpt::Region { offset: 0, bytes: gpt::protective(small, &[]) });
-    for region in regions {
-        let start = usize::try_from(region.offset).unwrap();
-        bytes[start..start + region.bytes.len()].copy_from_slice(&region.bytes);
+    let protective = gpt::Region { offset: 0, bytes: gpt::protective(small, &[]) };
+    for region in table.render(small).iter().chain([&protective]) {
+        write(&mut bytes, region);
     }
-    let read = |offset: u64, len: usize| {
+    bytes
+}
+
+fn write(bytes: &mut [u8], region: &gpt::Region) {
+    let start = usize::try_from(region.offset).unwrap();
+    bytes[start..start + region.bytes.len()].copy_from_slice(&region.bytes);
+}
+
+fn read(bytes: &[u8]) -> Gpt {
+    let mut read = |offset: u64, len: usize| {
         let start = usize::try_from(offset).ok()?;
         bytes.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
     };
-    let Found::Gpt(gpt) = gpt::read(Geometry { sector: 512, sectors }, &mut { read }) else { panic!() };
-    gpt
+    match gpt::read(Geometry { sector: 512, sectors: bytes.len() as u64 / 512 }, &mut read) {
+        Found::Gpt(gpt) => gpt,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn image(sectors: u64, guid: &str) -> Gpt {
+    read(&image_bytes(sectors, guid))
+}
+
+/// Writes the first regions of the table that is planned for what stands on a disk; all if there are fewer.
+fn rewrite(bytes: &mut [u8], regions: usize) {
+    let geometry = Geometry { sector: 512, sectors: bytes.len() as u64 / 512 };
+    let disk = identity::Disk { holds: Found::Gpt(read(bytes)), ..identity_of(geometry.sectors, OWN) };
+    let identity = identity::disk(&disk).unwrap().steps.pop().map(|step| match step {
+        IdentityStep::Table { table, .. } => table,
+        IdentityStep::Uuid { .. } => panic!(),
+    });
+    let grown = || {
+        let mut facts = grow_facts(geometry.sectors);
+        facts.disks[0].holds = Found::Gpt(read(bytes));
+        grow::plan(&facts).unwrap().steps.into_iter().find_map(|step| match step {
+            grow::Step::Partition { table, .. } => Some(table),
+            _ => None,
+        })
+    };
+    if let Some(table) = identity.or_else(grown) {
+        table.render(geometry).iter().take(regions).for_each(|region| write(bytes, region));
+    }
+}
+
+#[test]
+fn a_power_cut_between_the_writes_of_a_table_loses_no_partition() {
+    // The first rewrite gives the disk its GUID, the second grows the root.
+    let mut whole = image_bytes(200 * MIB, IMAGES);
+    rewrite(&mut whole, 4);
+    let named = whole.clone();
+    rewrite(&mut whole, 4);
+    assert_ne!(read(&named).table, read(&whole).table);
+    for start in [image_bytes(200 * MIB, IMAGES), named] {
+        for regions in 0..4 {
+            let mut bytes = start.clone();
+            rewrite(&mut bytes, regions);
+            assert_eq!(read(&bytes).table.partitions.len(), 2, "{regions}");
+            // One for each of the two, and one for what was cut off.
+            for _ in 0..3 {
+                rewrite(&mut bytes, 4);
+            }
+            assert_eq!(read(&bytes), read(&whole), "{regions}");
+        }
+    }
 }
 
 const IMAGES: &str = "00000000-0000-4000-a000-000000000001";
@@ -268,6 +324,13 @@ fn the_boot_disk_gets_its_own_guid_and_its_second_table_moves_to_the_end() {
 
     let broken = identity::Disk { holds: Found::Broken("it is damaged".into()), ..identity_of(100 * MIB, OWN) };
     assert!(identity::disk(&broken).unwrap_err().to_string().contains("/dev/vda: it is damaged"));
+    let flawed = |flaw: &str| {
+        let gpt = Gpt { flaws: vec![flaw.into()], ..image(100 * MIB, OWN) };
+        identity::disk(&identity::Disk { holds: Found::Gpt(gpt), ..identity_of(100 * MIB, OWN) })
+    };
+    let repaired = flawed("its second copy is damaged").unwrap().to_string();
+    assert_eq!(repaired, "   1 write the partition table of /dev/vda; its second copy is damaged\n");
+    assert!(flawed(gpt::LONE).unwrap_err().to_string().contains(gpt::LONE));
     for holds in [Found::Nothing, Found::Mbr] {
         assert_eq!(identity::disk(&identity::Disk { holds, ..identity_of(100 * MIB, OWN) }).unwrap().steps, []);
     }
