@@ -7,7 +7,8 @@
 //!
 //! A power cut between the writes of a table leaves one whole copy, from which the next first boot makes the other anew. In the moment
 //! between the first copy's array and its header, that copy is the second one, which Linux looks at only if its command line says `gpt`.
-//! A file system whose UUID was half changed still has the old one where it counts.
+//! `xfs_db` and `btrfstune` change what counts first, in one block. An ext4 whose checksums don't hold its UUID (e2fsprogs 1.47) is as
+//! safe; in an older one every checksum is written anew, and what a power cut leaves of that, only `e2fsck` by hand may put right.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -67,6 +67,11 @@ impl Disk {
         succeed("mkfs.ext4", &["-q", "-L", "boot", "-U", IMAGE[0], &boot]);
         match format {
             "ext4" => succeed("mkfs.ext4", &["-q", "-U", IMAGE[1], &root]),
+            // As it was made before e2fsprogs 1.47: every checksum holds the UUID.
+            "old ext4" => succeed(
+                "mkfs.ext4",
+                &["-q", "-O", "metadata_csum,^metadata_csum_seed,^orphan_file", "-U", IMAGE[1], &root],
+            ),
             "xfs" => succeed("mkfs.xfs", &["-q", "-m", &format!("uuid={}", IMAGE[1]), &root]),
             _ => succeed("mkfs.btrfs", &["-q", "-U", IMAGE[1], &root]),
         };
@@ -162,6 +167,11 @@ fn grows_on(disk: &Disk, format: &str, check: &[&str]) {
 #[test]
 fn an_ext4_root_gets_its_own_uuid_and_grows() {
     grows("ext4", &["e2fsck", "-f", "-n"]);
+}
+
+#[test]
+fn an_ext4_whose_checksums_hold_its_uuid_is_checked_first() {
+    grows("old ext4", &["e2fsck", "-f", "-n"]);
 }
 
 #[test]
