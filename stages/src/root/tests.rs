@@ -68,10 +68,11 @@ impl Disk {
         match format {
             "ext4" => succeed("mkfs.ext4", &["-q", "-U", IMAGE[1], &root]),
             // As it was made before e2fsprogs 1.47: every checksum holds the UUID.
-            "old ext4" => succeed(
-                "mkfs.ext4",
-                &["-q", "-O", "metadata_csum,^metadata_csum_seed,^orphan_file", "-U", IMAGE[1], &root],
-            ),
+            "old ext4" => {
+                let features = "metadata_csum,^metadata_csum_seed,^orphan_file";
+                succeed("mkfs.ext4", &["-q", "-O", features, "-U", IMAGE[1], &root]);
+                succeed("tune2fs", &["-T", "20200101", &root])
+            }
             "xfs" => succeed("mkfs.xfs", &["-q", "-m", &format!("uuid={}", IMAGE[1]), &root]),
             _ => succeed("mkfs.btrfs", &["-q", "-U", IMAGE[1], &root]),
         };
