@@ -103,8 +103,10 @@ install_pivot() {
 }
 
 installkernel() {
+    # State overlays.
+    hostonly='' instmods overlay
     if [[ ${fledge_pivot:-ostree} == native ]]; then
-        hostonly='' instmods erofs overlay
+        hostonly='' instmods erofs
     fi
 }
 
