@@ -6,7 +6,6 @@
 //! are one: a copied disk has the same. Several paths to one disk are one: device-mapper's multipath holds them, or they have the same
 //! world-wide name (kernel: `Documentation/ABI/testing/sysfs-block-device`, `wwid`).
 
-use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -240,14 +239,7 @@ fn disks_of(device: &Device, devices: &[Device]) -> Vec<String> {
 
 fn first_path(disk: &Device, devices: &[Device]) -> String {
     let same = |other: &&Device| !disk.identity.is_empty() && other.disk.is_none() && other.identity == disk.identity;
-    devices
-        .iter()
-        .filter(|other| !other.multipath)
-        .find(same)
-        .filter(|_| !disk.multipath)
-        .unwrap_or(disk)
-        .node
-        .to_owned()
+    devices.iter().filter(|other| !other.multipath).find(same).filter(|_| !disk.multipath).unwrap_or(disk).node.clone()
 }
 
 #[cfg(test)]

@@ -96,9 +96,11 @@ pub fn decide(cmdline: &Cmdline, environment: Environment) -> Tree {
         tree.require(all, diskful);
     }
     if cmdline.flag("ignition.firstboot") {
-        // Only an OSTree system has the installer's place, and only there is it right to wait for it.
+        // Only an OSTree system has the installer's places, and only there is it right to wait for them.
         if environment.ostree_module && !environment.live && deployment(cmdline).is_some() {
-            tree.file("fledge-user-config.service.d/boot-device.conf", BOOT_DEVICE);
+            for unit in ["fledge-copy-network", "fledge-unique-boot", "fledge-user-config"] {
+                tree.file(&format!("{unit}.service.d/boot-device.conf"), BOOT_DEVICE);
+            }
         }
         let platform = if platform.is_empty() { "none given" } else { platform.as_str() };
         tree.message = format!("first boot, platform: {platform}, live image: {}", yes_no(environment.live));

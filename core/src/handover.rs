@@ -4,7 +4,7 @@
 //!
 //! As Fedora CoreOS has it (`coreos-teardown-initramfs`): a config's own network files in the real root go before the initramfs's, unless
 //! `*.force_persist_ip` is there; `*.no_persist_ip` hands nothing on; DHCP everywhere, which is what nobody asked for, isn't
-//! handed on either. Beside NetworkManager's connections it knows the files of systemd-networkd.
+//! handed on either. Beside `NetworkManager`'s connections it knows the files of systemd-networkd.
 
 use alloc::format;
 use alloc::string::String;
@@ -13,7 +13,7 @@ use core::fmt;
 
 use crate::cmdline::Cmdline;
 
-/// Where NetworkManager's connections are below `/etc` and `/run`.
+/// Where `NetworkManager`'s connections are below `/etc` and `/run`.
 pub const CONNECTIONS: &str = "NetworkManager/system-connections";
 /// Where systemd-networkd's files are below `/etc` and `/run`.
 pub const NETWORKD: &str = "systemd/network";
@@ -161,6 +161,9 @@ fn hand_on(plan: &mut Plan, cmdline: &Cmdline, facts: &Facts) {
     }
     let (names, networks): (Vec<&String>, Vec<&String>) =
         facts.generated.iter().partition(|path| extension(path) == "link");
+    // An installer's stand among them, because the initramfs used them.
+    let is_installed = |path: &&String| facts.installed.iter().any(|other| base(other) == base(path));
+    let names: Vec<_> = names.into_iter().filter(|path| !is_installed(path)).collect();
     copy(plan, facts, &names, "05-");
     let forced = flag(cmdline, &["nestos.force_persist_ip", "coreos.force_persist_ip"]);
     if let (Some(first), false) = (facts.own.first(), forced) {
@@ -176,6 +179,10 @@ fn hand_on(plan: &mut Plan, cmdline: &Cmdline, facts: &Facts) {
     }
 }
 
+fn base(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
 fn extension(path: &str) -> &str {
     path.rsplit_once('.').map_or("", |(_, extension)| extension)
 }
@@ -184,7 +191,7 @@ fn extension(path: &str) -> &str {
 /// matches an interface counts.
 fn copy(plan: &mut Plan, facts: &Facts, files: &[&String], prefix: &str) {
     for from in files {
-        let name = from.rsplit_once('/').map_or(from.as_str(), |(_, name)| name);
+        let name = base(from);
         let (to, mode, group) = match extension(name) {
             "network" | "link" => (format!("/etc/{NETWORKD}/{prefix}{name}"), 0o644, 0),
             // May hold keys, and its daemon isn't root.
@@ -201,7 +208,7 @@ fn copy(plan: &mut Plan, facts: &Facts, files: &[&String], prefix: &str) {
     }
 }
 
-/// Arguments of dracut and NetworkManager that say more than "use the network".
+/// Arguments of dracut and `NetworkManager` that say more than "use the network".
 const NETWORK_KEYS: [&str; 9] =
     ["bond", "bridge", "team", "vlan", "nameserver", "rd.route", "rd.ethtool", "rd.znet", "rd.peerdns"];
 

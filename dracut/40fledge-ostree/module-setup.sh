@@ -47,6 +47,7 @@ install() {
         e2fsck resize2fs tune2fs \
         xfs_admin xfs_db xfs_growfs \
         clevis-luks-pass
+    inst_multiple -o ip
 
     for unit in fledge-user-config fledge-gpt-setup fledge-kargs-reboot fledge-persist-root ignition-ostree-growfs \
         ignition-ostree-mount-state-overlays ignition-ostree-mount-var ignition-ostree-populate-var \
@@ -63,6 +64,9 @@ install() {
         also_known_as fledge-persist-root.service "$name-boot-edit.service"
     done
 
+    install_boot_disk
+    install_handover
+
     install_pivot
 
     # A distribution's own helper goes before ours: one that an earlier module brought, or that 30ignition found.
@@ -74,6 +78,37 @@ install() {
     if ! dracut_module_included coreos-network && ! dracut_module_included nestos-network; then
         install_network
     fi
+}
+
+# A distribution's own check of the boot disk may run beside ours, and sees less.
+install_boot_disk() {
+    local name unit
+
+    for unit in fledge-unique-boot fledge-unique-boot-again; do
+        inst_simple "$moddir/$unit.service" "$systemdsystemunitdir/$unit.service"
+        $SYSTEMCTL -q --root="$initdir" add-requires ignition-diskful.target "$unit.service" || exit 1
+    done
+    for name in coreos nestos; do
+        also_known_as fledge-unique-boot.service "$name-unique-boot.service"
+        also_known_as fledge-unique-boot-again.service "$name-ignition-unique-boot.service"
+    done
+    # For the initramfs alone: the real root has no such applet, and later boots no such link.
+    inst_simple "$moddir/80-fledge-boot-disk.rules" "$udevdir/rules.d/80-fledge-boot-disk.rules" || exit 1
+}
+
+# A distribution's own hand-over goes before ours: whichever of two came first would leave nothing for the other.
+install_handover() {
+    local name
+
+    for name in coreos nestos; do
+        [[ ! -e $initdir$systemdsystemunitdir/$name-teardown-initramfs.service ]] || return 0
+    done
+    add_unit fledge-network-handover.service
+    add_unit fledge-copy-network.service
+    for name in coreos nestos; do
+        also_known_as fledge-network-handover.service "$name-teardown-initramfs.service"
+        also_known_as fledge-copy-network.service "$name-copy-firstboot-network.service"
+    done
 }
 
 # fledge_pivot in dracut.conf decides who pivots into the deployment: "ostree" (OSTree's own program, which its dracut module brings;

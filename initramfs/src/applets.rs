@@ -89,6 +89,18 @@ const APPLETS: &[Applet] = &[
         run: boot::state_overlays,
     },
     Applet {
+        name: "boot-device",
+        link: None,
+        summary: "tell which disk the machine boots from, and stop if it can't be told",
+        run: boot::boot_device,
+    },
+    Applet {
+        name: "network-handover",
+        link: None,
+        summary: "copy an installer's network files, or hand the network over to the real root",
+        run: boot::network_handover,
+    },
+    Applet {
         name: "installer-refused",
         link: None,
         summary: "say that this build has no installer, and fail",

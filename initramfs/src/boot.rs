@@ -9,12 +9,14 @@ use std::time::Duration;
 use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
 use fledge_core::generator::{installer_arguments, installer_refusal};
+use fledge_stages::boot_device::{self, Moment};
 use fledge_stages::generator::{self, Roots};
-use fledge_stages::host::bootfs;
+use fledge_stages::host::bootfs::{self, Place};
 use fledge_stages::logger::{self, Sink};
 use fledge_stages::ostree::{overlays, user_config, var};
-use fledge_stages::{console, pivot, report, root};
+use fledge_stages::{console, handover, pivot, report, root};
 
+use crate::applets::exit;
 use crate::{input, out};
 
 /// Where the stages find the target root.
@@ -113,6 +115,42 @@ pub(crate) fn pivot(args: &[OsString]) -> ExitCode {
     }
     let cmdline = cmdline.map_or_else(input::cmdline, |text| Ok(Cmdline::parse(&text)));
     ended(cmdline.and_then(|cmdline| pivot::run(root, &cmdline)))
+}
+
+/// `boot-device verify [--after-disks]`, called by units, or `boot-device has-boot DISK`, called by a rule of udev.
+pub(crate) fn boot_device(args: &[OsString]) -> ExitCode {
+    let moment = match args.iter().map(|arg| arg.to_str()).collect::<Vec<_>>().as_slice() {
+        [Some("has-boot"), Some(disk)] => {
+            return match boot_device::contains_boot(disk, &boot_device::Places::default()) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::from(exit::FAILED),
+                Err(error) => out::failed(&[Failure::new(format!("reading the disk {disk}"), error.to_string())]),
+            };
+        }
+        [Some("verify")] => Moment::BeforeDisks,
+        [Some("verify"), Some("--after-disks")] => Moment::AfterDisks,
+        _ => return out::usage("usage: fledge boot-device verify [--after-disks] | has-boot DISK"),
+    };
+    logger::init(Sink::Journal);
+    let verified =
+        input::cmdline().and_then(|cmdline| boot_device::verify(&cmdline, moment, &boot_device::Places::default()));
+    ended(verified.map(drop))
+}
+
+/// `network-handover copy|finish`.
+pub(crate) fn network_handover(args: &[OsString]) -> ExitCode {
+    let places = handover::Places::default();
+    logger::init(Sink::Journal);
+    let result = match args.iter().map(|arg| arg.to_str()).collect::<Vec<_>>().as_slice() {
+        [Some("copy")] => copy_network(&places),
+        [Some("finish")] => handover::run(&places).map(drop),
+        _ => return out::usage("usage: fledge network-handover copy|finish"),
+    };
+    ended(result)
+}
+
+fn copy_network(places: &handover::Places) -> Result<(), Failure> {
+    handover::copy_installed(&input::cmdline()?, generator::is_live_image()?, &Place::default(), places).map(drop)
 }
 
 /// `installer-refused`: says why and fails.

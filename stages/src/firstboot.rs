@@ -2,7 +2,7 @@
 //! What the real root does once after a first boot: the stamp and the installer's configuration go, the report stays.
 //!
 //! As long as the stamp `/boot/ignition.firstboot` is there, the bootloader asks for a first boot; as long as
-//! `/boot/ignition` is there, the configuration with its secrets is. So both must go, or the unit fails for all to see.
+//! `/boot/ignition` is there, the configuration with its secrets is, and so are an installer's network files. So all must go, or the unit fails for all to see.
 
 use std::fs;
 use std::io;
@@ -12,6 +12,7 @@ use fledge_core::diag::Failure;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::mount::{MountFlags, mount_remount};
 
+use crate::handover::FOLDERS;
 use crate::host::atomic;
 use crate::kargs;
 
@@ -21,10 +22,13 @@ use crate::kargs;
 /// # Errors
 /// Each thing that could not be done. All are tried.
 pub fn complete(boot: &Path, begun: &Path, report: &Path, kept: &Path) -> Result<(), Vec<Failure>> {
+    let [ours, theirs] = FOLDERS;
     let results = [
         keep_report(report, kept),
         make_writable(boot),
         remove(&boot.join("ignition")),
+        remove(&boot.join(ours)),
+        remove(&boot.join(theirs)),
         forget_kargs(boot),
         remove(&boot.join("ignition.firstboot")),
         settle(boot),
@@ -116,6 +120,8 @@ mod tests {
         fs::create_dir_all(boot.join("loader")).unwrap();
         fs::write(boot.join("ignition/config.ign"), "{}").unwrap();
         fs::write(boot.join("ignition.firstboot"), "").unwrap();
+        fs::create_dir(boot.join("coreos-firstboot-network")).unwrap();
+        fs::write(boot.join("coreos-firstboot-network/wifi.nmconnection"), "a secret").unwrap();
         fs::create_dir(boot.join("fledge")).unwrap();
         fs::write(boot.join("fledge/kargs-reboot"), "boot 1\n").unwrap();
         fs::write(&report, "{}").unwrap();

@@ -13,6 +13,8 @@
 //! | [`host`] | the only code that touches the operating system |
 //! | [`generator`] | which targets a boot runs, told to systemd |
 //! | [`ostree`] | around the stages on an OSTree system: the installed config, `/var` |
+//! | [`boot_device`] | which disk the machine boots from, by evidence |
+//! | [`handover`] | the network: an installer's files, and what becomes of it when the real root takes over |
 //! | [`pivot`] | the deployment becomes the root, as OSTree's own `ostree-prepare-root` has it |
 //! | [`root`] | the disk of the root on a first boot: its UUIDs, its size, and what later boots know of it |
 //! | [`kargs`] | kernel arguments: the boot entries edited, and the reboot that they ask for |
@@ -20,11 +22,13 @@
 //! | [`firstboot`] | what the real root does once after a first boot |
 //! | [`logger`], [`report`] | the journal or standard output; `/run/fledge` |
 
+pub mod boot_device;
 pub mod console;
 pub mod execute;
 pub mod fetch;
 pub mod firstboot;
 pub mod generator;
+pub mod handover;
 pub mod host;
 pub mod kargs;
 pub mod logger;

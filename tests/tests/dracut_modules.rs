@@ -154,8 +154,28 @@ fn the_native_pivot_stands_in_for_ostrees_only_where_it_is_asked_for() {
 fn a_distributions_own_network_goes_before_ours() {
     for module in ["coreos-network", "nestos-network"] {
         let lines = install("40fledge-ostree", &format!("systemd-networkd {module}"));
-        assert!(lines.iter().flatten().all(|word| !word.contains("network")), "{module}: {lines:?}");
+        // What is handed over at the end, and what of it an installer left, is another matter.
+        let others = ["handover", "copy-network", "firstboot-network"];
+        let starts = |word: &&String| word.contains("network") && !others.iter().any(|other| word.contains(other));
+        assert_eq!(lines.iter().flatten().find(starts), None, "{module}");
         assert!(lines.iter().flatten().any(|word| word == "fledge-user-config.service"));
+    }
+}
+
+#[test]
+fn a_distributions_own_hand_over_goes_before_ours() {
+    let ours = |initdir: &Path| {
+        let (_, text) = shell("40fledge-ostree", "", &format!("initdir='{}'; install", initdir.display()));
+        assert!(text.contains("fledge-unique-boot.service"), "{text}");
+        text.contains("fledge-network-handover.service")
+    };
+    for name in ["coreos", "nestos"] {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(ours(folder.path()));
+        let units = folder.path().join("usr/lib/systemd/system");
+        fs::create_dir_all(&units).unwrap();
+        fs::write(units.join(format!("{name}-teardown-initramfs.service")), "").unwrap();
+        assert!(!ours(folder.path()), "{name}");
     }
 }
 
@@ -308,7 +328,7 @@ fn each_row_says_what_becomes_of_it_and_what_replaces_it_exists() {
 }
 
 /// All that units here may say: systemd 249 knows each (`src/core/load-fragment-gperf.gperf.in`, `networkd-network-gperf.gperf`).
-const DIRECTIVES: [&str; 29] = [
+const DIRECTIVES: [&str; 30] = [
     "After",
     "Before",
     "ClientIdentifier",
@@ -323,6 +343,7 @@ const DIRECTIVES: [&str; 29] = [
     "EnvironmentFile",
     "ExecStart",
     "ExecStop",
+    "IgnoreOnIsolate",
     "KernelCommandLine",
     "MountFlags",
     "OnFailure",

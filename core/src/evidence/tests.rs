@@ -3,8 +3,8 @@ use alloc::string::ToString;
 
 use super::*;
 
-fn signature(label: &str, uuid: &str) -> Option<Signature> {
-    Some(Signature { format: "ext4".into(), label: label.into(), uuid: uuid.into() })
+fn signature(label: &str, uuid: &str) -> Signature {
+    Signature { format: "ext4".into(), label: label.into(), uuid: uuid.into() }
 }
 
 /// A disk with boot as its third and root as its fourth partition.
@@ -15,7 +15,7 @@ fn disk(name: &str, identity: &str, uuid: &str) -> Vec<Device> {
         disk: Some(node.clone()),
         number: Some(number),
         identity: identity.into(),
-        holds: signature(label, &format!("{uuid}-{number}")),
+        holds: Some(signature(label, &format!("{uuid}-{number}"))),
         ..Device::default()
     };
     let whole = Device { node: node.clone(), identity: identity.into(), ..Device::default() };
@@ -36,7 +36,7 @@ fn boot_and_root_of_one_disk_are_told() {
     let expected = "boot: /dev/vda3 on /dev/vda (ext4, label \"boot\", UUID a-3)\nroot: /dev/vda4 on /dev/vda (ext4, label \"root\", UUID a-4)\n";
     assert_eq!(found("", &devices), expected);
     assert_eq!(found("root=UUID=A-4", &devices), expected);
-    assert_eq!(found("root=/dev/vda4", &devices), expected.lines().next().unwrap().to_owned() + "\n");
+    assert_eq!(found("root=/dev/vda4", &devices), format!("{}\n", expected.lines().next().unwrap()));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_second_disk_with_the_labels_is_named_beside_the_first() {
 #[test]
 fn a_copied_root_is_found_out_by_its_uuid_too() {
     let mut devices = [disk("vda", "", "a"), disk("vdb", "", "a")].concat();
-    devices[4].holds = signature("other", "x");
+    devices[4].holds = Some(signature("other", "x"));
     assert!(refused("root=UUID=a-4", &devices).contains("2 file systems have the UUID a-4"));
     assert!(refused("root=LABEL=root", &devices).contains("2 file systems have the label \"root\""));
     assert!(found("root=PARTUUID=1", &devices).starts_with("boot: /dev/vda3"));
@@ -78,7 +78,7 @@ fn the_paths_that_multipath_holds_are_one_disk() {
         devices.push(Device {
             node: format!("/dev/{name}"),
             slaves: ["/dev/dm-0".into()].into(),
-            holds: signature(label, uuid),
+            holds: Some(signature(label, uuid)),
             ..Device::default()
         });
     }
@@ -117,13 +117,13 @@ fn the_members_of_a_mirror_are_not_its_file_system() {
     assert!(text.contains("members of RAID arrays that don't run: /dev/vda3, /dev/vdb3"), "{text}");
     for member in [1, 4] {
         // The superblock of version 1.0 is at the end: the file system can be read on the member.
-        devices[member].holds = signature("boot", "c");
+        devices[member].holds = Some(signature("boot", "c"));
         devices[member].holders.push("/dev/md127".into());
     }
     devices.push(Device {
         node: "/dev/md127".into(),
         slaves: ["/dev/vda3".into(), "/dev/vdb3".into()].into(),
-        holds: signature("boot", "c"),
+        holds: Some(signature("boot", "c")),
         ..Device::default()
     });
     assert!(found("", &devices).starts_with("boot: /dev/md127 on /dev/vda and /dev/vdb (ext4"));

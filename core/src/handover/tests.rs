@@ -76,7 +76,7 @@ fn the_default_network_is_not_handed_on() {
 #[test]
 fn the_installers_files_keep_their_names_and_go_before_the_command_line() {
     let installed = |group| Facts {
-        installed: ["lan.nmconnection", "lan", "50-x.network", "wg0.netdev"]
+        installed: ["lan.nmconnection", "lan", "50-x.network", "wg0.netdev", "90-lan0.link"]
             .map(|name| format!("{INSTALLED}/{name}"))
             .into(),
         networkd_group: group,
@@ -91,7 +91,8 @@ fn the_installers_files_keep_their_names_and_go_before_the_command_line() {
     ] {
         assert!(said.contains(&format!("copy {INSTALLED}/{line}")), "{line}: {said}");
     }
-    assert!(!said.contains("70-ens2"), "{said}");
+    assert!(!said.contains("70-ens2") && !said.contains("05-90-lan0.link"), "{said}");
+    assert!(said.contains(&format!("copy {INSTALLED}/90-lan0.link to /etc/systemd/network/90-lan0.link")), "{said}");
     assert!(text("", &installed(None)).contains("wg0.netdev of the real root, mode 0600, group 0"));
 }
 

@@ -79,6 +79,8 @@ pub const CRYPTSETUP: Tool = optional("cryptsetup", 600);
 pub const CLEVIS: Tool = optional("clevis", 600);
 /// Makes a deployment the root; OSTree's own dracut module brings it.
 pub const OSTREE_PREPARE_ROOT: Tool = optional("ostree-prepare-root", 600);
+/// Takes interfaces down; dracut's network modules bring it, too.
+pub const IP: Tool = optional("ip", 60);
 /// Succeeds on a live system; distributions bring it.
 pub const IS_LIVE_IMAGE: Tool = optional("is-live-image", 60);
 
@@ -125,6 +127,7 @@ pub const TOOLS: &[Tool] = &[
     UDEVADM,
     MODPROBE,
     IS_LIVE_IMAGE,
+    IP,
     OSTREE_PREPARE_ROOT,
     SYSTEMD_TMPFILES,
     SETFILES,
