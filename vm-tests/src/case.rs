@@ -116,6 +116,9 @@ pub struct Case {
     /// Bytes of the disk; never less than the image has.
     #[serde(default)]
     pub disk: u64,
+    /// How many ways lead to the disk (forms `grub` and `kernel`).
+    #[serde(default = "default_paths")]
+    pub paths: u32,
     /// Kernel arguments beside the image's own.
     #[serde(default)]
     pub arguments: Vec<String>,
@@ -282,6 +285,10 @@ pub struct Texts {
     /// None may be there.
     #[serde(default)]
     pub lacks: Vec<String>,
+}
+
+fn default_paths() -> u32 {
+    1
 }
 
 fn default_first_boot() -> bool {

@@ -34,7 +34,7 @@ pub(crate) fn disks(wanted: &[BlankDisk], fresh: bool, tools: &Tools, work: &Pat
                 host::run(tools.command(program)?.args(args).arg(&path))?;
             }
         }
-        disks.push(Disk { path, format: "raw", serial: disk.serial.clone(), sector: disk.sector });
+        disks.push(Disk { path, format: "raw", serial: disk.serial.clone(), sector: disk.sector, paths: 1 });
     }
     Ok(disks)
 }

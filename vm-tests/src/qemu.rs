@@ -51,6 +51,8 @@ pub struct Disk {
     pub serial: String,
     /// Bytes of a sector, logical and physical.
     pub sector: u32,
+    /// How many ways lead to it. More than one: each is a SCSI controller of its own, with the same disk.
+    pub paths: u32,
 }
 
 /// Where the serial console goes.
@@ -153,8 +155,28 @@ impl Machine {
         command.args(["-serial", "chardev:console"]);
         for (index, disk) in self.disks.iter().enumerate() {
             let (path, format, serial) = (disk.path.display(), disk.format, &disk.serial);
-            command.args(["-drive", &format!("if=none,id=disk{index},file={path},format={format},cache=unsafe")]);
             let order = if index == 0 { ",bootindex=1" } else { "" };
+            if disk.paths > 1 {
+                // One node for all paths, so that what is written on one is read on the others.
+                let node = format!(
+                    "driver={format},node-name=disk{index},cache.no-flush=on,file.driver=file,file.filename={path}"
+                );
+                command.args(["-blockdev", &node]);
+                for way in 0..disk.paths {
+                    let order = if way == 0 { order } else { "" };
+                    let device = format!(
+                        "scsi-hd,bus=way{way}.0,drive=disk{index},share-rw=on,serial={serial},wwn=0x5000c50015ea71aa"
+                    );
+                    command.args([
+                        "-device",
+                        &format!("virtio-scsi-pci,id=way{way}"),
+                        "-device",
+                        &format!("{device}{order}"),
+                    ]);
+                }
+                continue;
+            }
+            command.args(["-drive", &format!("if=none,id=disk{index},file={path},format={format},cache=unsafe")]);
             let sector = disk.sector;
             let sectors = format!("logical_block_size={sector},physical_block_size={sector}");
             command.args(["-device", &format!("virtio-blk-pci,drive=disk{index},serial={serial},{sectors}{order}")]);

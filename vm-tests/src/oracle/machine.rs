@@ -146,7 +146,7 @@ impl Machine<'_> {
         Ok(qemu::Machine {
             memory: self.case.memory,
             processors: 1,
-            disks: vec![Disk { path: disk, format: "raw", serial: "fledge-boot".to_owned(), sector: 512 }],
+            disks: vec![Disk { path: disk, format: "raw", serial: "fledge-boot".to_owned(), sector: 512, paths: 1 }],
             boot: qemu::Boot::Kernel {
                 kernel: self.work.join("kernel"),
                 initramfs: initramfs.to_owned(),

@@ -292,7 +292,8 @@ impl Run<'_> {
             qemu::Boot::Kernel { kernel: image.kernel(), initramfs: self.initramfs()?, arguments: words.join(" ") }
         };
         let format = if self.case.form == Form::Initramfs { "raw" } else { "qcow2" };
-        let mut disks = vec![Disk { path: disk, format, serial: "fledge-boot".to_owned(), sector: 512 }];
+        let mut disks =
+            vec![Disk { path: disk, format, serial: "fledge-boot".to_owned(), sector: 512, paths: self.case.paths }];
         disks.extend(peripherals::disks(&self.case.disks, self.first, image.tools(), self.work)?);
         Ok(Machine {
             memory: self.case.memory,
