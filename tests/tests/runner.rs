@@ -22,6 +22,7 @@ mod fetch_tftp;
 mod files_stage;
 mod filesystems;
 mod firstboot;
+mod handover;
 mod http_client;
 mod interrupted;
 mod journal;
