@@ -82,7 +82,7 @@ fn root_work(args: &[&str]) -> Result<(), Failure> {
     match args {
         ["gpt"] => root::identity::disk(device),
         ["uuid", _] => root::identity::file_system(device, &cmdline),
-        ["grow"] => root::grow::run(device, Path::new(SYSROOT), config),
+        ["grow"] => root::grow::run(device, Path::new("/run/fledge/grow"), config),
         _ => root::persist::run(Path::new(SYSROOT), device, config, &cmdline),
     }
 }

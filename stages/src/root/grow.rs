@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The root grows to its disk; [`fledge_core::root::grow`] decides.
 //!
-//! xfs and btrfs grow only where they are mounted, which nobody else has to see: the unit has mounts of its own.
+//! xfs and btrfs grow only where they are mounted. That is not where the root will be: systemd would take it for mounted already.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::path::Path;
 
@@ -18,8 +18,8 @@ use crate::host::cmd::{self, Arg};
 use crate::host::device::udev;
 use crate::host::{block, device};
 
-/// Grows what is on a device, and what that is made of. `point` is a directory on which it can be mounted; `config` is the cached
-/// configuration.
+/// Grows what is on a device, and what that is made of. `point` is a directory to mount it on, made and removed here;
+/// `config` is the cached configuration.
 ///
 /// # Errors
 /// Something can't be looked at, can't grow, or fails to.
@@ -85,9 +85,8 @@ fn volume(name: &str, device: &str) -> Result<(), Failure> {
 }
 
 fn file_system(of: &FileSystem, point: &Path) -> Result<(), Failure> {
-    let failure = |error: rustix::io::Errno| {
-        Failure::new(format!("mounting {} to grow it", of.node), error.to_string()).remedy(SEE_DISK)
-    };
+    let failure =
+        |error: io::Error| Failure::new(format!("mounting {} to grow it", of.node), error.to_string()).remedy(SEE_DISK);
     let args: Vec<Arg<'_>>;
     let tool = match of.format.as_str() {
         "ext4" => {
@@ -103,11 +102,12 @@ fn file_system(of: &FileSystem, point: &Path) -> Result<(), Failure> {
             cmd::BTRFS
         }
     };
+    fs::create_dir_all(point).map_err(failure)?;
     mount(&of.node, point, of.format.as_str(), MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC, None)
-        .map_err(failure)?;
+        .map_err(|error| failure(error.into()))?;
     let grown = cmd::run(tool, &args);
-    let unmounted = unmount(point, UnmountFlags::empty());
-    unmounted.map_err(failure)?;
+    unmount(point, UnmountFlags::empty()).map_err(|error| failure(error.into()))?;
+    fs::remove_dir(point).map_err(failure)?;
     if let Err(failed) = grown {
         if of.format != "ext4" {
             return Err(failed.remedy(SEE_DISK));

@@ -117,7 +117,7 @@ fn uuid(device: &str) -> String {
 }
 
 fn grow(disk: &Disk) {
-    grow::run(Path::new(&disk.part(4)), &disk.make("point"), &disk.folder.path().join("no-config")).unwrap();
+    grow::run(Path::new(&disk.part(4)), &disk.folder.path().join("point"), &disk.folder.path().join("no-config")).unwrap();
 }
 
 fn grows(format: &str, check: &[&str]) {
@@ -211,7 +211,7 @@ fn a_root_that_the_configuration_makes_keeps_its_partition() {
     )
     .unwrap();
     let before = disk.size();
-    grow::run(Path::new(&disk.part(4)), &disk.make("point"), &config).unwrap();
+    grow::run(Path::new(&disk.part(4)), &disk.folder.path().join("point"), &config).unwrap();
     assert_eq!(disk.size(), before);
 }
 
