@@ -15,6 +15,7 @@ extern crate alloc;
 
 pub mod accounts;
 pub mod bls;
+pub mod boot_mount;
 pub mod cmdline;
 pub mod config;
 pub mod dataurl;

@@ -267,11 +267,42 @@ impl<'t> Name<'t> {
     }
 }
 
+/// A path below `/` as it stands in names of units (systemd.unit(5), "String Escaping for Inclusion in Unit Names").
+pub fn escape_path(path: &str) -> String {
+    use core::fmt::Write as _;
+
+    let mut name = String::new();
+    for (at, byte) in path.trim_matches('/').bytes().enumerate() {
+        match byte {
+            b'/' => name.push('-'),
+            b'.' if at > 0 => name.push('.'),
+            b':' | b'_' => name.push(byte.into()),
+            byte if byte.is_ascii_alphanumeric() => name.push(byte.into()),
+            // A string takes whatever is written to it.
+            byte => drop(write!(name, "\\x{byte:02x}")),
+        }
+    }
+    name
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::vec::Vec;
 
     use super::*;
+
+    // Expected values are what `systemd-escape --path` says.
+    #[test]
+    fn escapes_paths() {
+        for (path, expected) in [
+            ("/dev/disk/by-label/boot", "dev-disk-by\\x2dlabel-boot"),
+            ("/dev/disk/by-label/my\\x20boot", "dev-disk-by\\x2dlabel-my\\x5cx20boot"),
+            ("/.hidden/a.b:c_d/", "\\x2ehidden-a.b:c_d"),
+            ("/grün", "gr\\xc3\\xbcn"),
+        ] {
+            assert_eq!(escape_path(path), expected, "{path}");
+        }
+    }
 
     fn parse(text: &str) -> Result<Vec<(&str, &str, String)>, UnitError> {
         let mut found = Vec::new();

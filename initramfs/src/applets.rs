@@ -59,6 +59,12 @@ const APPLETS: &[Applet] = &[
         run: boot::generator,
     },
     Applet {
+        name: "fledge-boot-mount-generator",
+        link: Some("/usr/lib/systemd/system-generators/fledge-boot-mount-generator"),
+        summary: "for systemd in the real root: mount /boot",
+        run: boot::mount_generator,
+    },
+    Applet {
         name: "user-config",
         link: None,
         summary: "copy the config that an installer left to where fetch-offline looks for it",

@@ -14,7 +14,7 @@ use fledge_stages::generator::{self, Roots};
 use fledge_stages::host::bootfs::{self, Place};
 use fledge_stages::logger::{self, Sink};
 use fledge_stages::ostree::{overlays, user_config, var};
-use fledge_stages::{console, handover, pivot, report, root};
+use fledge_stages::{boot_mount, console, handover, pivot, report, root};
 
 use crate::applets::exit;
 use crate::{input, out};
@@ -57,6 +57,20 @@ pub(crate) fn ostree_var(args: &[OsString]) -> ExitCode {
         _ => return out::usage("usage: fledge ostree-var mount|populate|umount"),
     };
     ended(result)
+}
+
+/// `fledge-boot-mount-generator NORMAL-DIR [EARLY-DIR LATE-DIR]`, called by systemd.
+pub(crate) fn mount_generator(args: &[OsString]) -> ExitCode {
+    let Some(units) = args.first() else {
+        return out::usage("usage: fledge-boot-mount-generator NORMAL-DIR [EARLY-DIR LATE-DIR]");
+    };
+    match boot_mount::generate(Path::new("/"), Path::new(units)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fledge: /boot can't be mounted: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// `root gpt|uuid boot|uuid root|grow|persist`.

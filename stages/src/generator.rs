@@ -90,7 +90,7 @@ fn write(roots: &Roots, tree: &Tree) -> io::Result<()> {
     atomic::write(&roots.join("run/ignition.env"), 0o644, tree.env.as_bytes())
 }
 
-fn link(target: &str, path: &Path) -> io::Result<()> {
+pub(crate) fn link(target: &str, path: &Path) -> io::Result<()> {
     match symlink(target, path) {
         // Another generator may want the same.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs::read_link(path)? == Path::new(target) => {
@@ -101,7 +101,7 @@ fn link(target: &str, path: &Path) -> io::Result<()> {
 }
 
 /// A generator has no journal (systemd#15638); what the kernel logs gets there later.
-fn log_to_kernel(kmsg: &Path, message: &str) -> io::Result<()> {
+pub(crate) fn log_to_kernel(kmsg: &Path, message: &str) -> io::Result<()> {
     fs::OpenOptions::new().append(true).open(kmsg)?.write_all(format!("<6>fledge: {message}\n").as_bytes())
 }
 

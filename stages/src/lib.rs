@@ -23,6 +23,7 @@
 //! | [`logger`], [`report`] | the journal or standard output; `/run/fledge` |
 
 pub mod boot_device;
+pub mod boot_mount;
 pub mod console;
 pub mod execute;
 pub mod fetch;

@@ -14,7 +14,7 @@
 //! is left. The plans print as text, a numbered line a step.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use core::fmt;
 
 pub mod grow;
@@ -82,14 +82,36 @@ pub struct FileSystem {
 
 /// The device that a boot's `root=` names, as udev links it; the one that is labelled `root` where it names none or something else.
 pub fn device(root: Option<&str>) -> String {
-    const LINKS: [(&str, &str); 4] =
-        [("UUID=", "by-uuid"), ("LABEL=", "by-label"), ("PARTUUID=", "by-partuuid"), ("PARTLABEL=", "by-partlabel")];
-    let root = root.unwrap_or_default();
-    let linked = LINKS.iter().find_map(|(tag, links)| {
-        let name = root.strip_prefix(tag).filter(|name| !name.is_empty() && !name.contains('/'))?;
-        Some(format!("/dev/disk/{links}/{name}"))
-    });
-    linked.unwrap_or_else(|| if root.starts_with("/dev/") { root } else { "/dev/disk/by-label/root" }.into())
+    root.and_then(linked).unwrap_or_else(|| "/dev/disk/by-label/root".into())
+}
+
+/// The device that a value of `root=` or `boot=` names: `UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=` by udev's link, or a path below
+/// `/dev`; `None` for anything else.
+pub fn linked(value: &str) -> Option<String> {
+    if value.starts_with("/dev/") {
+        return Some(value.into());
+    }
+    let (tag, name) = value.split_once('=').filter(|(_, name)| !name.is_empty())?;
+    let (links, name) = match tag {
+        "UUID" => ("by-uuid", uuid(name)),
+        "PARTUUID" => ("by-partuuid", uuid(name)),
+        "LABEL" => ("by-label", link_name(name)),
+        "PARTLABEL" => ("by-partlabel", link_name(name)),
+        _ => return None,
+    };
+    (!name.contains('/')).then(|| format!("/dev/disk/{links}/{name}"))
+}
+
+/// udev's links have what blkid says: UUIDs in lower case, numbers of vfat as they are.
+fn uuid(text: &str) -> String {
+    if text.len() == 36 { text.to_ascii_lowercase() } else { text.into() }
+}
+
+/// A label as udev names its link: what a file name should not hold stands as `\xNN`.
+fn link_name(label: &str) -> String {
+    let plain = |one: char| one.is_ascii_alphanumeric() || "#+-.:=@_".contains(one) || !one.is_ascii();
+    let escaped = |one: char| if plain(one) { one.to_string() } else { format!("\\x{:02x}", u32::from(one)) };
+    label.chars().map(escaped).collect()
 }
 
 /// Writes steps as numbered lines.

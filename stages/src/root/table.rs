@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Writing the partition table of the boot disk, which is in use, and telling the kernel.
 
+use std::fs::File;
 use std::io;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub(super) fn write(disk: &str, table: &Table, hybrid: bool) -> Result<bool, Fai
     let failure = |why: String| Failure::new(format!("writing the partition table of {disk}"), why).remedy(SEE_DISK);
     let failed = |error: io::Error| failure(error.to_string());
     let entry = Entry::of(disk).map_err(failed)?;
+    // udev has the kernel read a table anew that was written, and all partitions go and come again: systemd then stops what it has
+    // begun with the root's device. Not while one of them is open.
+    let held = table.partitions.iter().find_map(|partition| File::open(entry.partition(partition.number)).ok());
     let file = block::open(&entry.node, LOCK).map_err(failed)?;
     let geometry = block::geometry(&file).map_err(failed)?;
     let mbr = if hybrid { Mbr::Keep } else { Mbr::Protective };
@@ -29,6 +33,7 @@ pub(super) fn write(disk: &str, table: &Table, hybrid: bool) -> Result<bool, Fai
     drop(file);
     // What udev knows of the disk and its partitions has changed even where the kernel's view hasn't.
     udev::look_again(&entry.node)?;
+    drop(held);
     let amiss = block::wait(&entry, &wanted, NODES).map_err(failed)?;
     if !amiss.is_empty() {
         return Err(failure(format!("the kernel or udev has no right node for {}", amiss.join(", "))));

@@ -117,7 +117,8 @@ fn uuid(device: &str) -> String {
 }
 
 fn grow(disk: &Disk) {
-    grow::run(Path::new(&disk.part(4)), &disk.folder.path().join("point"), &disk.folder.path().join("no-config")).unwrap();
+    grow::run(Path::new(&disk.part(4)), &disk.folder.path().join("point"), &disk.folder.path().join("no-config"))
+        .unwrap();
 }
 
 fn grows(format: &str, check: &[&str]) {

@@ -230,7 +230,6 @@ pub(super) const FILES: &[(&str, &str)] = &[
     ("usr/lib/os-release", include_str!("../../image/os-release")),
     ("usr/lib/ignition/base.d/00-nest.ign", include_str!("../../image/00-nest.ign")),
     ("usr/lib/tmpfiles.d/nestos-var.conf", include_str!("../../image/nestos-var.conf")),
-    ("usr/lib/systemd/system/boot.mount", include_str!("../../image/boot.mount")),
     ("usr/lib/systemd/system-preset/99-default-disable.preset", "disable *\n"),
     ("etc/systemd/network/20-wired.network", include_str!("../../image/20-wired.network")),
     ("etc/ssh/sshd_config.d/40-disable-passwords.conf", "PasswordAuthentication no\n"),
@@ -273,7 +272,6 @@ pub(super) const LINKS: &[(&str, &str)] = &[
         "etc/systemd/system/network-online.target.wants/systemd-networkd-wait-online.service",
         "/usr/lib/systemd/system/systemd-networkd-wait-online.service",
     ),
-    ("usr/lib/systemd/system/local-fs.target.wants/boot.mount", "../boot.mount"),
 ];
 
 /// What Debian enables and a container host doesn't need: links below `etc/systemd/system`.
