@@ -204,8 +204,8 @@ fn mount(path: &str) -> Result<Value> {
 }
 
 /// Mounts as `proc_pid_mountinfo(5)` has them: mount point, where its parent is mounted, what of the file system, options, how it
-/// propagates, type, source, options of the file system. The numbers differ from boot to boot, and so do credentials of units and what the
-/// kernel shows of itself.
+/// propagates, type, source, options of the file system. The numbers differ from boot to boot, and so do credentials of units, what the
+/// kernel shows of itself, and the size of a tmpfs, which is given where it isn't half of the memory that the kernel has by then.
 fn mounts(table: &str) -> Vec<String> {
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(' ').collect()).collect();
     let field = |row: &[&str], index: usize| row.get(index).copied().unwrap_or_default().to_owned();
@@ -221,6 +221,9 @@ fn mounts(table: &str) -> Vec<String> {
         let propagation: Vec<&str> = propagation.filter_map(|word| word.split(':').next()).collect();
         let rest: Vec<&str> = row.iter().copied().skip_while(|word| *word != "-").skip(1).collect();
         let parent = point(&field(row, 1));
+        let sized = |option: &&str| rest.first() == Some(&"tmpfs") && option.starts_with("size=");
+        let rest: Vec<String> =
+            rest.iter().map(|word| word.split(',').filter(|one| !sized(one)).collect::<Vec<_>>().join(",")).collect();
         let (root, options) = (field(row, 3), field(row, 5));
         lines.push(format!("{at} on {parent} root {root} {options} {} {}", propagation.join(","), rest.join(" ")));
     }
@@ -291,10 +294,12 @@ mod tests {
     fn mounts_are_told_without_their_numbers() {
         let table = "28 1 254:4 /ostree/deploy /  rw,relatime shared:1 - xfs /dev/vda4 rw\n\
             29 28 0:22 / /proc/sys rw - proc proc rw\n\
-            30 28 254:4 /var /var rw shared:9 master:1 - xfs /dev/vda4 rw,x\n"
+            30 28 254:4 /var /var rw shared:9 master:1 - xfs /dev/vda4 rw,x\n\
+            31 28 0:40 / /tmp rw shared:10 - tmpfs tmpfs rw,size=495588k,inode64\n"
             .replace("  ", " ");
         let expected = [
             "/ on - root /ostree/deploy rw,relatime shared xfs /dev/vda4 rw",
+            "/tmp on / root / rw shared tmpfs tmpfs rw,inode64",
             "/var on / root /var rw shared,master xfs /dev/vda4 rw,x",
         ];
         assert_eq!(mounts(&table), expected);
