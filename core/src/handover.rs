@@ -19,6 +19,10 @@ pub const CONNECTIONS: &str = "NetworkManager/system-connections";
 pub const NETWORKD: &str = "systemd/network";
 /// Where dracut's `ifname=` writes its rules: in the initramfs and in the real root.
 pub const IFNAME_RULES: &str = "/etc/udev/rules.d/80-ifname.rules";
+/// Where `NetworkManager`'s generator leaves the host name of the command line.
+pub const HOST_NAME: &str = "/run/NetworkManager/initrd/hostname";
+/// What makes files of systemd-networkd of the kernel command line, in the initramfs and again in the real root.
+pub const GENERATOR: &str = "systemd-network-generator.service";
 /// Where the files of an installer are kept until the end.
 pub const INSTALLED: &str = "/run/fledge/network";
 /// The longest host name that Linux takes.
@@ -42,10 +46,14 @@ pub struct Facts {
     pub installed: Vec<String>,
     /// Paths of files in `/run` that the initramfs made of the command line.
     pub generated: Vec<String>,
-    /// Paths below the real root of network files that aren't the image's own.
+    /// Those of them that name an interface by something else than its MAC address.
+    pub named_otherwise: Vec<String>,
+    /// Paths below the real root of network files that are neither the image's own nor the same as what [`copies`] would put there.
     pub own: Vec<String>,
     /// Whether the real root has a host name that isn't the image's own.
     pub own_host_name: bool,
+    /// The host name that `NetworkManager` found on the command line.
+    pub host_name: Option<String>,
     /// Whether there are rules of `ifname=`.
     pub ifname_rules: bool,
     /// The real root's group of systemd-networkd.
@@ -81,6 +89,11 @@ pub enum Step {
         /// The host name.
         name: String,
     },
+    /// Keep a unit of the real root from running on this boot.
+    Mask {
+        /// Its name.
+        unit: &'static str,
+    },
     /// Remove state of the initramfs's daemons, which the real root would take for its own.
     Forget {
         /// File or folder in the initramfs.
@@ -106,6 +119,7 @@ impl fmt::Display for Step {
                 write!(f, "copy {from} to {to} of the real root, mode {mode:04o}, group {group}")
             }
             Self::HostName { name } => write!(f, "make {name} the host name of the real root"),
+            Self::Mask { unit } => write!(f, "keep {unit} of the real root from running on this boot"),
             Self::Forget { path } => write!(f, "remove {path}"),
         }
     }
@@ -118,14 +132,18 @@ impl fmt::Display for Plan {
     }
 }
 
-/// State of daemons in `/run`, which outlives the initramfs.
-const STATE: [&str; 5] =
-    ["/run/NetworkManager", "/run/systemd/netif", "/run/systemd/network", "/run/systemd/resolve", "/run/networkd"];
+/// State that is of no use to anybody in the real root: `NetworkManager`'s, and what an installer left, which may hold keys.
+const LEFT: [&str; 2] = ["/run/NetworkManager", INSTALLED];
+/// State that systemd-networkd and systemd-resolved go on with where they keep the way to the root open.
+const LIVE: [&str; 4] = ["/run/systemd/netif", "/run/systemd/network", "/run/systemd/resolve", "/run/networkd"];
+
+/// Arguments that [`GENERATOR`] makes files of.
+const GENERATOR_KEYS: [&str; 8] = ["ip", "ifname", "vlan", "bond", "bridge", "nameserver", "rd.route", "rd.peerdns"];
 
 /// Decides what is done when the initramfs is left. `cmdline` has what dracut's `/etc/cmdline.d` adds, too.
 pub fn plan(cmdline: &Cmdline, facts: &Facts) -> Plan {
     let mut plan = Plan::default();
-    let root_needs_it = flag(cmdline, &["rd.iscsi.firmware"]) || cmdline.has("netroot");
+    let root_needs_it = on_the_network(cmdline);
     if root_needs_it {
         plan.remarks.push("the root is on the network: the interfaces stay as they are".into());
     } else {
@@ -134,25 +152,43 @@ pub fn plan(cmdline: &Cmdline, facts: &Facts) -> Plan {
         plan.steps.extend(made.into_iter().map(|link| Step::Delete { link: link.name.clone() }));
         plan.steps.extend(physical.into_iter().map(|link| Step::Down { link: link.name.clone() }));
     }
-    hand_on(&mut plan, cmdline, facts);
-    if !root_needs_it {
-        plan.steps.extend(STATE.map(|path| Step::Forget { path }));
+    let handed_on = hand_on(&mut plan, cmdline, facts);
+    plan.steps.extend(LEFT.map(|path| Step::Forget { path }));
+    if root_needs_it {
+        return plan;
+    }
+    plan.steps.extend(LIVE.map(|path| Step::Forget { path }));
+    if !handed_on && GENERATOR_KEYS.iter().any(|key| cmdline.has(key)) {
+        plan.steps.push(Step::Mask { unit: GENERATOR });
     }
     plan
+}
+
+/// Whether the disks of this boot are reached over the network (dracut.cmdline(7)).
+pub fn on_the_network(cmdline: &Cmdline) -> bool {
+    let firmware = "rd.iscsi.firmware";
+    let others = |key: &str| key == "netroot" || (key.starts_with("rd.iscsi.") && key != firmware);
+    cmdline.flag(firmware)
+        || cmdline.iter().any(|(key, _)| others(key))
+        || cmdline.value("root").is_some_and(|root| root.starts_with("iscsi:"))
 }
 
 fn flag(cmdline: &Cmdline, keys: &[&str]) -> bool {
     keys.iter().any(|key| cmdline.flag(key))
 }
 
-fn hand_on(plan: &mut Plan, cmdline: &Cmdline, facts: &Facts) {
+/// Says whether the network of the command line is handed on.
+fn hand_on(plan: &mut Plan, cmdline: &Cmdline, facts: &Facts) -> bool {
     if flag(cmdline, &["nestos.no_persist_ip", "coreos.no_persist_ip"]) {
         plan.remarks.push("no_persist_ip is on the command line: nothing is handed on".into());
-        return;
+        return false;
     }
-    match host_name(cmdline) {
+    match facts.host_name.clone().or_else(|| host_name(cmdline)) {
         Some(_) if facts.own_host_name => plan.remarks.push("the real root has a host name of its own".into()),
-        Some(name) => plan.steps.push(Step::HostName { name }),
+        Some(name) if is_host_name(&name) => plan.steps.push(Step::HostName { name }),
+        Some(name) => plan.remarks.push(format!(
+            "{name:?} on the command line isn't handed on as the host name: one has letters, digits, '-' and '.', and at most {HOST_NAME_MAX} of them"
+        )),
         None => {}
     }
     if facts.ifname_rules {
@@ -161,22 +197,31 @@ fn hand_on(plan: &mut Plan, cmdline: &Cmdline, facts: &Facts) {
     }
     let (names, networks): (Vec<&String>, Vec<&String>) =
         facts.generated.iter().partition(|path| extension(path) == "link");
-    // An installer's stand among them, because the initramfs used them.
-    let is_installed = |path: &&String| facts.installed.iter().any(|other| base(other) == base(path));
-    let names: Vec<_> = names.into_iter().filter(|path| !is_installed(path)).collect();
-    copy(plan, facts, &names, "05-");
+    for name in names {
+        // An installer's stand among them, because the initramfs used them.
+        if facts.installed.iter().any(|other| base(other) == base(name)) {
+            continue;
+        }
+        if facts.named_otherwise.contains(name) {
+            plan.remarks.push(format!("{name} isn't handed on: it goes by no MAC address"));
+        } else {
+            copy(plan, facts, name, true);
+        }
+    }
     let forced = flag(cmdline, &["nestos.force_persist_ip", "coreos.force_persist_ip"]);
     if let (Some(first), false) = (facts.own.first(), forced) {
         plan.remarks.push(format!("the real root has a network configuration of its own, {first}: none is handed on"));
     } else if !facts.installed.is_empty() {
         plan.remarks
             .push("the installer left a network configuration: it is handed on, the command line's is not".into());
-        copy(plan, facts, &facts.installed.iter().collect::<Vec<_>>(), "");
+        facts.installed.iter().for_each(|from| copy(plan, facts, from, false));
     } else if !asks_for_something(cmdline) {
         plan.remarks.push("the command line asks for nothing but the default network: none is handed on".into());
     } else {
-        copy(plan, facts, &networks, "05-");
+        networks.into_iter().for_each(|from| copy(plan, facts, from, true));
+        return true;
     }
+    false
 }
 
 fn base(path: &str) -> &str {
@@ -187,25 +232,35 @@ fn extension(path: &str) -> &str {
     path.rsplit_once('.').map_or("", |(_, extension)| extension)
 }
 
-/// A file of systemd-networkd that the command line made gets a name that goes before those of the image: the first that
-/// matches an interface counts.
-fn copy(plan: &mut Plan, facts: &Facts, files: &[&String], prefix: &str) {
-    for from in files {
-        let name = base(from);
-        let (to, mode, group) = match extension(name) {
-            "network" | "link" => (format!("/etc/{NETWORKD}/{prefix}{name}"), 0o644, 0),
-            // May hold keys, and its daemon isn't root.
-            "netdev" => match facts.networkd_group {
-                Some(group) => (format!("/etc/{NETWORKD}/{prefix}{name}"), 0o640, group),
-                None => (format!("/etc/{NETWORKD}/{prefix}{name}"), 0o600, 0),
-            },
-            // The loopback interface's, which newer generators write, is nobody's wish.
-            _ if name == "lo.nmconnection" => continue,
-            // NetworkManager ignores connections that others can read.
-            _ => (format!("/etc/{CONNECTIONS}/{name}"), 0o600, 0),
-        };
-        plan.steps.push(Step::Copy { from: (*from).clone(), to, mode, group });
+/// What a plan may copy, whatever it decides: from where in the initramfs, to where in the real root.
+pub fn copies(facts: &Facts) -> impl Iterator<Item = (&str, String)> {
+    let installed = facts.installed.iter().map(|from| (from, false));
+    let all = installed.chain(facts.generated.iter().map(|from| (from, true)));
+    all.filter_map(|(from, generated)| target(base(from), generated).map(|to| (from.as_str(), to)))
+}
+
+/// A network that the command line made gets a name that goes before those of the image: the first that matches an interface counts.
+/// For names of interfaces that would be too much: the image's own, or a config's, are meant to go before the command line's.
+fn target(name: &str, generated: bool) -> Option<String> {
+    match extension(name) {
+        "network" | "netdev" if generated => Some(format!("/etc/{NETWORKD}/05-{name}")),
+        "network" | "netdev" | "link" => Some(format!("/etc/{NETWORKD}/{name}")),
+        // The loopback interface's, which newer generators write, is nobody's wish.
+        _ if name == "lo.nmconnection" => None,
+        _ => Some(format!("/etc/{CONNECTIONS}/{name}")),
     }
+}
+
+fn copy(plan: &mut Plan, facts: &Facts, from: &str, generated: bool) {
+    let Some(to) = target(base(from), generated) else { return };
+    let (mode, group) = match extension(from) {
+        "network" | "link" => (0o644, 0),
+        // May hold keys, and its daemon isn't root.
+        "netdev" => facts.networkd_group.map_or((0o600, 0), |group| (0o640, group)),
+        // NetworkManager ignores connections that others can read.
+        _ => (0o600, 0),
+    };
+    plan.steps.push(Step::Copy { from: from.into(), to, mode, group });
 }
 
 /// Arguments of dracut and `NetworkManager` that say more than "use the network".
@@ -214,17 +269,12 @@ const NETWORK_KEYS: [&str; 9] =
 
 /// Whether the command line asks for another network than DHCP on every interface.
 pub fn asks_for_something(cmdline: &Cmdline) -> bool {
-    NETWORK_KEYS.iter().any(|key| cmdline.has(key))
-        || cmdline.values("ip").any(|value| {
-            !matches!(
-                value,
-                "" | "on" | "any" | "auto" | "dhcp" | "dhcp4" | "dhcp6" | "auto6" | "either6" | "dhcp,dhcp6"
-            )
-        })
+    cmdline.iter().any(|(key, _)| NETWORK_KEYS.contains(&key) || key.starts_with("rd.net.dhcp."))
+        || cmdline.values("ip").any(|value| !matches!(value, "" | "on" | "any" | "auto" | "dhcp" | "dhcp,dhcp6"))
 }
 
-/// The host name of an `ip=` argument: `ip=ADDRESS:PEER:GATEWAY:NETMASK:HOST:INTERFACE:METHOD` (dracut.cmdline(7)), where addresses of
-/// IPv6 stand in brackets. The last one counts.
+/// What stands in an `ip=` argument for the host name: `ip=ADDRESS:PEER:GATEWAY:NETMASK:HOST:INTERFACE:METHOD` (dracut.cmdline(7)), where
+/// addresses of IPv6 stand in brackets, and an address may have its prefix with it. The last one counts.
 pub fn host_name(cmdline: &Cmdline) -> Option<String> {
     cmdline.values("ip").filter_map(host_name_of).last()
 }
@@ -244,12 +294,14 @@ fn host_name_of(value: &str) -> Option<String> {
     let first = fields.first()?;
     let is_address = first.is_empty()
         || first.starts_with('[')
-        || (first.contains('.') && first.chars().all(|c| c.is_ascii_digit() || c == '.'));
-    let name = fields.get(4).filter(|name| is_address && !name.is_empty())?;
-    let fits = name.len() <= HOST_NAME_MAX
+        || (first.contains('.') && first.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '/')));
+    fields.into_iter().nth(4).filter(|name| is_address && !name.is_empty())
+}
+
+fn is_host_name(name: &str) -> bool {
+    name.len() <= HOST_NAME_MAX
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
-        && !name.starts_with(['-', '.']);
-    fits.then(|| name.clone())
+        && !name.starts_with(['-', '.'])
 }
 
 #[cfg(test)]

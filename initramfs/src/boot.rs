@@ -164,7 +164,7 @@ pub(crate) fn network_handover(args: &[OsString]) -> ExitCode {
 }
 
 fn copy_network(places: &handover::Places) -> Result<(), Failure> {
-    handover::copy_installed(&input::cmdline()?, generator::is_live_image()?, &Place::default(), places).map(drop)
+    handover::copy_installed(&input::cmdline()?, generator::is_live_image()?, &Place::default(), places)
 }
 
 /// `installer-refused`: says why and fails.
