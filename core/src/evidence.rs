@@ -23,6 +23,15 @@ pub const APART: &str = "fledge.boot.apart";
 const WHAT: &str = "finding the boot disk";
 const MEMBER: &str = "linux_raid_member";
 
+/// When the evidence is gathered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Moment {
+    /// Before anything is written to a disk.
+    BeforeDisks,
+    /// When the disks are as the config wants them.
+    AfterDisks,
+}
+
 /// A block device as sysfs and its own first bytes have it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Device {
@@ -38,11 +47,12 @@ pub struct Device {
     pub slaves: Vec<String>,
     /// The devices that are made of it.
     pub holders: Vec<String>,
-    /// What tells its disk from all others: a world-wide name, or the serial number of a controller that can have no other of the same.
-    /// Empty if it has none.
+    /// The world-wide name of its disk. Empty if it has none.
     pub identity: String,
     /// What it holds. A RAID member is one, whatever else can be read on it.
     pub holds: Option<Signature>,
+    /// Why it couldn't be read; empty if it could, or needed not.
+    pub unread: String,
 }
 
 /// How a file system is found.
@@ -101,6 +111,8 @@ pub struct Found {
 pub struct Evidence {
     /// Boot, and root if it could be told.
     pub found: Vec<Found>,
+    /// What weakens it, in words.
+    pub remarks: Vec<String>,
 }
 
 impl fmt::Display for Found {
@@ -112,63 +124,75 @@ impl fmt::Display for Found {
     }
 }
 
-impl fmt::Display for Evidence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.found.iter().try_for_each(|found| writeln!(f, "{}: {found}", found.name))
-    }
-}
-
-/// Before the disks stage: the boot file system is there once, the root, if it is found by what it says of itself, at most once, and
-/// they have a disk in common.
+/// Before the disks stage, the boot file system is there once, the root, if it is found by what it says of itself, at most once, and
+/// they have a disk in common. After it, which may have made another, the boot file system is there once.
 ///
 /// # Errors
-/// Anything else, with all that was found.
-pub fn before_disks(cmdline: &Cmdline, devices: &[Device]) -> Result<Evidence, Failure> {
-    let mut evidence = after_disks(devices)?;
-    let Some(by) = root(cmdline) else { return Ok(evidence) };
-    evidence.found.extend(unique("root", &by, devices)?);
-    if let [boot, root] = evidence.found.as_slice() {
-        let apart = !boot.disks.iter().any(|disk| root.disks.contains(disk));
-        if apart && !cmdline.flag(APART) {
-            let why = format!("boot and root are on different disks: boot is {boot}; root is {root}");
-            return Err(Failure::new(WHAT, why).remedy(format!(
-                "detach the disk that isn't this system's; if they do belong together, add {APART} to the kernel command line"
-            )));
+/// Anything else, with all that was found, and with what couldn't be read.
+pub fn judge(moment: Moment, cmdline: &Cmdline, devices: &[Device]) -> Result<Evidence, Failure> {
+    let remarks: Vec<_> = unread(devices).into_iter().collect();
+    match gather(moment, cmdline, devices) {
+        Ok(found) => Ok(Evidence { found, remarks }),
+        Err(mut failure) => {
+            for remark in remarks {
+                failure.why = format!("{}; {remark}", failure.why);
+            }
+            Err(failure)
         }
     }
-    Ok(evidence)
 }
 
-/// After the disks stage, which may have made another: the boot file system is there once.
-///
-/// # Errors
-/// It isn't there, or more than once.
-pub fn after_disks(devices: &[Device]) -> Result<Evidence, Failure> {
+fn unread(devices: &[Device]) -> Option<String> {
+    let unread = devices.iter().filter(|device| !device.unread.is_empty());
+    let list: Vec<_> = unread.map(|device| format!("{} ({})", device.node, device.unread)).collect();
+    (!list.is_empty())
+        .then(|| format!("what these devices hold isn't known, because they can't be read: {}", list.join(", ")))
+}
+
+fn gather(moment: Moment, cmdline: &Cmdline, devices: &[Device]) -> Result<Vec<Found>, Failure> {
     let by = By::Label(BOOT.into());
-    let found = unique("boot", &by, devices)?.ok_or_else(|| missing(&by, devices))?;
-    Ok(Evidence { found: [found].into() })
+    let boot = unique("boot", &by, moment, devices)?.ok_or_else(|| missing(&by, moment, devices))?;
+    let root = match moment {
+        Moment::BeforeDisks => root(cmdline).map(|by| unique("root", &by, moment, devices)).transpose()?.flatten(),
+        Moment::AfterDisks => None,
+    };
+    let Some(root) = root else { return Ok([boot].into()) };
+    let apart = !boot.disks.iter().any(|disk| root.disks.contains(disk));
+    if apart && !cmdline.flag(APART) {
+        let why = format!("boot and root are on different disks: boot is {boot}; root is {root}");
+        return Err(Failure::new(WHAT, why).remedy(format!(
+            "detach the disk that isn't this system's; if they do belong together, add {APART} to the kernel command line"
+        )));
+    }
+    Ok([boot, root].into())
 }
 
-fn missing(by: &By, devices: &[Device]) -> Failure {
+fn missing(by: &By, moment: Moment, devices: &[Device]) -> Failure {
     let why = format!("no file system has {by}");
+    // An array's name has that of its machine before it.
+    let is_meant = |holds: &Signature| match by {
+        By::Label(label) => holds.label.rsplit(':').next().is_some_and(|name| name.contains(label.as_str())),
+        By::Uuid(_) => false,
+    };
     let members: Vec<_> = devices
         .iter()
-        .filter(|device| device.holders.is_empty() && format(device) == MEMBER)
+        .filter(|device| device.holders.is_empty())
+        .filter(|device| device.holds.as_ref().is_some_and(|holds| holds.format == MEMBER && is_meant(holds)))
         .map(|device| device.node.as_str())
         .collect();
-    if members.is_empty() {
+    if !members.is_empty() {
+        let why =
+            format!("{why}, but these are members of RAID arrays of that name that don't run: {}", members.join(", "));
         return Failure::new(WHAT, why)
-            .remedy("check that the disk is attached, and that the initramfs has its driver");
+            .remedy("see in the journal why the array was not started; a member may be missing");
     }
-    Failure::new(WHAT, format!("{why}, but these are members of RAID arrays that don't run: {}", members.join(", ")))
-        .remedy("see in the journal why the array was not started; a member may be missing")
+    Failure::new(WHAT, why).remedy(match moment {
+        Moment::BeforeDisks => "check that the disk is attached, and that the initramfs has its driver",
+        Moment::AfterDisks => "the configuration may have replaced it: give the new one that label",
+    })
 }
 
-fn format(device: &Device) -> &str {
-    device.holds.as_ref().map_or("", |holds| holds.format.as_str())
-}
-
-fn unique(name: &'static str, by: &By, devices: &[Device]) -> Result<Option<Found>, Failure> {
+fn unique(name: &'static str, by: &By, moment: Moment, devices: &[Device]) -> Result<Option<Found>, Failure> {
     let mut all: Vec<Found> = Vec::new();
     let mut identities: Vec<(&str, Option<u32>)> = Vec::new();
     for device in devices {
@@ -196,9 +220,14 @@ fn unique(name: &'static str, by: &By, devices: &[Device]) -> Result<Option<Foun
     }
     let list: Vec<_> = all.iter().map(|found| format!("{found}")).collect();
     let why = format!("{} file systems have {by}: {}", all.len(), list.join("; "));
-    Err(Failure::new(WHAT, why).remedy(
-        "detach the disk that isn't this system's, or erase it, or give its file systems other labels and UUIDs; nothing was changed on them by this boot",
-    ))
+    Err(Failure::new(WHAT, why).remedy(match moment {
+        Moment::BeforeDisks => {
+            "detach the disk that isn't this system's, or erase it, or give its file systems other labels and UUIDs; nothing was changed on them by this boot"
+        }
+        Moment::AfterDisks => {
+            "the configuration may have made one of them: give it another label there; otherwise, the disk was attached while the machine booted: detach it"
+        }
+    }))
 }
 
 /// Whether what stands on a device is to be had through another one that is made of it or of its disk.

@@ -131,23 +131,27 @@ pub(crate) fn pivot(args: &[OsString]) -> ExitCode {
     ended(cmdline.and_then(|cmdline| pivot::run(root, &cmdline)))
 }
 
-/// `boot-device verify [--after-disks]`, called by units, or `boot-device has-boot DISK`, called by a rule of udev.
+/// `boot-device verify [--after-disks]` and `boot-device forget`, called by units, or `boot-device has-boot DISK`, called by a rule of udev.
 pub(crate) fn boot_device(args: &[OsString]) -> ExitCode {
+    let places = boot_device::Places::default();
     let moment = match args.iter().map(|arg| arg.to_str()).collect::<Vec<_>>().as_slice() {
         [Some("has-boot"), Some(disk)] => {
-            return match boot_device::contains_boot(disk, &boot_device::Places::default()) {
+            return match boot_device::contains_boot(disk, &places) {
                 Ok(true) => ExitCode::SUCCESS,
                 Ok(false) => ExitCode::from(exit::FAILED),
                 Err(error) => out::failed(&[Failure::new(format!("reading the disk {disk}"), error.to_string())]),
             };
         }
+        [Some("forget")] => {
+            logger::init(Sink::Journal);
+            return ended(boot_device::forget_links(&places));
+        }
         [Some("verify")] => Moment::BeforeDisks,
         [Some("verify"), Some("--after-disks")] => Moment::AfterDisks,
-        _ => return out::usage("usage: fledge boot-device verify [--after-disks] | has-boot DISK"),
+        _ => return out::usage("usage: fledge boot-device verify [--after-disks] | forget | has-boot DISK"),
     };
     logger::init(Sink::Journal);
-    let verified =
-        input::cmdline().and_then(|cmdline| boot_device::verify(&cmdline, moment, &boot_device::Places::default()));
+    let verified = input::cmdline().and_then(|cmdline| boot_device::verify(&cmdline, moment, &places));
     ended(verified.map(drop))
 }
 

@@ -23,11 +23,12 @@ fn disk(name: &str, identity: &str, uuid: &str) -> Vec<Device> {
 }
 
 fn refused(cmdline: &str, devices: &[Device]) -> String {
-    before_disks(&Cmdline::parse(cmdline), devices).unwrap_err().to_string()
+    judge(Moment::BeforeDisks, &Cmdline::parse(cmdline), devices).unwrap_err().to_string()
 }
 
 fn found(cmdline: &str, devices: &[Device]) -> String {
-    before_disks(&Cmdline::parse(cmdline), devices).unwrap().to_string()
+    let found = judge(Moment::BeforeDisks, &Cmdline::parse(cmdline), devices).unwrap().found;
+    found.iter().fold(String::new(), |text, found| text + &format!("{}: {found}\n", found.name))
 }
 
 #[test]
@@ -47,7 +48,10 @@ fn a_second_disk_with_the_labels_is_named_beside_the_first() {
         assert!(text.contains("2 file systems have the label \"boot\""), "{text}");
         assert!(text.contains("/dev/vda3 on /dev/vda") && text.contains("/dev/vdb3 on /dev/vdb"), "{text}");
         assert!(text.contains("detach the disk"), "{text}");
-        assert!(after_disks(&devices).is_err());
+        assert!(text.contains("nothing was changed"), "{text}");
+        let later = judge(Moment::AfterDisks, &Cmdline::default(), &devices).unwrap_err().to_string();
+        assert!(later.contains("2 file systems have the label \"boot\""), "{later}");
+        assert!(later.contains("the configuration may have made one") && !later.contains("nothing was"), "{later}");
     }
 }
 
@@ -100,21 +104,20 @@ fn paths_without_multipath_are_one_disk_by_their_world_wide_name_alone() {
          root: /dev/sda4 on /dev/sda (ext4, label \"root\", UUID a-4), also seen as /dev/sdb4\n"
     );
     // What can't be the same bytes isn't the same disk, whatever it says of itself.
-    assert!(
-        before_disks(&Cmdline::default(), &[disk("sda", "naa.5", "a"), disk("sdb", "naa.5", "b")].concat()).is_err()
-    );
-    assert!(before_disks(&Cmdline::default(), &[disk("sda", "", "a"), disk("sdb", "", "a")].concat()).is_err());
+    refused("", &[disk("sda", "naa.5", "a"), disk("sdb", "naa.5", "b")].concat());
+    refused("", &[disk("sda", "", "a"), disk("sdb", "", "a")].concat());
 }
 
 #[test]
 fn the_members_of_a_mirror_are_not_its_file_system() {
     let mut devices = [disk("vda", "", "a"), disk("vdb", "", "b")].concat();
-    for member in [1, 4] {
-        devices[member].holds = Some(Signature { format: MEMBER.into(), label: "boot".into(), uuid: "m".into() });
+    for (member, name) in [(1, "nest:md-boot"), (4, "nest:md-boot"), (2, "boot:data")] {
+        devices[member].holds = Some(Signature { format: MEMBER.into(), label: name.into(), uuid: "m".into() });
     }
-    devices[5].holds = None;
     let text = refused("", &devices);
-    assert!(text.contains("members of RAID arrays that don't run: /dev/vda3, /dev/vdb3"), "{text}");
+    assert!(text.contains("of that name that don't run: /dev/vda3, /dev/vdb3\n"), "{text}");
+    devices[2].holds = disk("vda", "", "a")[2].holds.clone();
+    devices[5].holds = None;
     for member in [1, 4] {
         // The superblock of version 1.0 is at the end: the file system can be read on the member.
         devices[member].holds = Some(signature("boot", "c"));
@@ -138,7 +141,7 @@ fn boot_and_root_of_different_disks_need_the_operators_word() {
     let text = refused("", &devices);
     assert!(text.contains("boot is /dev/vda3") && text.contains("root is /dev/vdb4") && text.contains(APART), "{text}");
     assert!(found(APART, &devices).contains("root: /dev/vdb4 on /dev/vdb"));
-    assert!(after_disks(&devices).is_ok());
+    assert!(judge(Moment::AfterDisks, &Cmdline::default(), &devices).is_ok());
 }
 
 #[test]
@@ -147,5 +150,20 @@ fn no_boot_file_system_is_refused_and_no_root_is_left_to_whoever_waits_for_it() 
     devices.pop();
     assert_eq!(found("", &devices).lines().count(), 1);
     devices.pop();
-    assert!(refused("", &devices).contains("no file system has the label \"boot\""));
+    let text = refused("", &devices);
+    assert!(text.contains("no file system has the label \"boot\"") && text.contains("is attached"), "{text}");
+    let text = judge(Moment::AfterDisks, &Cmdline::default(), &devices).unwrap_err().to_string();
+    assert!(text.contains("may have replaced it") && !text.contains("attached"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_read_is_named_with_what_was_found() {
+    let broken = |node: &str| Device { node: node.into(), unread: "Input/output error".into(), ..Device::default() };
+    let mut devices = [disk("vda", "", "a"), [broken("/dev/sdb"), broken("/dev/sdc")].into()].concat();
+    let expected = "they can't be read: /dev/sdb (Input/output error), /dev/sdc (Input/output error)";
+    let remarks = judge(Moment::BeforeDisks, &Cmdline::default(), &devices).unwrap().remarks;
+    assert!(matches!(remarks.as_slice(), [remark] if remark.ends_with(expected)), "{remarks:?}");
+    devices.remove(1);
+    let text = refused("", &devices);
+    assert!(text.contains("no file system has the label \"boot\"; what these") && text.contains(expected), "{text}");
 }

@@ -72,8 +72,12 @@ impl Machine {
 
     fn judge(&self) -> Result<String, String> {
         let text = |text: String| text.replace(&format!("{}", self.places.dev.display()), "/dev");
-        let found = judge(&Cmdline::default(), Moment::BeforeDisks, &self.places);
-        found.map(|found| text(found.to_string())).map_err(|failure| text(failure.to_string()))
+        let found = judge(&Cmdline::default(), Moment::BeforeDisks, &self.places, None);
+        let lines = |evidence: Evidence| {
+            let found = evidence.found.iter().map(|found| format!("{}: {found}\n", found.name));
+            found.chain(evidence.remarks).collect::<String>()
+        };
+        found.map(|found| text(lines(found))).map_err(|failure| text(failure.to_string()))
     }
 }
 
@@ -117,6 +121,50 @@ fn several_paths_are_one_disk_with_multipath_and_without() {
     assert!(!found.contains("also seen"), "{found}");
     machine.disk("sdc", &[("device/wwid", "naa.6")], 7);
     assert!(machine.judge().unwrap_err().contains("/dev/sdc1 on /dev/sdc"));
+}
+
+#[test]
+fn names_that_only_a_serial_number_tells_apart_make_no_two_disks_one() {
+    let machine = Machine::new();
+    machine.disk("sda", &[("device/wwid", "t10.ATA     QEMU HARDDISK                           QM00001")], 7);
+    machine.disk("sdb", &[("device/wwid", "t10.ATA     QEMU HARDDISK                           QM00001")], 7);
+    assert!(machine.judge().unwrap_err().contains("/dev/sdb1 on /dev/sdb"));
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_what_is_no_disk_is_left_out() {
+    let machine = Machine::new();
+    machine.disk("vda", &[], 7);
+    for (name, files) in [("loop0", &[][..]), ("sr0", &[]), ("nvme0c0n1", &[("hidden", "1\n")])] {
+        ext4(&machine.device("", name, files, 4 * MIB), 0, "boot", 7);
+    }
+    let found = machine.judge().unwrap();
+    assert_eq!(found.lines().count(), 2, "{found}");
+    machine.device("", "sdx", &[], 4 * MIB);
+    fs::remove_file(machine.places.dev.join("sdx")).unwrap();
+    fs::create_dir(machine.places.dev.join("sdx")).unwrap();
+    let found = machine.judge().unwrap();
+    assert!(found.contains("can't be read: /dev/sdx (Is a directory"), "{found}");
+    machine.disk("vdb", &[], 7);
+    assert!(machine.judge().unwrap_err().contains("/dev/sdx (Is a directory"));
+    let failure =
+        judge(&Cmdline::default(), Moment::AfterDisks, &machine.places, Some("udev is busy".into())).unwrap_err();
+    assert!(failure.why.contains("; udev is busy"), "{failure}");
+}
+
+#[test]
+fn the_boot_disk_loses_its_names_and_no_other() {
+    let machine = Machine::new();
+    let folder = machine.places.dev.join("disk/by-id");
+    fs::create_dir_all(&folder).unwrap();
+    for name in ["nestos-boot-disk", "coreos-boot-disk", "virtio-x"] {
+        symlink("../../vda", folder.join(name)).unwrap();
+    }
+    for _ in 0..2 {
+        forget_links(&machine.places).unwrap();
+        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["virtio-x"]);
+    }
 }
 
 /// Gives a disk a table with one partition, and that a file system.
