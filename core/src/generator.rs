@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use crate::cmdline::Cmdline;
 use crate::diag::Failure;
+use crate::handover::on_the_network;
 
 const INSTALLER_REFUSED: &str = include_str!("../../systemd-generators/fledge-installer-refused.service");
 const BOOT_DEVICE: &str = include_str!("../../systemd-generators/boot-device.conf");
@@ -29,6 +30,8 @@ pub struct Environment {
     pub ostree_module: bool,
     /// A generator of the distribution sees to the mount of the root itself.
     pub root_is_mounted_by_other: bool,
+    /// The label that a udev rule of the distribution gives the boot file system on multipath, if it has one.
+    pub multipath_boot: Option<&'static str>,
 }
 
 /// One entry of the generator's output directory, by its path below that directory.
@@ -51,10 +54,14 @@ pub enum Node {
 }
 
 /// What the generator writes.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Tree {
     /// The output directory (systemd.generator(7), `normal-dir`).
     pub units: Vec<Node>,
+    /// The output directory that goes before the initramfs's own files (`early-dir`).
+    pub early: Vec<Node>,
+    /// Whether the first boot needs the network whatever its config says: `/run/ignition/neednet`.
+    pub needs_network: bool,
     /// Text of `/run/ignition.env`.
     pub env: String,
     /// One line for the kernel's log: what was decided and why.
@@ -76,7 +83,7 @@ pub fn decide(cmdline: &Cmdline, environment: Environment) -> Tree {
     // The file has a line a variable.
     let platform: String =
         cmdline.value("ignition.platform.id").unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
-    let mut tree = Tree { units: Vec::new(), env: format!("PLATFORM_ID={platform}\n"), message: String::new() };
+    let mut tree = Tree { env: format!("PLATFORM_ID={platform}\n"), ..Tree::default() };
 
     if installer_arguments(cmdline).next().is_some() {
         tree.file("fledge-installer-refused.service", INSTALLER_REFUSED);
@@ -98,9 +105,7 @@ pub fn decide(cmdline: &Cmdline, environment: Environment) -> Tree {
     if cmdline.flag("ignition.firstboot") {
         // Only an OSTree system has the installer's places, and only there is it right to wait for them.
         if environment.ostree_module && !environment.live && deployment(cmdline).is_some() {
-            for unit in ["fledge-copy-network", "fledge-unique-boot", "fledge-user-config"] {
-                tree.file(&format!("{unit}.service.d/boot-device.conf"), BOOT_DEVICE);
-            }
+            wait_for_boot_device(&mut tree, cmdline, environment);
         }
         let platform = if platform.is_empty() { "none given" } else { platform.as_str() };
         tree.message = format!("first boot, platform: {platform}, live image: {}", yes_no(environment.live));
@@ -108,6 +113,30 @@ pub fn decide(cmdline: &Cmdline, environment: Environment) -> Tree {
         tree.message = "not a first boot: nothing is provisioned".into();
     }
     tree
+}
+
+/// The units that read the boot file system wait for it. Where the network leads to it, nothing that the network waits for may wait for it: the
+/// installed config is then there for the stage fetch alone, and the arguments must say what network it is.
+fn wait_for_boot_device(tree: &mut Tree, cmdline: &Cmdline, environment: Environment) {
+    let wait = match environment.multipath_boot {
+        Some(label) if cmdline.flag("rd.multipath") => {
+            BOOT_DEVICE.replace("label-boot", &format!("label-{}", label.replace('-', "\\x2d")))
+        }
+        _ => BOOT_DEVICE.to_owned(),
+    };
+    for unit in ["fledge-unique-boot", "fledge-user-config"] {
+        tree.file(&format!("{unit}.service.d/boot-device.conf"), &wait);
+    }
+    if on_the_network(cmdline) {
+        let path = "ignition-complete.target.requires/ignition-fetch-offline.service".to_owned();
+        tree.early.push(Node::Link { path, target: "/dev/null".to_owned() });
+        tree.needs_network = true;
+    } else {
+        tree.file(
+            "fledge-copy-network.service.d/boot-device.conf",
+            &format!("{wait}After=fledge-unique-boot.service\n"),
+        );
+    }
 }
 
 /// The image's boot entries name no root until the first boot has written its UUID there. systemd drops units that require a
@@ -166,7 +195,8 @@ mod tests {
 
     use super::*;
 
-    const OSTREE: Environment = Environment { live: false, ostree_module: true, root_is_mounted_by_other: false };
+    const OSTREE: Environment =
+        Environment { live: false, ostree_module: true, root_is_mounted_by_other: false, multipath_boot: None };
 
     fn links(cmdline: &str, environment: Environment) -> Vec<String> {
         let tree = decide(&Cmdline::parse(cmdline), environment);

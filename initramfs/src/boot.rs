@@ -27,7 +27,8 @@ pub(crate) fn generator(args: &[OsString]) -> ExitCode {
     let Some(units) = args.first() else {
         return out::usage("usage: ignition-generator NORMAL-DIR [EARLY-DIR LATE-DIR]");
     };
-    match generator::run(&Roots::of_this_boot(units.into()), generator::is_live_image()) {
+    let early = args.get(1).unwrap_or(units);
+    match generator::run(&Roots::of_this_boot(units.into(), early.into()), generator::is_live_image()) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => out::failed(&[Failure::new("generating the units of this boot", error.to_string())]),
     }

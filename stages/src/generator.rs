@@ -20,14 +20,16 @@ use crate::host::cmd;
 pub struct Roots {
     /// The generator's output, its first argument.
     pub units: PathBuf,
+    /// The generator's output that goes before the initramfs's own files, its second argument.
+    pub early: PathBuf,
     /// The root of the initramfs.
     pub root: PathBuf,
 }
 
 impl Roots {
     /// The initramfs that this process runs in.
-    pub fn of_this_boot(units: PathBuf) -> Self {
-        Self { units, root: "/".into() }
+    pub fn of_this_boot(units: PathBuf, early: PathBuf) -> Self {
+        Self { units, early, root: "/".into() }
     }
 
     fn join(&self, path: &str) -> PathBuf {
@@ -61,6 +63,10 @@ fn observe(roots: &Roots, live: bool) -> Environment {
         live,
         ostree_module: roots.join("usr/lib/systemd/system/fledge-user-config.service").exists(),
         root_is_mounted_by_other: generator("coreos") || generator("nestos"),
+        multipath_boot: ["coreos", "nestos"]
+            .iter()
+            .any(|name| roots.join(&format!("usr/lib/udev/rules.d/90-{name}-device-mapper.rules")).exists())
+            .then_some("dm-mpath-boot"),
     }
 }
 
@@ -76,9 +82,10 @@ pub fn is_live_image() -> Result<bool, Failure> {
 }
 
 fn write(roots: &Roots, tree: &Tree) -> io::Result<()> {
-    for node in &tree.units {
+    let units = tree.units.iter().map(|node| (node, &roots.units));
+    for (node, below) in units.chain(tree.early.iter().map(|node| (node, &roots.early))) {
         let (Node::Link { path, .. } | Node::File { path, .. }) = node;
-        let path = roots.units.join(path);
+        let path = below.join(path);
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
@@ -86,6 +93,9 @@ fn write(roots: &Roots, tree: &Tree) -> io::Result<()> {
             Node::Link { target, .. } => link(target, &path)?,
             Node::File { text, .. } => fs::write(&path, text)?,
         }
+    }
+    if tree.needs_network {
+        atomic::write(&roots.join("run/ignition/neednet"), 0o644, b"")?;
     }
     atomic::write(&roots.join("run/ignition.env"), 0o644, tree.env.as_bytes())
 }

@@ -33,6 +33,7 @@ fn initramfs(cmdline: &str, surroundings: &str) -> TempDir {
             // What the hook says is given as it is.
             "live" => {}
             "ostree-module" => file("usr/lib/systemd/system/fledge-user-config.service", "", 0o644),
+            "multipath-labels" => file("usr/lib/udev/rules.d/90-nestos-device-mapper.rules", "", 0o644),
             "other-root-mount" => file("usr/lib/systemd/system-generators/nestos-diskful-generator", "", 0o755),
             word => panic!("no such surrounding: {word}"),
         }
@@ -64,9 +65,16 @@ fn generate(cmdline: &str, surroundings: &str) -> String {
     let root = initramfs(cmdline, surroundings);
     let units = root.path().join("run/systemd/generator");
     let live = surroundings.split_whitespace().any(|word| word == "live");
-    run(&Roots { units: units.clone(), root: root.path().into() }, Ok(live)).unwrap();
+    let early = units.with_file_name("generator.early");
+    run(&Roots { units: units.clone(), early: early.clone(), root: root.path().into() }, Ok(live)).unwrap();
     let mut text = String::new();
     tree(&units, &units, &mut text);
+    if early.exists() {
+        tree(&early, units.parent().unwrap(), &mut text);
+    }
+    if root.path().join("run/ignition/neednet").exists() {
+        text.push_str("/run/ignition/neednet\n");
+    }
     for path in ["run/ignition.env", "dev/kmsg"] {
         write!(text, "/{path}: {}", fs::read_to_string(root.path().join(path)).unwrap()).unwrap();
     }
@@ -91,8 +99,8 @@ fn golden_trees() {
 
 #[test]
 fn running_again_changes_nothing() {
-    let root = initramfs("ignition.firstboot", "ostree-module");
-    let roots = Roots { units: root.path().join("units"), root: root.path().into() };
+    let root = initramfs("ignition.firstboot ostree=/x netroot=iscsi:x", "ostree-module");
+    let roots = Roots { units: root.path().join("units"), early: root.path().join("early"), root: root.path().into() };
     let first = run(&roots, Ok(false)).unwrap();
     assert_eq!(run(&roots, Ok(false)).unwrap(), first);
 }
@@ -101,13 +109,14 @@ fn running_again_changes_nothing() {
 fn an_output_that_cannot_be_written_is_an_error() {
     let root = initramfs("ignition.firstboot", "");
     fs::write(root.path().join("units"), "a file").unwrap();
-    assert!(run(&Roots { units: root.path().join("units"), root: root.path().into() }, Ok(false)).is_err());
+    let units = root.path().join("units");
+    assert!(run(&Roots { early: units.clone(), units, root: root.path().into() }, Ok(false)).is_err());
 }
 
 #[test]
 fn without_an_answer_of_the_hook_a_boot_disk_is_expected() {
     let root = initramfs("ignition.firstboot", "");
-    let roots = Roots { units: root.path().join("units"), root: root.path().into() };
+    let roots = Roots { units: root.path().join("units"), early: root.path().join("early"), root: root.path().into() };
     run(&roots, Err(Failure::new("running is-live-image", "Permission denied"))).unwrap();
     assert!(root.path().join("units/ignition-complete.target.requires/ignition-diskful.target").is_symlink());
     assert!(fs::read_to_string(root.path().join("dev/kmsg")).unwrap().contains("Permission denied"));
