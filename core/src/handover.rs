@@ -214,11 +214,15 @@ fn hand_on(plan: &mut Plan, cmdline: &Cmdline, facts: &Facts) -> bool {
     } else if !facts.installed.is_empty() {
         plan.remarks
             .push("the installer left a network configuration: it is handed on, the command line's is not".into());
-        facts.installed.iter().for_each(|from| copy(plan, facts, from, false));
+        for from in &facts.installed {
+            copy(plan, facts, from, false);
+        }
     } else if !asks_for_something(cmdline) {
         plan.remarks.push("the command line asks for nothing but the default network: none is handed on".into());
     } else {
-        networks.into_iter().for_each(|from| copy(plan, facts, from, true));
+        for from in networks {
+            copy(plan, facts, from, true);
+        }
         return true;
     }
     false

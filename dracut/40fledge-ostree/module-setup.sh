@@ -47,7 +47,6 @@ install() {
         e2fsck resize2fs tune2fs \
         xfs_admin xfs_db xfs_growfs \
         clevis-luks-pass
-    inst_multiple -o ip
 
     for unit in fledge-user-config fledge-gpt-setup fledge-kargs-reboot fledge-persist-root ignition-ostree-growfs \
         ignition-ostree-mount-state-overlays ignition-ostree-mount-var ignition-ostree-populate-var \
@@ -92,23 +91,30 @@ install_boot_disk() {
         also_known_as fledge-unique-boot.service "$name-unique-boot.service"
         also_known_as fledge-unique-boot-again.service "$name-ignition-unique-boot.service"
     done
-    # For the initramfs alone: the real root has no such applet, and later boots no such link.
+    # For the initramfs alone: the real root has neither the applet nor the link.
     inst_simple "$moddir/80-fledge-boot-disk.rules" "$udevdir/rules.d/80-fledge-boot-disk.rules" || exit 1
 }
 
-# A distribution's own hand-over goes before ours: whichever of two came first would leave nothing for the other.
+# A distribution's own hand-over goes before ours: whichever of two came first would leave nothing for the other. So does its own
+# copy of an installer's files: it may take some away that ours would put there.
 install_handover() {
-    local name
+    if ! is_theirs teardown-initramfs; then
+        inst_multiple ip
+        install_instead_of teardown-initramfs fledge-network-handover.service
+    fi
+    if ! is_theirs copy-firstboot-network; then
+        install_instead_of copy-firstboot-network fledge-copy-network.service
+    fi
+}
 
-    for name in coreos nestos; do
-        [[ ! -e $initdir$systemdsystemunitdir/$name-teardown-initramfs.service ]] || return 0
-    done
-    add_unit fledge-network-handover.service
-    add_unit fledge-copy-network.service
-    for name in coreos nestos; do
-        also_known_as fledge-network-handover.service "$name-teardown-initramfs.service"
-        also_known_as fledge-copy-network.service "$name-copy-firstboot-network.service"
-    done
+is_theirs() {
+    [[ -e $initdir$systemdsystemunitdir/coreos-$1.service || -e $initdir$systemdsystemunitdir/nestos-$1.service ]]
+}
+
+install_instead_of() {
+    add_unit "$2"
+    also_known_as "$2" "coreos-$1.service"
+    also_known_as "$2" "nestos-$1.service"
 }
 
 # fledge_pivot in dracut.conf decides who pivots into the deployment: "ostree" (OSTree's own program, which its dracut module brings;

@@ -117,7 +117,7 @@ fn facts(places: &Places, root: &Root) -> io::Result<Facts> {
     for folder in [CONNECTIONS, NETWORKD] {
         facts.generated.extend(below(&format!("/run/{folder}"))?);
     }
-    for path in facts.generated.iter().filter(|path| path.ends_with(".link")) {
+    for path in facts.generated.iter().filter(|path| Path::new(path).extension().is_some_and(|end| end == "link")) {
         if !goes_by_mac_address(&read(&places.join(path))?) {
             facts.named_otherwise.push(path.clone());
         }

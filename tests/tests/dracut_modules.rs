@@ -164,18 +164,28 @@ fn a_distributions_own_network_goes_before_ours() {
 
 #[test]
 fn a_distributions_own_hand_over_goes_before_ours() {
+    // The hand-over with what it can't do without, and the copy.
     let ours = |initdir: &Path| {
         let (_, text) = shell("40fledge-ostree", "", &format!("initdir='{}'; install", initdir.display()));
-        assert!(text.contains("fledge-unique-boot.service"), "{text}");
-        text.contains("fledge-network-handover.service")
+        let has = |line: &str| text.lines().any(|found| found == line);
+        assert!(has("add-requires ignition-diskful.target fledge-unique-boot.service"), "{text}");
+        let enabled = |unit: &str| has(&format!("add-requires ignition-complete.target {unit}"));
+        [enabled("fledge-network-handover.service"), has("programs ip"), enabled("fledge-copy-network.service")]
     };
     for name in ["coreos", "nestos"] {
         let folder = tempfile::tempdir().unwrap();
-        assert!(ours(folder.path()));
+        assert_eq!(ours(folder.path()), [true; 3]);
         let units = folder.path().join("usr/lib/systemd/system");
         fs::create_dir_all(&units).unwrap();
-        fs::write(units.join(format!("{name}-teardown-initramfs.service")), "").unwrap();
-        assert!(!ours(folder.path()), "{name}");
+        // Each by itself.
+        for (theirs, left) in
+            [("teardown-initramfs", [false, false, true]), ("copy-firstboot-network", [true, true, false])]
+        {
+            let unit = units.join(format!("{name}-{theirs}.service"));
+            fs::write(&unit, "").unwrap();
+            assert_eq!(ours(folder.path()), left, "{name}-{theirs}");
+            fs::remove_file(unit).unwrap();
+        }
     }
 }
 
