@@ -73,13 +73,24 @@ fn the_command_lines_network_reaches_the_real_root_and_leaves_the_initramfs() {
     assert!(!machine.places.join("run/systemd/system").exists(), "nothing is in the way of what was handed on");
 }
 
-/// A bond and its ports, by both daemons. The UUIDs are new on each boot.
-fn bond(machine: &Machine, uuid: &str) {
-    for (name, text) in [
-        ("bond0", format!("[connection]\nid=bond0\nuuid={uuid}\n")),
-        ("ens2", format!("[connection]\nid=ens2\nuuid=2{uuid}\nmaster={uuid}\n")),
-    ] {
-        machine.initramfs(&format!("run/NetworkManager/system-connections/{name}.nmconnection"), &text);
+/// What `nm-initrd-generator` of `NetworkManager` 1.42.4 (Debian 12) made of [`BONDED`]. A second run differed in the UUIDs alone, which the ports have
+/// the bond's of.
+const RECORDED: [(&str, &str); 4] = [
+    ("system-connections/bond0.nmconnection", include_str!("recorded/bond0.nmconnection")),
+    ("system-connections/ens2.nmconnection", include_str!("recorded/ens2.nmconnection")),
+    ("system-connections/ens3.nmconnection", include_str!("recorded/ens3.nmconnection")),
+    ("initrd/hostname", include_str!("recorded/hostname")),
+];
+const BONDED: &str = "ostree=/x bond=bond0:ens2,ens3:mode=active-backup ip=10.0.0.2/24::10.0.0.1::node:bond0:none vlan=vlan9:bond0 ip=vlan9:dhcp nameserver=10.0.0.3";
+
+/// A bond and its ports, by both daemons, as a boot of this number has them.
+fn bond(machine: &Machine, boot: char) {
+    for (name, text) in RECORDED {
+        let lines = text.lines().map(|line| match line.split_once('=') {
+            Some((key @ ("uuid" | "master"), uuid)) => format!("{key}={}{boot}\n", uuid.split_at(uuid.len() - 1).0),
+            _ => format!("{line}\n"),
+        });
+        machine.initramfs(&format!("run/NetworkManager/{name}"), &lines.collect::<String>());
     }
     machine.initramfs("run/systemd/network/70-bond0.network", "bond");
     machine.initramfs("run/systemd/network/70-ens2.network", "port");
@@ -87,28 +98,32 @@ fn bond(machine: &Machine, uuid: &str) {
 
 #[test]
 fn what_a_power_cut_left_of_a_hand_over_is_no_configuration_of_the_real_root() {
-    let bonded = "ip=bond0:dhcp bond=bond0:ens2";
     for lost in [
         "etc/systemd/network/05-70-ens2.network",
         "etc/systemd/network/05-70-bond0.network",
         "etc/NetworkManager/system-connections/ens2.nmconnection",
     ] {
-        let machine = Machine::new(bonded);
-        bond(&machine, "1");
+        let machine = Machine::new(BONDED);
+        bond(&machine, '1');
         run(&machine.places).unwrap();
         let handed_on = machine.read(lost);
         assert!(handed_on.is_some(), "{lost}");
         fs::remove_file(machine.places.root.join(lost)).unwrap();
-        bond(&machine, "9");
+        bond(&machine, '9');
         let plan = run(&machine.places).unwrap().to_string();
         assert!(machine.read(lost).is_some(), "{lost}: {plan}");
         // One boot's UUIDs throughout.
-        let port = machine.read("etc/NetworkManager/system-connections/ens2.nmconnection").unwrap();
-        assert!(port.contains("uuid=29\nmaster=9"), "{port}");
+        let bond = machine.read("etc/NetworkManager/system-connections/bond0.nmconnection").unwrap();
+        let uuid = bond.lines().find_map(|line| line.strip_prefix("uuid=")).unwrap();
+        for port in ["ens2", "ens3"] {
+            let port = machine.read(&format!("etc/NetworkManager/system-connections/{port}.nmconnection")).unwrap();
+            assert!(uuid.ends_with('9') && port.contains(&format!("\nmaster={uuid}\n")), "{uuid}: {port}");
+        }
+        assert_eq!(machine.read("etc/hostname").as_deref(), Some("node\n"));
     }
     // The same name with something else in it is somebody's own.
-    let machine = Machine::new(bonded);
-    bond(&machine, "1");
+    let machine = Machine::new(BONDED);
+    bond(&machine, '1');
     machine.root("etc/NetworkManager/system-connections/ens2.nmconnection", "[connection]\nid=mine\n");
     assert!(run(&machine.places).unwrap().to_string().contains("ens2.nmconnection: none is handed on"));
 }
