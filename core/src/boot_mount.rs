@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::string::String;
 
 use crate::cmdline::Cmdline;
+use crate::pivot;
 use crate::root::linked;
 use crate::unit::escape_path;
 
@@ -47,7 +48,7 @@ pub enum Other {
 /// # Errors
 /// Nothing is to be mounted: the reason, in words.
 pub fn decide(cmdline: &Cmdline, of: &Surroundings) -> Result<String, String> {
-    if cmdline.value("ostree").unwrap_or_default().is_empty() {
+    if pivot::target(cmdline).is_none() {
         return Err("the command line names no deployment".into());
     }
     match of.other {
@@ -135,6 +136,7 @@ mod tests {
         let plain = Surroundings { labelled: true, ..Surroundings::default() };
         for (cmdline, of, reason) in [
             ("quiet boot=/dev/vda3", plain.clone(), "names no deployment"),
+            ("ostree= ostree=/x", plain.clone(), "names no deployment"),
             ("ostree=/x", Surroundings { other: Some(Other::Live), ..plain.clone() }, "runs from memory"),
             ("ostree=/x", Surroundings { other: Some(Other::Fstab), ..plain.clone() }, "/etc/fstab"),
             ("ostree=/x", Surroundings { other: Some(Other::Generator), ..plain.clone() }, "of the distribution"),

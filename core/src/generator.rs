@@ -161,7 +161,7 @@ fn mount_root(tree: &mut Tree, cmdline: &Cmdline, environment: Environment) {
 }
 
 fn deployment(cmdline: &Cmdline) -> Option<&str> {
-    cmdline.value("ostree").filter(|path| !path.is_empty())
+    crate::pivot::target(cmdline)
 }
 
 fn yes_no(value: bool) -> &'static str {
@@ -229,6 +229,14 @@ mod tests {
                 !first,
                 "{cmdline}"
             );
+        }
+    }
+
+    #[test]
+    fn the_first_ostree_argument_counts() {
+        for (cmdline, mounted) in [("ostree=/x ostree=", true), ("ostree= ostree=/x", false)] {
+            let found = links(cmdline, OSTREE);
+            assert_eq!(found.contains(&"initrd-root-fs.target.requires/sysroot.mount".into()), mounted, "{cmdline}");
         }
     }
 

@@ -9,6 +9,7 @@ use fledge_core::cmdline::Cmdline;
 use fledge_core::config::Config;
 use fledge_core::diag::Failure;
 use fledge_core::facts::{Facts, Volume};
+use fledge_core::pivot;
 use fledge_core::plan::luks::{MARK, header, key_path};
 use fledge_core::secret::Key;
 use fledge_core::state::{Held, State};
@@ -136,7 +137,7 @@ fn open_target(cmdline: &Cmdline) -> io::Result<(Root, String)> {
     let signature = device::look(&name)?.signature;
     let format = signature.ok_or_else(|| io::Error::other(format!("{name} holds no file system")))?.format;
     let root = mount::detached(Path::new(&name), &[format])?;
-    Ok((root, cmdline.value("ostree").unwrap_or_default().trim_end_matches('/').to_owned()))
+    Ok((root, pivot::target(cmdline).unwrap_or_default().trim_end_matches('/').to_owned()))
 }
 
 #[cfg(test)]

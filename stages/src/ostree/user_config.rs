@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
+use fledge_core::pivot;
 
 use crate::host::atomic;
 use crate::host::bootfs::{BootFs, DEVICE, Place};
@@ -55,7 +56,7 @@ pub fn copy(cmdline: &Cmdline, live: bool, places: &Places) -> Result<bool, Fail
         let root = Root::open(Path::new("/")).map_err(|error| Failure::new("opening /", error.to_string()))?;
         return copy_file(&root, &places.live.to_string_lossy(), places);
     }
-    if cmdline.value("ostree").unwrap_or_default().is_empty() {
+    if pivot::target(cmdline).is_none() {
         log::info!("no ostree= on the command line, so no installer's place to look at");
         return Ok(false);
     }
@@ -121,7 +122,9 @@ mod tests {
     #[test]
     fn without_a_deployment_no_disk_is_looked_at() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(!copy(&Cmdline::parse("root=/dev/vda ostree="), false, &places(directory.path())).unwrap());
+        for cmdline in ["root=/dev/vda ostree=", "ostree= ostree=/x"] {
+            assert!(!copy(&Cmdline::parse(cmdline), false, &places(directory.path())).unwrap(), "{cmdline}");
+        }
     }
 
     #[test]
