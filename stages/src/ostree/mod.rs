@@ -2,6 +2,7 @@
 //! What surrounds the stages on an OSTree system: the installed config before them, `/var` between them.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use fledge_core::cmdline::Cmdline;
@@ -25,8 +26,12 @@ pub fn deployment(what: &str, root: &Path, cmdline: &Cmdline) -> Result<PathBuf,
         return Err(refused("the command line has no ostree= argument".into()));
     };
     let link = root.join(argument.trim_start_matches('/'));
-    if !fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.is_symlink()) {
-        return Err(refused(format!("{} is no symbolic link", link.display())));
+    match fs::symlink_metadata(&link) {
+        Ok(metadata) if metadata.is_symlink() => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(refused(format!("{}: {error}", link.display())));
+        }
+        _ => return Err(refused(format!("{} is no symbolic link", link.display()))),
     }
     let canonical =
         |path: &Path| fs::canonicalize(path).map_err(|error| refused(format!("{}: {error}", path.display())));

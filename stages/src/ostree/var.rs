@@ -188,11 +188,13 @@ mod tests {
     fn refuses_what_names_no_deployment_of_this_root() {
         let (root, _) = deployed();
         symlink("/usr/lib/systemd", root.path().join("outside")).unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
         for (cmdline, why) in [
             ("rw", "no ostree= argument"),
             ("ostree=", "no ostree= argument"),
             ("ostree=/ostree/boot.1/nestos/def", "no symbolic link"),
             ("ostree=/ostree/boot.1/nestos/def/1", "no symbolic link"),
+            ("ostree=/file/0", "Not a directory"),
             ("ostree=/outside", "leads to"),
         ] {
             let failure = of_deployment(root.path(), &Cmdline::parse(cmdline)).unwrap_err();
@@ -218,13 +220,14 @@ mod tests {
         let test = "ostree::var::tests::inside_a_mount_namespace";
         // Root needs no user namespace, and can't have one in a chroot.
         let rights = if rustix::process::geteuid().is_root() { "--mount" } else { "--map-root-user" };
-        let status = Command::new("unshare")
+        let output = Command::new("unshare")
             .args([rights, "--mount"])
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", test, "--ignored"])
-            .status()
+            .output()
             .unwrap();
-        assert!(status.success());
+        let printed = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
     }
 
     #[test]
