@@ -4,7 +4,8 @@
 //! Until 2023.5 it is an empty file, with a stamp beside it for a read-only physical root; then a dictionary whose keys came one after
 //! the other. What the OSTree of a deployment writes, its own `ostree-prepare-root` tells by the names that it holds.
 //!
-//! The dictionary is a serialized `GVariant` of type `a{sv}` (the `GVariant` Specification 1.0).
+//! The dictionary is a serialized `GVariant` of type `a{sv}` (the `GVariant` Specification 1.0). Its numbers are in the machine's own
+//! byte order; its offsets are little-endian on every machine.
 
 use alloc::vec::Vec;
 
@@ -24,6 +25,8 @@ pub struct Form {
     pub unique_etc: bool,
     /// The device of a composefs root is told to systemd, and `/boot` on the root's partition is left to the generator.
     pub volatile_root: bool,
+    /// A physical root that is still read-only is made writable for a hotfix, until 2023.8.
+    pub remount: bool,
 }
 
 impl Form {
@@ -35,6 +38,7 @@ impl Form {
         transient_ro: true,
         unique_etc: true,
         volatile_root: true,
+        remount: false,
     };
 
     /// The form that a deployment's `ostree-prepare-root` writes.
@@ -48,6 +52,7 @@ impl Form {
             transient_ro: holds("root.transient-ro"),
             unique_etc: holds("transient-etc.XXXXXX"),
             volatile_root: holds("/run/systemd/volatile-root"),
+            remount: holds("failed to remount rootfs writable (for overlayfs)"),
         }
     }
 }
@@ -111,7 +116,7 @@ fn entry(key: &str, value: Value<'_>) -> Vec<u8> {
             b"\0s"
         }
         Value::Pair(one, other) => {
-            bytes.extend([one, other].into_iter().flat_map(u64::to_le_bytes));
+            bytes.extend([one, other].into_iter().flat_map(u64::to_ne_bytes));
             b"\0(tt)"
         }
     };
@@ -143,6 +148,7 @@ mod tests {
         hexadecimal.split_whitespace().map(|digits| u8::from_str_radix(digits, 16).unwrap()).collect()
     }
 
+    #[cfg(target_endian = "little")]
     /// What the ostree-prepare-root of OSTree 2026.4 wrote on a machine with composefs.
     const WRITTEN: &str = "62 61 63 6b 69 6e 67 2d 72 6f 6f 74 2d 64 65 76 69 63 65 2d 69 6e 6f 64 65 00 00 00 00 00 00 00 \
         04 fd 00 00 00 00 00 00 63 c8 00 00 00 00 00 00 00 28 74 74 29 1a 00 00 72 6f 6f 74 2e 74 72 61 \
@@ -152,6 +158,7 @@ mod tests {
         00 00 62 11 00 00 00 00 73 79 73 72 6f 6f 74 2d 72 6f 00 00 00 00 00 00 01 00 62 0b 36 4c 6c 84 a4 bc";
 
     #[test]
+    #[cfg(target_endian = "little")]
     fn is_what_ostree_writes_byte_for_byte() {
         let entries = [
             ("backing-root-device-inode", Value::Pair(0xfd04, 0xc863)),
@@ -182,12 +189,17 @@ mod tests {
         let program = |texts: &[&str]| {
             texts.iter().flat_map(|text| [b"\0", text.as_bytes(), b"\0"].concat()).collect::<Vec<u8>>()
         };
-        let old = Form::of(&program(&["/run/ostree-booted", "/run/ostree-sysroot-ro.stamp", "%s/boot/loader"]));
-        assert!(!old.dictionary && !old.identity && !old.volatile_root);
+        let old = Form::of(&program(&[
+            "/run/ostree-booted",
+            "/run/ostree-sysroot-ro.stamp",
+            "%s/boot/loader",
+            "failed to remount rootfs writable (for overlayfs)",
+        ]));
+        assert!(!old.dictionary && !old.identity && !old.volatile_root && old.remount);
         let debian13 =
             Form::of(&program(&["backing-root-device-inode", "root.transient", "sysroot-ro", "transient-etc"]));
         assert!(debian13.dictionary && debian13.identity && debian13.transient);
-        assert!(!debian13.transient_ro && !debian13.unique_etc && !debian13.volatile_root);
+        assert!(!debian13.remount && !debian13.transient_ro && !debian13.unique_etc && !debian13.volatile_root);
         let newest = Form::of(&program(&[
             "backing-root-device-inode",
             "root.transient",

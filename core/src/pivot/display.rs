@@ -26,6 +26,7 @@ impl fmt::Display for Step {
             Self::Enter { path } => write!(f, "work in {path}"),
             Self::Bind { from, to } => write!(f, "bind {from} to {to}"),
             Self::Remount { at, readonly } => write!(f, "make {at} {}", access(*readonly)),
+            Self::Writable { at } => write!(f, "make the file system at {at} writable"),
             Self::Verify { image } => write!(f, "check the image {image} by fs-verity"),
             Self::Composefs { image, objects, at, upper, readonly, verity, .. } => {
                 write!(f, "mount the composefs image {image} over {objects} at {at}, {}", access(*readonly))?;
@@ -34,9 +35,7 @@ impl fmt::Display for Step {
                 }
                 f.write_str(if *verity { ", and check every file by fs-verity" } else { "" })
             }
-            Self::Overlay { at, lower, upper, readonly, .. } => {
-                write!(f, "lay {upper} over {lower} at {at}, {}", access(*readonly))
-            }
+            Self::Overlay { at, lower, upper, .. } => write!(f, "lay {upper} over {lower} at {at}"),
             Self::Detach { at } => write!(f, "detach {at}"),
             Self::Receive { at } => write!(f, "let mounts come to {at} and none go from there"),
             Self::Link { path, target } => write!(f, "link {path} to {target}"),

@@ -102,6 +102,11 @@ pub enum Step {
         /// Whether it is to be read-only.
         readonly: bool,
     },
+    /// Make a file system writable that was mounted read-only.
+    Writable {
+        /// Where it is mounted.
+        at: String,
+    },
     /// Read an image whole, so that fs-verity has checked every byte of it.
     Verify {
         /// Which.
@@ -124,7 +129,7 @@ pub enum Step {
         /// Whether each file must match its digest.
         verity: bool,
     },
-    /// Mount an overlay.
+    /// Mount an overlay, writable.
     Overlay {
         /// Where.
         at: String,
@@ -134,8 +139,6 @@ pub enum Step {
         upper: String,
         /// The overlay's own folder beside it.
         work: String,
-        /// Whether it is mounted read-only.
-        readonly: bool,
     },
     /// Unmount what is there as soon as nobody uses it, and out of sight at once.
     Detach {
@@ -187,7 +190,7 @@ pub struct Plan {
 /// Decides how a deployment becomes the root.
 ///
 /// # Errors
-/// The settings ask for what the deployment hasn't: a composefs image, or a transient root without one.
+/// The settings ask for what the deployment hasn't: a composefs image, or a transient root without one. Or its hotfix can't be mounted.
 pub fn plan(settings: Settings, facts: &Facts) -> Result<Plan, Failure> {
     let deployment = format!("{}{}", facts.root, facts.deployment);
     let composefs = match settings.composefs {
@@ -195,20 +198,45 @@ pub fn plan(settings: Settings, facts: &Facts) -> Result<Plan, Failure> {
         Composefs::Maybe => facts.image,
         Composefs::Yes if facts.image => true,
         Composefs::Yes => {
-            return Err(Failure::new(
+            let failure = Failure::new(
                 "preparing the root from a composefs image",
-                format!("the deployment {deployment} has no {IMAGE}: an OSTree without composefs deployed it"),
-            )
-            .remedy("boot another deployment, or with ostree.prepare-root.composefs=maybe to do without the image"));
+                format!(
+                    "the deployment {deployment} has no {IMAGE}: it was deployed without composefs, or it was removed"
+                ),
+            );
+            return Err(failure.remedy(if settings.verity {
+                "boot another boot entry, or install again"
+            } else {
+                "boot another boot entry, or with ostree.prepare-root.composefs=maybe to do without the image"
+            }));
         }
     };
     if settings.root != Root::Plain && !composefs {
-        return Err(Failure::new("preparing a transient root", "only a composefs root can be transient")
-            .remedy("set composefs.enabled in prepare-root.conf, or take root.transient out of it"));
+        return Err(no_image_to_lay_changes_over(settings, &deployment));
+    }
+    if facts.hotfix && !facts.writable && !facts.form.remount {
+        return Err(Failure::new(
+            format!("laying the hotfix of {deployment} over its /usr"),
+            format!("{} is mounted read-only, and the kernel lays nothing writable over /usr from there", facts.root),
+        )
+        .remedy("add rw to the kernel arguments"));
     }
     let readonly = settings.readonly.unwrap_or(settings.composefs == Composefs::Yes)
-        || (settings.composefs != Composefs::Yes && facts.repository_is_readonly);
+        || (settings.asks_the_repository() && facts.repository_is_readonly);
     Ok(Builder { settings, facts, deployment, composefs, readonly, steps: Vec::new() }.build())
+}
+
+fn no_image_to_lay_changes_over(settings: Settings, deployment: &str) -> Failure {
+    let what = "preparing a transient root";
+    let only = "only a composefs root can be transient";
+    if settings.composefs == Composefs::Maybe {
+        return Failure::new(what, format!("{only}, and the deployment {deployment} has no {IMAGE}"))
+            .remedy("boot another boot entry, or take root.transient and root.transient-ro out of prepare-root.conf");
+    }
+    Failure::new(what, format!("{only}, and composefs is off")).remedy(
+        "turn it on (composefs.enabled in prepare-root.conf, or the kernel argument ostree.prepare-root.composefs), or take \
+         root.transient and root.transient-ro out of prepare-root.conf",
+    )
 }
 
 struct Builder<'a> {
@@ -229,6 +257,9 @@ impl Builder<'_> {
         self.directory(PRIVATE, 0);
         self.steps.push(Step::Private);
         self.directory(NEW, 0o755);
+        if self.facts.hotfix && !self.facts.writable {
+            self.steps.push(Step::Writable { at: root.clone() });
+        }
         self.steps.push(Step::Enter { path: self.deployment.clone() });
         self.root();
         if self.facts.own_boot && !self.facts.form.volatile_root {
@@ -310,7 +341,7 @@ impl Builder<'_> {
         self.directory(&work, 0o755);
         let lower =
             if self.composefs || self.facts.form.unique_etc { format!("{NEW}/usr/etc") } else { "usr/etc".into() };
-        self.steps.push(Step::Overlay { at, lower, upper, work, readonly: false });
+        self.steps.push(Step::Overlay { at, lower, upper, work });
         Some(folder)
     }
 
@@ -322,7 +353,6 @@ impl Builder<'_> {
                 at,
                 upper: ".usr-ovl-upper".into(),
                 work: HOTFIX.into(),
-                readonly: !self.facts.writable,
             });
         } else if !self.composefs {
             self.bind(at.clone(), at.clone());

@@ -106,14 +106,26 @@ impl Settings {
             }
         }
         if signed {
+            let (by, instead) = if cmdline.values(COMPOSEFS).next().is_some() {
+                (COMPOSEFS, "take that argument, which goes before prepare-root.conf, off the command line")
+            } else {
+                (name, "set composefs.enabled=verity there, which checks no signature")
+            };
             return Err(Failure::new(
                 "preparing the root from a signed composefs image",
-                "only OSTree's own ostree-prepare-root checks signatures; this initramfs pivots with fledge",
+                format!(
+                    "{by} asks for it, but only OSTree's own ostree-prepare-root checks signatures, and this initramfs pivots with fledge"
+                ),
             )
-            .remedy("build the initramfs with fledge_pivot=ostree (dracut.conf), or set composefs.enabled=verity"));
+            .remedy(format!("build the initramfs with fledge_pivot=ostree (dracut.conf), or {instead}")));
         }
         let (readonly, transient_etc) = (boolean("sysroot", "readonly")?, on("etc", "transient")?);
         Ok(Self { composefs, verity, readonly, transient_etc, root })
+    }
+
+    /// Whether what the repository's config says of the physical root makes a difference.
+    pub fn asks_the_repository(self) -> bool {
+        self.composefs != Composefs::Yes && self.readonly != Some(true)
     }
 }
 
@@ -199,8 +211,12 @@ mod tests {
             ("[sysroot]\nreadonly=yes\n", "", "sysroot.readonly is \"yes\""),
             ("readonly=true\n", "", "line 1: a key comes before the first group"),
             ("", "ostree.prepare-root.composefs=verity", "\"verity\" is none of"),
-            ("[composefs]\nenabled=signed\n", "", "only OSTree's own"),
-            ("", "ostree.prepare-root.composefs=signed", "only OSTree's own"),
+            ("[composefs]\nenabled=signed\n", "", "/etc/ostree/prepare-root.conf asks for it, but only OSTree's own"),
+            (
+                "",
+                "ostree.prepare-root.composefs=signed",
+                "ostree.prepare-root.composefs asks for it, but only OSTree's",
+            ),
         ] {
             let failure = read(text, cmdline).unwrap_err();
             assert!(failure.why.contains(why), "{failure}");

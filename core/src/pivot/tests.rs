@@ -129,9 +129,15 @@ fn a_composefs_root_is_read_only_and_brings_its_own_usr() {
 fn what_the_deployment_has_not_is_refused() {
     let failure = plan(COMPOSEFS, &facts()).unwrap_err();
     assert!(failure.why.contains("abc.0 has no .ostree.cfs"), "{failure}");
-    assert!(failure.remedy.is_some());
+    assert!(failure.remedy.unwrap().contains("composefs=maybe"));
+    let checked = plan(Settings { verity: true, ..COMPOSEFS }, &facts()).unwrap_err();
+    assert!(!checked.remedy.unwrap().contains("maybe"), "which would check nothing");
     let transient = Settings { root: Root::Transient, ..Settings::default() };
-    assert!(plan(transient, &facts()).unwrap_err().why.contains("only a composefs root"));
+    let failure = plan(transient, &facts()).unwrap_err();
+    assert!(failure.why.contains("only a composefs root can be transient, and composefs is off"), "{failure}");
+    let failure = plan(Settings { composefs: Composefs::Maybe, ..transient }, &facts()).unwrap_err();
+    assert!(failure.why.ends_with("abc.0 has no .ostree.cfs"), "{failure}");
+    assert!(!failure.remedy.unwrap().contains("composefs.enabled"), "it is set");
 }
 
 #[test]
@@ -140,7 +146,7 @@ fn changes_of_a_transient_root_and_etc_stay_in_memory() {
     let text = print(Settings { root: Root::Transient, transient_etc: true, ..COMPOSEFS }, &facts);
     for line in [
         "at /sysroot.tmp, writable, with changes in /run/ostree/.private/root\n",
-        "lay /run/ostree/transient-etc.1a2b3c/upper over /sysroot.tmp/usr/etc at /sysroot.tmp/etc, writable\n",
+        "lay /run/ostree/transient-etc.1a2b3c/upper over /sysroot.tmp/usr/etc at /sysroot.tmp/etc\n",
     ] {
         assert!(text.contains(line), "{text}");
     }
@@ -175,10 +181,39 @@ fn an_old_ostree_gets_what_it_expects() {
 
 #[test]
 fn a_hotfix_is_laid_over_usr_and_var_is_bound_where_it_is_asked_for() {
-    let facts = Facts { hotfix: true, var: true, writable: false, ..facts() };
+    let facts = Facts { hotfix: true, var: true, ..facts() };
     let text = print(Settings::default(), &facts);
-    assert!(text.contains("lay .usr-ovl-upper over /sysroot.tmp/usr at /sysroot.tmp/usr, read-only\n"), "{text}");
+    assert!(text.contains("lay .usr-ovl-upper over /sysroot.tmp/usr at /sysroot.tmp/usr\n"), "{text}");
     assert!(!text.contains("bind /sysroot.tmp/usr"), "{text}");
     assert!(text.contains("bind ../../var to /sysroot.tmp/var\n"), "{text}");
     assert!(text.contains("let mounts come to /sysroot.tmp/var and none go from there\n"), "{text}");
+}
+
+#[test]
+fn a_hotfix_needs_a_writable_physical_root() {
+    let facts = Facts { hotfix: true, writable: false, ..facts() };
+    let failure = plan(Settings::default(), &facts).unwrap_err();
+    assert!(failure.why.contains("/sysroot is mounted read-only"), "{failure}");
+    assert_eq!(failure.remedy.as_deref(), Some("add rw to the kernel arguments"));
+
+    let form = Form { remount: true, ..Form::of(b"/run/ostree-booted\0") };
+    let expected = "   1 make the folder /run/ostree with mode 0755
+   2 make the folder /run/ostree/.private with mode 0000
+   3 take all mounts out of propagation
+   4 make the folder /sysroot.tmp with mode 0755
+   5 make the file system at /sysroot writable
+   6 work in /sysroot/ostree/deploy/nestos/deploy/abc.0
+   7 bind /sysroot/ostree/deploy/nestos/deploy/abc.0 to /sysroot.tmp
+   8 lay .usr-ovl-upper over /sysroot.tmp/usr at /sysroot.tmp/usr
+   9 bind /sysroot to /sysroot.tmp/sysroot
+  10 detach /sysroot
+  11 work in /sysroot.tmp/sysroot/ostree/deploy/nestos/deploy/abc.0
+  12 write /run/ostree-booted (0 bytes)
+  13 move /sysroot.tmp to /sysroot
+  14 work in /sysroot
+  15 remove the folder /sysroot.tmp
+";
+    assert_eq!(print(Settings::default(), &Facts { form, ..facts.clone() }), expected);
+    let writable = print(Settings::default(), &Facts { form, writable: true, ..facts });
+    assert!(!writable.contains("make the file system"), "{writable}");
 }

@@ -10,6 +10,7 @@ use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
+use fledge_core::diag::Failure;
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -40,11 +41,25 @@ pub struct Options<'a> {
     pub verity: bool,
 }
 
+/// What to do where the image or what it goes with is to blame.
+const DAMAGED: &str = "the deployment is damaged or was not made for this: boot another boot entry, or install again";
+/// What to do where the kernel is.
+const OLD_KERNEL: &str = "build the initramfs with fledge_pivot=ostree (dracut.conf), or turn composefs off \
+    (composefs.enabled in prepare-root.conf, or the kernel argument ostree.prepare-root.composefs=no)";
+const NO_MODULE: &str = "see that the initramfs holds that kernel module (dracut: add_drivers), or turn composefs off \
+    (composefs.enabled in prepare-root.conf, or the kernel argument ostree.prepare-root.composefs=no)";
+
 /// Reads an image whole, which has the kernel check every byte of it by fs-verity.
 ///
 /// # Errors
 /// It has no fs-verity, a byte isn't the one that it was made with, or it can't be read.
-pub fn verify(image: &Path) -> io::Result<()> {
+pub fn verify(image: &Path) -> Result<(), Failure> {
+    read_whole(image).map_err(|error| {
+        Failure::new(format!("checking the image {}", image.display()), error.to_string()).remedy(DAMAGED)
+    })
+}
+
+fn read_whole(image: &Path) -> io::Result<()> {
     let found = statx(CWD, image, AtFlags::empty(), StatxFlags::empty())?;
     if !found.stx_attributes.contains(StatxAttributes::VERITY) {
         return Err(io::Error::other(
@@ -60,7 +75,7 @@ pub fn verify(image: &Path) -> io::Result<()> {
             Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
                 let at = file.stream_position().unwrap_or_default();
                 return Err(io::Error::other(format!(
-                    "it is damaged behind byte {at}: its digest is not the one that it was made with"
+                    "it can't be read, or doesn't match its digest, behind byte {at}; the kernel's log says which"
                 )));
             }
             Err(error) => return Err(error),
@@ -72,31 +87,62 @@ pub fn verify(image: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// It is no image, the kernel can't mount it, or whatever else the operating system says.
-pub fn mount(image: &Path, options: &Options<'_>) -> io::Result<()> {
+pub fn mount(image: &Path, options: &Options<'_>) -> Result<(), Failure> {
+    let failed = |why: String, remedy: &str| {
+        Failure::new(format!("mounting the composefs image {}", image.display()), why).remedy(remedy)
+    };
+    let damaged = |error: io::Error| failed(error.to_string(), DAMAGED);
+    let (file, acl) = open(image).map_err(damaged)?;
+    let lower = text(options.lower).map_err(|error| damaged(error.into()))?;
+    erofs(&file, acl, &lower).map_err(|error| {
+        let (why, remedy) = no_erofs(error);
+        failed(why, remedy)
+    })?;
+    let mounted = overlay(options, &lower);
+    // It stays below the overlay.
+    unmount(&*lower, UnmountFlags::DETACH).map_err(|error| damaged(error.into()))?;
+    mounted.map_err(|error| match error {
+        Errno::NODEV => failed("the kernel has no overlay".into(), NO_MODULE),
+        error => failed(format!("laying it over {}: {error}; the kernel's log says more", options.objects), DAMAGED),
+    })?;
+    if !options.verity {
+        return Ok(());
+    }
+    first_files(Path::new(options.at)).map_err(|error| {
+        if let Err(error) = unmount(options.at, UnmountFlags::DETACH) {
+            log::warn!("unmounting {}: {error}", options.at);
+        }
+        damaged(error)
+    })
+}
+
+/// An image, and whether it has access control lists.
+fn open(image: &Path) -> io::Result<(File, bool)> {
     let mut file = File::open(image)?;
     // Three numbers, of which the second is the form's version.
     let mut header = [[0; 4]; 3];
-    file.read_exact(header.as_flattened_mut())?;
+    file.read_exact(header.as_flattened_mut()).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::other("it is cut off: no composefs image"),
+        _ => error,
+    })?;
     let [magic, _, flags] = header.map(u32::from_le_bytes);
     if magic != MAGIC {
         return Err(io::Error::other("it is no composefs image"));
     }
-    let lower = text(options.lower)?;
-    erofs(&file, flags & HAS_ACL != 0, &lower).map_err(|error| match error {
-        Errno::NOTBLK => {
-            io::Error::other("the kernel mounts images from devices alone; it can do without from Linux 6.12 on")
-        }
-        Errno::NODEV => io::Error::other("the kernel has no erofs"),
-        error => io::Error::other(format!("{error}; the kernel's log says more")),
-    })?;
-    let mounted = overlay(options, &lower);
-    // It stays below the overlay.
-    unmount(&*lower, UnmountFlags::DETACH)?;
-    mounted.map_err(|error| match error {
-        Errno::NODEV => io::Error::other("the kernel has no overlay"),
-        error => io::Error::other(format!("laying it over {}: {error}; the kernel's log says more", options.objects)),
-    })?;
-    if options.verity { first_files(Path::new(options.at)) } else { Ok(()) }
+    Ok((file, flags & HAS_ACL != 0))
+}
+
+/// Why the kernel mounted no EROFS, and what to do about it.
+fn no_erofs(error: Errno) -> (String, &'static str) {
+    match error {
+        Errno::NOTBLK => (
+            "the kernel mounts images from devices alone; it can do without from Linux 6.12 on, if it was built for that"
+                .into(),
+            OLD_KERNEL,
+        ),
+        Errno::NODEV => ("the kernel has no erofs".into(), NO_MODULE),
+        error => (format!("{error}; the kernel's log says more"), DAMAGED),
+    }
 }
 
 /// What the real root begins with must open: an image that was made without digests, or objects without fs-verity, show only here.
@@ -172,8 +218,23 @@ mod tests {
         };
         std::fs::write(&path, "no image at all").unwrap();
         assert!(mount(&path, &options).unwrap_err().to_string().contains("no composefs image"));
-        std::fs::write(&path, "short").unwrap();
-        assert!(mount(&path, &options).is_err());
+        for cut_off in ["", "short"] {
+            std::fs::write(&path, cut_off).unwrap();
+            let failure = mount(&path, &options).unwrap_err();
+            assert_eq!(failure.why, "it is cut off: no composefs image");
+            assert!(failure.remedy.is_some_and(|remedy| remedy.contains("install again")));
+        }
         assert!(verify(&path).unwrap_err().to_string().contains("fs-verity is not turned on"));
+    }
+
+    #[test]
+    fn the_deployment_is_not_to_blame_for_what_the_kernel_lacks() {
+        let remedies =
+            [(Errno::NOTBLK, "fledge_pivot=ostree"), (Errno::NODEV, "add_drivers"), (Errno::UCLEAN, "damaged")];
+        for (error, expected) in remedies {
+            let (why, remedy) = no_erofs(error);
+            assert!(remedy.contains(expected), "{why}: {remedy}");
+            assert_eq!(remedy.contains("install again"), expected == "damaged", "{why}: {remedy}");
+        }
     }
 }

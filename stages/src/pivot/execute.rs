@@ -24,39 +24,40 @@ use crate::host::{atomic, composefs, module};
 /// The first step that fails; none is taken back, because systemd doesn't go on.
 pub(super) fn execute(plan: &Plan) -> Result<(), Failure> {
     for step in &plan.steps {
-        perform(step)
-            .map_err(|error| Failure::new(format!("pivoting: to {step}"), error.to_string()).remedy(remedy(step)))?;
+        perform(step).map_err(|Stopped(failure)| Failure { what: format!("pivoting: to {step}"), ..failure })?;
     }
     Ok(())
 }
 
-fn remedy(step: &Step) -> &'static str {
-    match step {
-        Step::Verify { .. } | Step::Composefs { .. } => {
-            "the deployment is damaged or was not made for this: boot another boot entry, or install again"
-        }
-        _ => "boot another boot entry, or build the initramfs with fledge_pivot=ostree (dracut.conf)",
+/// Why a step failed and what to do about it, of whatever step it was.
+struct Stopped(Failure);
+
+impl From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        let remedy = "boot another boot entry, or build the initramfs with fledge_pivot=ostree (dracut.conf)";
+        Self(Failure::new("", error.to_string()).remedy(remedy))
     }
 }
 
-fn perform(step: &Step) -> io::Result<()> {
+fn perform(step: &Step) -> Result<(), Stopped> {
     // One type of argument for all calls keeps them small.
     let text = |text: &str| CString::new(text).map_err(io::Error::from);
     match step {
-        Step::Directory { path, mode } => return directory(path, *mode),
+        Step::Directory { path, mode } => return Ok(directory(path, *mode)?),
         Step::Private => mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC),
         Step::Enter { path } => chdir(&*text(path)?),
         Step::Bind { from, to } => mount_bind(&*text(from)?, &*text(to)?),
         Step::Remount { at, readonly } => mount_remount(&*text(at)?, MountFlags::BIND | access(*readonly), c""),
-        Step::Verify { image } => return composefs::verify(Path::new(image)),
+        Step::Writable { at } => mount_remount(&*text(at)?, MountFlags::empty(), c""),
+        Step::Verify { image } => return composefs::verify(Path::new(image)).map_err(Stopped),
         Step::Composefs { image, lower, objects, at, upper, readonly, verity } => {
             let upper = upper.as_deref();
             let options = composefs::Options { lower, objects, at, upper, readonly: *readonly, verity: *verity };
-            return composefs::mount(Path::new(image), &options);
+            return composefs::mount(Path::new(image), &options).map_err(Stopped);
         }
-        Step::Overlay { at, lower, upper, work, readonly } => {
+        Step::Overlay { at, lower, upper, work } => {
             let data = text(&format!("lowerdir={lower},upperdir={upper},workdir={work}"))?;
-            overlay(&text(at)?, &data, access(*readonly))
+            overlay(&text(at)?, &data)
         }
         Step::Detach { at } => unmount(&*text(at)?, UnmountFlags::DETACH),
         Step::Receive { at } => {
@@ -66,17 +67,17 @@ fn perform(step: &Step) -> io::Result<()> {
         }
         Step::Link { path, target } => match symlink(target, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            linked => return linked,
+            linked => return Ok(linked?),
         },
-        Step::File { path, mode, bytes } => return atomic::write(Path::new(path), *mode, bytes),
+        Step::File { path, mode, bytes } => return Ok(atomic::write(Path::new(path), *mode, bytes)?),
         Step::Move { from, to } => mount_move(&*text(from)?, &*text(to)?),
-        Step::Remove { path } => return fs::remove_dir(path),
+        Step::Remove { path } => return Ok(fs::remove_dir(path)?),
     }
-    .map_err(io::Error::from)
+    .map_err(|error| io::Error::from(error).into())
 }
 
-fn overlay(at: &CStr, data: &CStr, flags: MountFlags) -> rustix::io::Result<()> {
-    let attempt = || mount(c"overlay", at, c"overlay", flags, Some(data));
+fn overlay(at: &CStr, data: &CStr) -> rustix::io::Result<()> {
+    let attempt = || mount(c"overlay", at, c"overlay", MountFlags::empty(), Some(data));
     let mounted = attempt();
     if mounted != Err(Errno::NODEV) {
         return mounted;
