@@ -28,15 +28,25 @@ pub struct Tool {
     pub optional: bool,
     /// How long it may take.
     limit: Duration,
+    /// The dracut module that installs it, if the system has it.
+    module: &'static str,
 }
 
 const fn tool(name: &'static str, seconds: u64) -> Tool {
-    Tool { name, optional: false, limit: Duration::from_secs(seconds) }
+    Tool { name, optional: false, limit: Duration::from_secs(seconds), module: "ignition" }
 }
 
 const fn optional(name: &'static str, seconds: u64) -> Tool {
     Tool { optional: true, ..tool(name, seconds) }
 }
+
+/// One that another dracut module installs.
+const fn of(module: &'static str, tool: Tool) -> Tool {
+    Tool { module, ..tool }
+}
+
+/// The module of what surrounds the stages.
+const OSTREE: &str = "fledge-ostree";
 
 /// Four of them, in seconds.
 const HOURS: u64 = 4 * 3600;
@@ -50,7 +60,7 @@ impl Tool {
 }
 
 /// Puts kernel arguments into the boot entries; a distribution may have its own, which takes the time that it takes.
-pub const KARGS_HELPER: Tool = optional("ignition-kargs-helper", 3600);
+pub const KARGS_HELPER: Tool = of(OSTREE, optional("ignition-kargs-helper", 3600));
 /// Creates users.
 pub const USERADD: Tool = tool("useradd", 60);
 /// Changes users; moving a home directory takes time.
@@ -67,8 +77,8 @@ pub const GROUPDEL: Tool = tool("groupdel", 60);
 pub const SYSTEMCTL: Tool = tool("systemctl", 60);
 /// Waits for devices.
 pub const UDEVADM: Tool = tool("udevadm", 60);
-/// Makes what the image's tmpfiles.d entries name; 40fledge-ostree brings it.
-pub const SYSTEMD_TMPFILES: Tool = tool("systemd-tmpfiles", 60);
+/// Makes what the image's tmpfiles.d entries name.
+pub const SYSTEMD_TMPFILES: Tool = of(OSTREE, tool("systemd-tmpfiles", 60));
 /// Labels files by the target's SELinux policy; only an image with SELinux has it.
 pub const SETFILES: Tool = optional("setfiles", 600);
 /// Loads kernel modules.
@@ -77,10 +87,10 @@ pub const MODPROBE: Tool = tool("modprobe", 60);
 pub const CRYPTSETUP: Tool = optional("cryptsetup", 600);
 /// Binds encrypted volumes to servers and TPMs.
 pub const CLEVIS: Tool = optional("clevis", 600);
-/// Makes a deployment the root; OSTree's own dracut module brings it.
-pub const OSTREE_PREPARE_ROOT: Tool = optional("ostree-prepare-root", 600);
+/// Makes a deployment the root.
+pub const OSTREE_PREPARE_ROOT: Tool = of("ostree", optional("ostree-prepare-root", 600));
 /// Takes interfaces down; dracut's network modules bring it, too.
-pub const IP: Tool = optional("ip", 60);
+pub const IP: Tool = of(OSTREE, optional("ip", 60));
 /// Succeeds on a live system; distributions bring it.
 pub const IS_LIVE_IMAGE: Tool = optional("is-live-image", 60);
 
@@ -99,20 +109,20 @@ pub const MKFS_FAT: Tool = optional("mkfs.fat", HOURS);
 /// Makes swap.
 pub const MKSWAP: Tool = optional("mkswap", HOURS);
 
-/// Changes the UUID of an ext4; [`E2FSCK`] may have to check it first. 40fledge-ostree brings it and those after it.
-pub const TUNE2FS: Tool = optional("tune2fs", 600);
+/// Changes the UUID of an ext4; [`E2FSCK`] may have to check it first.
+pub const TUNE2FS: Tool = of(OSTREE, optional("tune2fs", 600));
 /// Checks an ext4.
-pub const E2FSCK: Tool = optional("e2fsck", HOURS);
+pub const E2FSCK: Tool = of(OSTREE, optional("e2fsck", HOURS));
 /// Changes the UUID of an xfs.
-pub const XFS_ADMIN: Tool = optional("xfs_admin", 600);
+pub const XFS_ADMIN: Tool = of(OSTREE, optional("xfs_admin", 600));
 /// Changes the UUID of a btrfs.
-pub const BTRFSTUNE: Tool = optional("btrfstune", 600);
+pub const BTRFSTUNE: Tool = of(OSTREE, optional("btrfstune", 600));
 /// Grows an ext4.
-pub const RESIZE2FS: Tool = optional("resize2fs", HOURS);
+pub const RESIZE2FS: Tool = of(OSTREE, optional("resize2fs", HOURS));
 /// Grows a mounted xfs.
-pub const XFS_GROWFS: Tool = optional("xfs_growfs", HOURS);
+pub const XFS_GROWFS: Tool = of(OSTREE, optional("xfs_growfs", HOURS));
 /// Grows a mounted btrfs.
-pub const BTRFS: Tool = optional("btrfs", HOURS);
+pub const BTRFS: Tool = of(OSTREE, optional("btrfs", HOURS));
 
 /// All of them. A test holds this table against what the dracut module installs.
 pub const TOOLS: &[Tool] = &[
@@ -235,8 +245,10 @@ pub fn output(tool: Tool, args: &[Arg<'_>]) -> Result<Output, Failure> {
 fn start(tool: Tool, args: &[Arg<'_>], stdin: Stdio) -> Result<Output, Failure> {
     let failure = |why: String| Failure::new(what(tool, args), why);
     let program = find(tool).ok_or_else(|| {
-        failure(format!("the program is in none of {}", DIRECTORIES.join(", ")))
-            .remedy("rebuild the initramfs with dracut's module ignition, which installs it")
+        failure(format!("the program is in none of {}", DIRECTORIES.join(", "))).remedy(format!(
+            "rebuild the initramfs with dracut's module {}, which installs it if the system has it",
+            tool.module
+        ))
     })?;
     log::debug!("{}", what(tool, args));
     let mut command = Command::new(program);

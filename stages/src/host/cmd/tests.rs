@@ -3,7 +3,7 @@
 
 use super::*;
 
-pub(crate) const SH: Tool = Tool { name: "sh", optional: false, limit: Duration::from_secs(20) };
+pub(crate) const SH: Tool = Tool { name: "sh", optional: false, limit: Duration::from_secs(20), module: "ignition" };
 
 fn sh(script: &str) -> Result<Output, Failure> {
     run(SH, &["-c".into(), script.into()])
@@ -82,16 +82,26 @@ fn a_program_that_is_not_there_is_named() {
     assert!(failure.to_string().contains("surely-not-there"), "{failure}");
 }
 
+#[test]
+fn a_program_of_another_module_is_to_be_had_there() {
+    for (tool, module) in [(TUNE2FS, "fledge-ostree"), (OSTREE_PREPARE_ROOT, "ostree"), (MDADM, "ignition")] {
+        let failure = run(Tool { name: "surely-not-there", ..tool }, &[]).unwrap_err();
+        assert!(failure.remedy.is_some_and(|remedy| remedy.contains(&format!("module {module},"))));
+    }
+}
+
 /// The initramfs must hold what this table names.
 #[test]
 fn the_dracut_modules_install_every_tool() {
-    let modules = ["30ignition", "40fledge-ostree"].map(|module| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dracut").join(module).join("module-setup.sh");
-        std::fs::read_to_string(script).unwrap()
-    });
-    let words: Vec<_> =
-        modules.iter().flat_map(|text| text.split(|c: char| c.is_whitespace() || "\"'()/".contains(c))).collect();
-    for tool in TOOLS.iter().filter(|tool| ![IS_LIVE_IMAGE, OSTREE_PREPARE_ROOT].contains(tool)) {
-        assert!(words.contains(&tool.name), "no dracut module installs {}", tool.name);
+    for module in ["ignition", OSTREE] {
+        let folder = if module == OSTREE { "40fledge-ostree" } else { "30ignition" };
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dracut").join(folder).join("module-setup.sh");
+        let text = std::fs::read_to_string(script).unwrap();
+        let words: Vec<_> = text.split(|c: char| c.is_whitespace() || "\"'()/".contains(c)).collect();
+        for tool in TOOLS.iter().filter(|tool| tool.module == module && **tool != IS_LIVE_IMAGE) {
+            assert!(words.contains(&tool.name), "the dracut module {module} doesn't install {}", tool.name);
+        }
     }
+    let elsewhere: Vec<_> = TOOLS.iter().filter(|tool| !["ignition", OSTREE].contains(&tool.module)).collect();
+    assert_eq!(elsewhere, [&OSTREE_PREPARE_ROOT]);
 }
