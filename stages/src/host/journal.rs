@@ -68,7 +68,7 @@ pub fn wrote_keys(user: &str, path: &Path) {
 pub fn deployment(path: &str, below: &str, (device, inode): (u64, u64)) {
     send(
         DEPLOYMENT,
-        &format!("Resolved OSTree target to: {path}"),
+        &format!("the deployment {path} becomes the root"),
         &[
             ("DEPLOYMENT_PATH", below),
             ("DEPLOYMENT_DEVICE", &device.to_string()),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
-use fledge_core::pivot::{self, Settings};
+use fledge_core::pivot::{self, Composefs, IMAGE, Settings};
 
 use crate::host::journal;
 
@@ -25,7 +25,13 @@ pub use theirs::with_ostree;
 pub fn run(root: &Path, cmdline: &Cmdline) -> Result<(), Failure> {
     let file = observe::settings(Path::new("/"))?;
     let settings = Settings::read(file.as_ref().map(|(name, text)| (*name, text.as_str())), cmdline)?;
-    let facts = observe::facts(root, cmdline)?;
+    let facts = observe::facts(root, cmdline, settings)?;
+    if settings.composefs == Composefs::Maybe && !facts.image {
+        log::warn!(
+            "the deployment {} has no {IMAGE}: the root comes without composefs and its checks",
+            facts.deployment
+        );
+    }
     journal::deployment(&format!("{}{}", facts.root, facts.deployment), &facts.deployment, facts.identity);
     let plan = pivot::plan(settings, &facts)?;
     log::info!("{plan}");

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use fledge_core::cmdline::Cmdline;
 use fledge_core::pivot::{Value, serialize};
-use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
 
 use super::*;
 use crate::host::cmd::SH;
@@ -30,7 +30,17 @@ fn in_a_namespace(test: &str) {
         .args(args)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", &test, "--ignored"]);
-    assert!(command.status().unwrap().success());
+    let output = command.output().unwrap();
+    let printed = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && printed.contains("1 passed"), "{test} in its own mount namespace:\n{printed}");
+}
+
+/// The optional fields of a mount, which tell how it propagates (`proc_pid_mountinfo(5)`).
+fn propagation(point: &str) -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let row = table.lines().find(|line| line.split(' ').nth(4) == Some(point)).unwrap();
+    let fields = row.split(' ').skip(6).take_while(|word| *word != "-");
+    fields.map(|field| field.split(':').next().unwrap().to_owned()).collect()
 }
 
 /// Goes to a root that holds an initramfs with these settings and a physical root with one deployment.
@@ -121,7 +131,9 @@ fn changes_of_a_transient_etc_stay_in_memory() {
 #[test]
 #[ignore = "run by the test above, which gives it a mount namespace of its own"]
 fn transient_etc() {
-    let cmdline = initramfs("[sysroot]\nreadonly=true\n[etc]\ntransient=true\n");
+    let cmdline = initramfs("[etc]\ntransient=true\n");
+    // It asks for what the settings leave open, in whatever encoding.
+    fs::write("/sysroot/ostree/repo/config", b"[core]\ntitle=B\xfccher\n[sysroot]\nreadonly=true\n").unwrap();
     fs::create_dir("/run/ostree").unwrap();
     fs::write("/run/ostree/initramfs-mount-var", "").unwrap();
     run(Path::new("/sysroot"), &cmdline).unwrap();
@@ -132,11 +144,12 @@ fn transient_etc() {
     assert_eq!(fs::read_to_string(format!("{kept}/usr/etc/motd")).unwrap(), "hello\n");
     assert_eq!(fs::read_dir(format!("{kept}/etc")).unwrap().count(), 0);
     assert!(Path::new("/sysroot/var/lib/file").exists(), "asked for by the marker");
+    assert_eq!(propagation("/sysroot/var"), ["shared"], "mounts below it are for later namespaces, too");
     let booted = fs::read("/run/ostree-booted").unwrap();
     let folder = fs::read_dir("/run/ostree")
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .find(|path| path.join("upper").exists());
+        .find(|path| path.join("upper/motd").exists());
     let name = folder.unwrap().to_str().unwrap().to_owned();
     assert!(
         name.starts_with("/run/ostree/transient-etc.") && name.len() == "/run/ostree/transient-etc.".len() + 6,
@@ -167,6 +180,37 @@ fn hotfix() {
 }
 
 #[test]
+fn a_hotfix_on_a_read_only_root_is_mounted_or_refused_as_the_deployments_ostree_would() {
+    in_a_namespace("hotfix_read_only");
+}
+
+#[test]
+#[ignore = "run by the test above, which gives it a mount namespace of its own"]
+fn hotfix_read_only() {
+    let cmdline = initramfs("");
+    for folder in [".usr-ovl-work", ".usr-ovl-upper"] {
+        fs::create_dir(format!("/sysroot{DEPLOYMENT}/{folder}")).unwrap();
+    }
+    let program = format!("/sysroot{DEPLOYMENT}/usr/lib/ostree/ostree-prepare-root");
+    let readonly = |readonly| {
+        let flags = if readonly { MountFlags::RDONLY } else { MountFlags::empty() };
+        mount_remount("/sysroot", flags, "").unwrap();
+    };
+    readonly(true);
+    let failure = run(Path::new("/sysroot"), &cmdline).unwrap_err();
+    assert!(failure.remedy.as_ref().is_some_and(|remedy| remedy.contains("add rw")), "{failure}");
+
+    readonly(false);
+    fs::write(program, b"\0failed to remount rootfs writable (for overlayfs)\0").unwrap();
+    readonly(true);
+    run(Path::new("/sysroot"), &cmdline).unwrap();
+    fs::write("/sysroot/usr/lib/os-release", "ID=fixed\n").unwrap();
+    let kept = format!("/sysroot/sysroot{DEPLOYMENT}/.usr-ovl-upper/lib/os-release");
+    assert_eq!(fs::read_to_string(kept).unwrap(), "ID=fixed\n");
+    assert_eq!(fs::read("/run/ostree-booted").unwrap(), b"", "as that OSTree has it");
+}
+
+#[test]
 fn another_command_line_is_there_for_ostrees_own_program_and_gone_afterwards() {
     in_a_namespace("another_cmdline");
 }
@@ -178,17 +222,37 @@ fn another_cmdline() {
     let folder = PathBuf::from(std::env::var_os(ROOT).unwrap());
     let (script, seen) = (folder.join("script"), folder.join("seen"));
     let before = fs::read("/proc/cmdline").unwrap();
-    fs::write(&script, format!("cat /proc/cmdline > {}", seen.display())).unwrap();
+    // As a service has it: what is mounted here from now on comes to its namespace, unless it is kept from that.
+    mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC).unwrap();
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    let mut service =
+        Command::new("unshare").args(["--mount", "--propagation", "slave", "sleep", "60"]).spawn().unwrap();
+    let pid = service.id().to_string();
+    while namespace(&pid) == namespace("self") {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let table = folder.join("table");
+    let script_text =
+        format!("cat /proc/cmdline > {}; cat /proc/{pid}/mountinfo > {}", seen.display(), table.display());
+    fs::write(&script, script_text).unwrap();
     theirs::start(SH, &script, Some("rw ostree=/other")).unwrap();
+    service.kill().unwrap();
+    service.wait().unwrap();
     assert_eq!(fs::read_to_string(&seen).unwrap(), "rw ostree=/other\n");
+    let table = fs::read_to_string(table).unwrap();
+    assert!(table.contains(" /proc ") && !table.contains("/proc/cmdline"), "{table}");
     assert_eq!(fs::read("/proc/cmdline").unwrap(), before);
     assert_eq!(fs::read_dir(folder.join("run")).unwrap().count(), 0);
 
+    fs::write(&script, format!("cat /proc/cmdline > {}", seen.display())).unwrap();
     theirs::start(SH, &script, None).unwrap();
     assert_eq!(fs::read(&seen).unwrap(), before);
     fs::write(&script, "exit 3").unwrap();
     assert!(theirs::start(SH, &script, Some("rw")).unwrap_err().why.contains("exit code 3"));
     assert_eq!(fs::read("/proc/cmdline").unwrap(), before);
+    fs::write(&script, "umount /proc/cmdline; exit 3").unwrap();
+    let both = theirs::start(SH, &script, Some("rw")).unwrap_err();
+    assert!(both.why.contains("exit code 3; and changing /proc/cmdline"), "{both}");
 }
 
 #[test]
@@ -200,10 +264,13 @@ fn a_pivot_that_can_t_be_done_leaves_the_physical_root_where_it_is() {
 #[ignore = "run by the test above, which gives it a mount namespace of its own"]
 fn refused() {
     let cmdline = initramfs("[composefs]\nenabled=yes\n");
+    symlink("ostree/repo/config", "/sysroot/file").unwrap();
     for (cmdline, why) in [
         (cmdline.clone(), "has no .ostree.cfs"),
         (Cmdline::parse("rw"), "no ostree= argument"),
         (Cmdline::parse("ostree=/ostree/boot.1/nestos/def/1"), "no symbolic link"),
+        // What can't be looked at is not what isn't there.
+        (Cmdline::parse("ostree=/file"), "/sysroot/ostree/repo/config/.ostree.cfs: Not a directory"),
     ] {
         let failure = run(Path::new("/sysroot"), &cmdline).unwrap_err();
         assert!(failure.why.contains(why), "{failure}");
@@ -212,6 +279,9 @@ fn refused() {
     fs::write(format!("/sysroot{DEPLOYMENT}/.ostree.cfs"), [0; 4096]).unwrap();
     let failure = run(Path::new("/sysroot"), &cmdline).unwrap_err();
     assert!(failure.why.contains("it is no composefs image"), "{failure}");
+    fs::create_dir(format!("/sysroot{DEPLOYMENT}/usr/lib/ostree/ostree-prepare-root")).unwrap();
+    let failure = run(Path::new("/sysroot"), &cmdline).unwrap_err();
+    assert!(failure.why.contains("ostree-prepare-root: Is a directory"), "{failure}");
     assert!(Path::new("/sysroot/ostree/repo").exists());
     assert!(!Path::new("/run/ostree-booted").exists());
 }
