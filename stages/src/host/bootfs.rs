@@ -7,16 +7,17 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fledge_core::bls::{Entry, is_entry};
 use fledge_core::diag::Failure;
-use rustix::fs::{Dir, Mode, OFlags, fstat, fsync, openat};
+use rustix::fs::{Dir, Mode, OFlags, StatVfsMountFlags, fstat, fstatvfs, fsync, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, fspick,
 };
 
 use super::device;
@@ -220,18 +221,34 @@ fn mount(device: &Path, writable: bool, patience: Duration) -> Result<Root, Fail
 }
 
 fn mount_as(device: &Path, kind: &str, writable: bool) -> rustix::io::Result<Root> {
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(context.as_fd(), "source", device)?;
-    if !writable {
-        fsconfig_set_flag(context.as_fd(), "ro")?;
-    }
-    fsconfig_create(context.as_fd())?;
+    let context = match make(device, kind, writable) {
+        // The kernel has one state for all mounts of a file system: it is mounted elsewhere with the other one. Who asked to read gets
+        // a mount that can only be read from all the same.
+        Err(Errno::BUSY) => make(device, kind, !writable)?,
+        context => context?,
+    };
     let mut attributes =
         MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     if !writable {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
     let mounted = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    if writable && fstatvfs(&mounted)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        // The other mount stays as it is.
+        let whole = fspick(&mounted, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
+        fsconfig_set_flag(whole.as_fd(), "rw")?;
+        fsconfig_reconfigure(whole.as_fd())?;
+    }
     let path = format!("/proc/self/fd/{}", mounted.as_raw_fd());
     Ok(Root::at(mounted, path.into()))
+}
+
+fn make(device: &Path, kind: &str, writable: bool) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", device)?;
+    if !writable {
+        fsconfig_set_flag(context.as_fd(), "ro")?;
+    }
+    fsconfig_create(context.as_fd())?;
+    Ok(context)
 }
