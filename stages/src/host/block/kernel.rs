@@ -10,7 +10,7 @@ use fledge_core::gpt::{Geometry, Table};
 
 use super::blkpg::{Operation, change};
 use super::{Entry, device, uses};
-use crate::host::device::usage::{directory, node, text};
+use crate::host::device::usage::{node, text};
 
 /// A partition that the kernel knows or is to know; places in bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -109,7 +109,12 @@ impl Entry {
     /// The node that a partition has.
     pub fn partition(&self, number: u32) -> String {
         if let Some(name) = self.mapped() {
-            return format!("/dev/disk/by-id/dm-name-{name}p{number}");
+            let parts = uses::partitions(&self.sys);
+            // One that isn't there yet has no node that could be told before.
+            return match parts.iter().find(|(other, _)| *other == number) {
+                Some((_, sys)) => node(sys),
+                None => format!("/dev/disk/by-id/dm-name-{name}p{number}"),
+            };
         }
         let disk = node(&self.sys);
         let p = if disk.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
@@ -118,11 +123,9 @@ impl Entry {
 
     /// What isn't yet as wanted, as the nodes of the partitions. Where partitions of device-mapper begin, sysfs doesn't say.
     fn amiss(&self, wanted: &[Wanted]) -> io::Result<Vec<String>> {
-        let mapped = self.mapped();
         let mut known: Vec<_> = partitions(self)?.into_iter().map(|(partition, _)| partition).collect();
-        for (number, part) in mapped.iter().flat_map(|name| uses::partitions(name)) {
-            let size = directory(&part).map(|directory| text(&directory.join("size")));
-            let size: u64 = size.ok().and_then(|size| size.parse().ok()).unwrap_or_default();
+        for (number, sys) in uses::partitions(&self.sys) {
+            let size: u64 = text(&sys.join("size")).parse().unwrap_or_default();
             let start = wanted.iter().find(|partition| partition.number == number);
             let start = start.map(|partition| partition.start).unwrap_or_default();
             known.push(Wanted { number, start, length: size << 9 });
