@@ -36,6 +36,19 @@ also_known_as() {
     [[ -e $initdir$systemdsystemunitdir/$2 ]] || ln_r "$systemdsystemunitdir/$1" "$systemdsystemunitdir/$2"
 }
 
+# A distribution's own unit goes before ours: nothing orders two that write to one disk.
+unless_theirs() {
+    local name
+
+    for name in coreos nestos; do
+        [[ ! -e $initdir$systemdsystemunitdir/$name-$2.service ]] || return 0
+    done
+    add_unit "$1.service"
+    for name in coreos nestos; do
+        also_known_as "$1.service" "$name-$2.service"
+    done
+}
+
 install() {
     local name unit
 
@@ -48,7 +61,10 @@ install() {
         xfs_admin xfs_db xfs_growfs \
         clevis-luks-pass
 
-    for unit in fledge-user-config fledge-gpt-setup fledge-kargs-reboot fledge-persist-root ignition-ostree-growfs \
+    # The links that a root on multipath is named by, where the distribution makes them.
+    inst_rules 90-coreos-device-mapper.rules 90-nestos-device-mapper.rules
+
+    for unit in fledge-user-config fledge-kargs-reboot ignition-ostree-growfs \
         ignition-ostree-mount-state-overlays ignition-ostree-mount-var ignition-ostree-populate-var \
         ignition-ostree-uuid-boot ignition-ostree-uuid-root; do
         add_unit "$unit.service"
@@ -58,10 +74,10 @@ install() {
 
     for name in coreos nestos; do
         also_known_as fledge-user-config.service "$name-ignition-setup-user.service"
-        also_known_as fledge-gpt-setup.service "$name-gpt-setup.service"
         also_known_as fledge-kargs-reboot.service "$name-kargs-reboot.service"
-        also_known_as fledge-persist-root.service "$name-boot-edit.service"
     done
+    unless_theirs fledge-gpt-setup gpt-setup
+    unless_theirs fledge-persist-root boot-edit
 
     install_boot_disk
     install_handover

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The dracut modules, by running their `install` with dracut's functions replaced; and `docs/dracut-modules.md` against them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -186,6 +186,82 @@ fn a_distributions_own_hand_over_goes_before_ours() {
             assert_eq!(ours(folder.path()), left, "{name}-{theirs}");
             fs::remove_file(unit).unwrap();
         }
+    }
+}
+
+#[test]
+fn a_distributions_own_work_on_the_boot_disk_goes_before_ours() {
+    for (ours, theirs) in [("fledge-gpt-setup", "gpt-setup"), ("fledge-persist-root", "boot-edit")] {
+        let enabled = |initdir: &Path| {
+            let (_, text) = shell("40fledge-ostree", "", &format!("initdir='{}'; install", initdir.display()));
+            let enables = format!("add-requires ignition-complete.target {ours}.service");
+            let aliased = text.contains(&format!("-{theirs}.service /usr/lib/systemd/system/{ours}.service"));
+            assert_eq!(text.lines().any(|line| line == enables), aliased, "{text}");
+            assert!(text.contains("add-requires ignition-complete.target ignition-ostree-uuid-boot.service"), "{text}");
+            aliased
+        };
+        for name in ["coreos", "nestos"] {
+            let folder = tempfile::tempdir().unwrap();
+            assert!(enabled(folder.path()));
+            let units = folder.path().join("usr/lib/systemd/system");
+            fs::create_dir_all(&units).unwrap();
+            fs::write(units.join(format!("{name}-{theirs}.service")), "").unwrap();
+            assert!(!enabled(folder.path()), "{name}");
+        }
+    }
+}
+
+/// What a unit says under a key, word by word.
+fn said(text: &str, key: &str) -> Vec<String> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+#[test]
+fn nobody_has_the_boot_file_system_mounted_while_its_disk_gets_its_own_names() {
+    for unit in ["fledge-gpt-setup.service", "ignition-ostree-uuid-boot.service"] {
+        let text = fs::read_to_string(repo().join("dracut/40fledge-ostree").join(unit)).unwrap();
+        let after = said(&text, "After");
+        // A config that is refused leaves the disk as it was.
+        for name in ["fledge-user-config", "fledge-copy-network", "ignition-fetch", "fledge-installer-refused"] {
+            assert!(after.contains(&format!("{name}.service")), "{unit}: {name}");
+        }
+        // A distribution's own, which stand beside ours under other names only if ours aren't there.
+        for name in ["coreos", "nestos"] {
+            assert!(after.contains(&format!("{name}-copy-firstboot-network.service")), "{unit}: {name}");
+        }
+    }
+}
+
+#[test]
+fn no_order_of_ours_goes_in_a_circle() {
+    let mut before: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in ["dracut/30ignition", "dracut/40fledge-ostree"].into_iter().flat_map(files) {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if !name.ends_with(".service") && !name.ends_with(".target") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for other in said(&text, "After") {
+            before.entry(other).or_default().insert(name.clone());
+        }
+        before.entry(name).or_default().extend(said(&text, "Before"));
+    }
+    // What systemd itself orders.
+    for (first, then) in [
+        ("systemd-fsck-root.service", "sysroot.mount"),
+        ("sysroot.mount", "initrd-root-fs.target"),
+        ("initrd-root-fs.target", "initrd-parse-etc.service"),
+        ("initrd-parse-etc.service", "initrd.target"),
+        ("initrd.target", "initrd-switch-root.target"),
+    ] {
+        before.entry(first.into()).or_default().insert(then.into());
+    }
+    while !before.is_empty() {
+        let followed: BTreeSet<_> = before.values().flatten().cloned().collect();
+        let count = before.len();
+        before.retain(|name, _| followed.contains(name));
+        assert!(before.len() < count, "{before:?}");
     }
 }
 
