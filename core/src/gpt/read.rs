@@ -91,6 +91,10 @@ pub fn read(geometry: Geometry, read: Read<'_>) -> Found {
     let first = geometry.read(read, 0, 512).unwrap_or_default();
     let mbr = mbr::classify(&first);
     let primary = copy(geometry, 1, read);
+    // What an image with an MBR was written over may have left a second copy at the end. Linux looks at none behind such an MBR.
+    if mbr == mbr::Mbr::Own && !matches!(primary, Copy::Sound { .. }) {
+        return Found::Mbr;
+    }
     let end = geometry.last();
     let mut place = match &primary {
         Copy::Sound { header, .. } | Copy::Damaged { header: Some(header) } if header.other > 1 => header.other,
@@ -124,7 +128,7 @@ pub fn read(geometry: Geometry, read: Read<'_>) -> Found {
             table
         }
         (Copy::Absent, Copy::Absent) => {
-            return if mbr == mbr::Mbr::Own { Found::Mbr } else { Found::Nothing };
+            return Found::Nothing;
         }
         (Copy::Damaged { header: Some(header) }, _) if header.entry != ENTRY => {
             return Found::Broken(format!(
