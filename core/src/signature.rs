@@ -35,7 +35,7 @@ use crate::facts::Signature;
 
 mod raid;
 
-pub use raid::superblock;
+pub use raid::{at_end, superblock};
 
 /// What the last bytes of a device are while a vfat is being made on it.
 pub const UNFINISHED: &[u8; 32] = b"Fledge: this vfat is unfinished\n";

@@ -47,6 +47,24 @@ pub fn superblock(size: u64, read: Read<'_>) -> Option<Superblock> {
     })
 }
 
+/// The array whose metadata stand at the end of a disk, in words: those of firmware (libblkid `superblocks/isw_raid.c`, `ddf_raid.c`;
+/// SNIA's Common RAID Disk Data Format 2.0, section 4.2.1), and of Linux.
+pub fn at_end(size: u64, read: Read<'_>) -> Option<&'static str> {
+    const INTEL: &[u8] = b"Intel Raid ISM Cfg Sig. ";
+    const DDF: [u8; 4] = [0xDE, 0x11, 0xDE, 0x11];
+    let mut is = |back: u64, magic: &[u8]| {
+        let found = size.checked_sub(back).and_then(|offset| read(offset, magic.len()));
+        found.is_some_and(|found| found == magic)
+    };
+    if [512, 4096].iter().any(|sector| is(size % sector + 2 * sector, INTEL)) {
+        return Some("an array of Intel's firmware");
+    }
+    if [512, 257 * 512, 4096].iter().any(|back| is(*back, &DDF)) {
+        return Some("a DDF array");
+    }
+    superblock(size, read).map(|_| "a Linux array")
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::vec;
@@ -71,6 +89,26 @@ mod tests {
         block[72..76].copy_from_slice(&(-1_i32).to_le_bytes());
         block[92] = 3;
         bytes
+    }
+
+    #[test]
+    fn metadata_at_the_end_of_a_disk_are_known() {
+        let end = |back: usize, magic: &[u8]| {
+            let mut bytes = vec![0; 1 << 20];
+            let at = bytes.len() - back;
+            bytes[at..at + magic.len()].copy_from_slice(magic);
+            at_end(bytes.len() as u64, &mut |offset, len| {
+                let start = usize::try_from(offset).ok()?;
+                bytes.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
+            })
+        };
+        let intel = b"Intel Raid ISM Cfg Sig. 1.3.00";
+        assert_eq!(end(1024, intel), Some("an array of Intel's firmware"));
+        assert_eq!(end(8192, intel), Some("an array of Intel's firmware"));
+        assert_eq!(end(512, &[0xDE, 0x11, 0xDE, 0x11]), Some("a DDF array"));
+        assert_eq!(end(1 << 20, intel), None);
+        let linux = [&MAGIC.to_le_bytes(), [1, 0, 0, 0].as_slice()].concat();
+        assert_eq!(end(8192, &linux), Some("a Linux array"));
     }
 
     #[test]
