@@ -68,6 +68,23 @@ pub fn look(root: &Root, path: &str) -> io::Result<Label> {
     }
 }
 
+/// The label of what stands at a path, which has no symbolic links above its last name; `None` if there is none.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn get(root: &Root, path: &str) -> io::Result<Option<Vec<u8>>> {
+    // No context of SELinux is longer than a page.
+    let mut label = vec![0; 4096];
+    match lgetxattr(full(root, path), LABEL, label.as_mut_slice()) {
+        Ok(len) => {
+            label.truncate(len);
+            Ok(Some(label))
+        }
+        Err(Errno::NODATA | Errno::NOENT | Errno::OPNOTSUPP) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn full(root: &Root, path: &str) -> std::path::PathBuf {
     root.path().join(path.trim_start_matches('/'))
 }

@@ -68,32 +68,44 @@ pub fn mount(root: &Path) -> Result<(), Failure> {
     };
     let instances = wanted(root).map_err(failed)?;
     let target = Root::open(root).map_err(failed)?;
-    let fresh = target.directory_without_links(STATE).is_err();
-    let mut paths = Vec::new();
+    let mut overlays = Vec::new();
     for instance in instances {
         let path = path(&instance).ok_or_else(|| {
             failed(io::Error::other(format!("ostree-state-overlay@{instance}.service names no path")))
         })?;
-        if is_mounted(&target, Path::new(SOURCE), &path).map_err(failed)? {
+        let at = |error: io::Error| failed(io::Error::new(error.kind(), format!("{path}: {error}")));
+        if is_mounted(&target, Path::new(SOURCE), &path).map_err(at)? {
             log::info!("{path} is an overlay already");
-            continue;
+        } else {
+            one(&target, &instance, &path).map_err(at)?;
+            log::info!("mounted the state overlay {path}");
         }
-        one(&target, &instance, &path).map_err(failed)?;
-        log::info!("mounted the state overlay {path}");
-        paths.push(path);
+        overlays.push((instance, path));
     }
-    // On a `/var` that is older than this boot, the labels are right.
-    if fresh && !paths.is_empty() {
-        if let Some(selinux) = label::observe(&target).map_err(failed)? {
-            // The upper folder's label is what the mount point has, not what its place below /var would have.
-            label::set(
-                &target,
-                &selinux.policy,
-                ["/var/ostree", STATE].into_iter().chain(paths.iter().map(String::as_str)),
-            )?;
-        }
+    if overlays.is_empty() {
+        return Ok(());
+    }
+    if let Some(selinux) = label::observe(&target).map_err(failed)? {
+        let paths = unlabelled(&target, &overlays).map_err(failed)?;
+        label::set(&target, &selinux.policy, paths.iter().map(String::as_str))?;
     }
     Ok(())
+}
+
+/// What has no labels yet, as nobody had made it before, or whoever did was interrupted. The upper folder's label is what the mount
+/// point has, not what its place below /var would have: so that comes after, and an overlay that still has the other one isn't done.
+fn unlabelled(root: &Root, overlays: &[(String, String)]) -> io::Result<Vec<String>> {
+    let Some(of_var) = label::get(root, STATE)? else {
+        let above = ["/var/ostree", STATE].map(str::to_owned);
+        return Ok(above.into_iter().chain(overlays.iter().map(|(_, path)| path.clone())).collect());
+    };
+    let mut paths = Vec::new();
+    for (instance, path) in overlays {
+        if label::get(root, path)?.is_none_or(|label| label == of_var) {
+            paths.extend([format!("{STATE}/{instance}"), path.clone()]);
+        }
+    }
+    Ok(paths)
 }
 
 fn one(root: &Root, instance: &str, path: &str) -> io::Result<()> {
@@ -160,6 +172,20 @@ mod tests {
 
         mount(root).unwrap();
         mount(root).unwrap();
+        let target = Root::open(root).unwrap();
+        let overlays: Vec<_> = ["usr-lib-opt", "usr-local"].map(|of| (of.to_owned(), path(of).unwrap())).into();
+        let labelled = |labels: &[(&str, &[u8])]| {
+            for (path, label) in labels {
+                let flags = rustix::fs::XattrFlags::empty();
+                rustix::fs::setxattr(root.join(&path[1..]), "security.selinux", label, flags).unwrap();
+            }
+            unlabelled(&target, &overlays).unwrap()
+        };
+        let fresh = labelled(&[]);
+        let half = labelled(&[(STATE, b"var"), ("/usr/local", b"usr")]);
+        let other_half = labelled(&[("/usr/lib/opt", b"var")]);
+        let whole = labelled(&[("/usr/lib/opt", b"usr")]);
+        drop(target);
         fs::write(root.join("usr/local/new"), "").unwrap();
         assert!(root.join("usr/local/of-the-os").exists());
         release(root).unwrap();
@@ -173,5 +199,11 @@ mod tests {
         release(root).unwrap();
         rustix::mount::unmount(root, rustix::mount::UnmountFlags::empty()).unwrap();
         assert!(!new && kept && again, "{new} {kept} {again}");
+
+        assert_eq!(fresh, ["/var/ostree", STATE, "/usr/lib/opt", "/usr/local"]);
+        // Power was cut while the labels were set.
+        assert_eq!(half, [format!("{STATE}/usr-lib-opt"), "/usr/lib/opt".into()]);
+        assert_eq!(half, other_half);
+        assert!(whole.is_empty(), "{whole:?}");
     }
 }
