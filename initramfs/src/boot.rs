@@ -91,13 +91,22 @@ fn root_work(args: &[&str]) -> Result<(), Failure> {
     }
     let cmdline = input::cmdline()?;
     let (boot, of_root) = (Path::new(bootfs::DEVICE), fledge_core::root::device(cmdline.value("root")));
-    let device = if args.contains(&"root") || args == ["grow"] { Path::new(&of_root) } else { boot };
+    let is_of_root = args.contains(&"root") || args == ["grow"];
+    let elsewhere = root::is_elsewhere(&cmdline);
+    if is_of_root && elsewhere {
+        return Ok(());
+    }
+    let device = if is_of_root { Path::new(&of_root) } else { boot };
     root::wait(&device.to_string_lossy(), &cmdline)?;
     let config = Path::new(root::CONFIG);
+    // Nothing of a disk is changed that another installation's root or boot file system is on.
+    if !elsewhere && (args == ["gpt"] || args == ["uuid", "root"]) {
+        root::persist::check(Path::new(&of_root), boot)?;
+    }
     match args {
         ["gpt"] => root::identity::disk(device),
         ["uuid", _] => root::identity::file_system(device, &cmdline),
-        ["grow"] => root::grow::run(device, Path::new("/run/fledge/grow"), config),
+        ["grow"] => root::grow::run(device, Path::new("/run/fledge/grow"), config, &cmdline),
         _ => root::persist::run(Path::new(SYSROOT), device, config, &cmdline),
     }
 }

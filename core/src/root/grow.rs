@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The root reaches to the end of its disk: first the partition, then what is made of it, then the file system.
+//! The root reaches to the end of its disk: first partitions, then what is made of them from the lowest, then the file system.
 //!
 //! Only a partition with room behind it grows, up to the next one or to the end of what the table may use (Fedora CoreOS:
-//! `ignition-ostree-growfs`); where the configuration lays out the root itself, none does. A multiple of 4096 bytes is taken, which
-//! LUKS needs on disks with such physical sectors.
+//! `ignition-ostree-growfs`). None does where the configuration lays out the root itself, and not one whose size the configuration gives:
+//! the next run after a power cut would find it in the wrong size. A multiple of 4096 bytes is taken, which LUKS needs on disks with such
+//! physical sectors.
 //!
-//! Each device is asked what is left to grow on its own, so that a first boot after a power cut goes on in the middle: a partition that
-//! has grown stays, and the file system in it still has to. What was beyond the end of the old partition may look like another
-//! file system to those who ask libblkid; such signatures are erased, the root's own stays.
+//! Partitions, arrays and file systems are asked what is left to grow, so that a first boot after a power cut goes on in the middle: a
+//! partition that has grown stays, and the file system in it still has to. An encrypted volume takes all of its device whenever it
+//! is opened; it is grown only when that device grows under it, as this may need a passphrase.
+//!
+//! What was beyond the end of the old partition may look like another file system to those who ask libblkid. What stands near the end
+//! of a device is erased before it becomes part of this one; other such signatures are erased after, the root's own stays.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{FileSystem, Kind, Layer, lines};
+use super::{FileSystem, Kind, Layer, noted};
+use crate::config;
 use crate::diag::Failure;
 use crate::gpt::{Found, Geometry, Table};
 use crate::signature::Read;
@@ -22,6 +27,8 @@ use crate::signature::Read;
 /// What is gained has to be worth it, in bytes.
 const WORTH: u64 = 1 << 20;
 const ALIGNMENT: u64 = 4096;
+/// Bytes at the end of a device that hold all signatures that are found from there (ZFS has two labels of 256 KiB).
+const TAIL: u64 = 1 << 20;
 
 /// What is known.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -36,8 +43,12 @@ pub struct Facts {
     pub stack: Vec<Layer>,
     /// The disks of partitions in the stack.
     pub disks: Vec<Disk>,
+    /// The arrays in the stack that can grow.
+    pub arrays: Vec<Array>,
     /// The configuration makes the root's file system, or what it is on.
     pub laid_out: bool,
+    /// The command line names the root: an operator's own may be one that can't grow.
+    pub root_is_named: bool,
 }
 
 /// A disk with a partition of the root's.
@@ -49,6 +60,19 @@ pub struct Disk {
     pub geometry: Geometry,
     /// What it holds.
     pub holds: Found,
+    /// What the metadata of an array at its end are, if there are any.
+    pub member: Option<String>,
+    /// What the configuration says of its partitions.
+    pub given: Vec<config::Partition>,
+}
+
+/// An array of a level and a format that can grow.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Array {
+    /// Its node.
+    pub node: String,
+    /// Bytes that each of its devices has beyond what it takes.
+    pub room: u64,
 }
 
 /// One thing to do.
@@ -66,6 +90,8 @@ pub enum Step {
         hybrid: bool,
         /// How many bytes it gains.
         gain: u64,
+        /// The last of these, which are erased before: the first byte on the disk, and how many.
+        tail: (u64, u64),
     },
     /// Have an array take all of its devices.
     Raid {
@@ -98,61 +124,104 @@ pub enum Step {
 pub struct Plan {
     /// The steps.
     pub steps: Vec<Step>,
+    /// What is left alone, and why.
+    pub notes: Vec<String>,
 }
 
 /// Decides what grows.
 ///
 /// # Errors
-/// The file system or a device below it is of a kind that can't grow, or a partition table can't be relied on.
+/// The file system or a device below it is of a kind that can't grow, and nobody named it; or a partition table can't be relied on.
 pub fn plan(facts: &Facts) -> Result<Plan, Failure> {
-    let what = "growing the root to its disk";
-    let refused = |why: String| {
-        Failure::new(what, why).remedy("have the configuration lay out the root as it is to be, or install an image whose root is ext4, xfs or btrfs on partitions, RAID or LUKS")
-    };
-    if !matches!(facts.root.format.as_str(), "ext4" | "xfs" | "btrfs") {
-        return Err(refused(format!("nothing is known about growing {:?} on {}", facts.root.format, facts.root.node)));
+    let mut plan = Plan::default();
+    if let Some(why) = obstacle(facts) {
+        if !facts.root_is_named {
+            return Err(Failure::new("growing the root to its disk", why).remedy("have the configuration lay out the root as it is to be, or install an image whose root is ext4, xfs or btrfs on partitions, RAID or LUKS"));
+        }
+        plan.notes.push(format!("{why}; the command line names it: it stays as large as it is"));
+        return Ok(plan);
     }
-    let mut steps = Vec::new();
-    let mut above = Vec::new();
+    let mut grows = false;
     let mut below = None;
-    for layer in &facts.stack {
+    for (index, layer) in facts.stack.iter().enumerate() {
         let node = layer.node.clone();
         match &layer.kind {
-            Kind::Disk | Kind::Integrity | Kind::Multipath { .. } => {}
-            Kind::Partition { disk, number } => {
-                let disk = facts.disks.iter().find(|found| found.node == *disk).filter(|_| !facts.laid_out);
-                if let Some(step) = disk.map(|disk| partition(disk, *number)).transpose()?.flatten() {
-                    steps.push(step);
+            Kind::Partition { disk, number } if !facts.laid_out => {
+                let Some(disk) = facts.disks.iter().find(|found| found.node == *disk) else { continue };
+                let above = facts.stack.get(index..).unwrap_or_default();
+                match above
+                    .iter()
+                    .find(|layer| matches!(layer.kind, Kind::Raid { .. }) && array(facts, layer).is_none())
+                {
+                    Some(array) => plan.notes.push(format!("the array {} can't grow: {node} stays", array.node)),
+                    None => partition(disk, *number, &mut plan)?,
+                }
+                grows |= !plan.steps.is_empty();
+            }
+            Kind::Raid { .. } if !facts.laid_out => {
+                grows = array(facts, layer).is_some_and(|array| grows || array.room >= WORTH);
+                if grows {
+                    plan.steps.push(Step::Raid { node });
                 }
             }
-            Kind::Raid { .. } => above.push(Step::Raid { node }),
-            Kind::Luks { name, .. } => above.push(Step::Luks { name: name.clone(), device: below.unwrap_or_default() }),
-            Kind::Other(what) => return Err(refused(format!("the root is on {}, which is {what}", layer.node))),
+            Kind::Luks { name, .. } if grows => {
+                plan.steps.push(Step::Luks { name: name.clone(), device: below.take().unwrap_or_default() });
+            }
+            _ => {}
         }
-        below = Some(layer.node.clone());
+        if layer.kind != Kind::Integrity {
+            below = Some(layer.node.clone());
+        }
     }
-    let room = facts.size.saturating_sub(facts.used) >= WORTH;
-    // An array or a volume may have room that nobody knows of before it was asked.
-    if steps.is_empty() && above.is_empty() && !room {
-        return Ok(Plan::default());
+    if !plan.steps.is_empty() || facts.size.saturating_sub(facts.used) >= WORTH {
+        plan.steps.push(Step::Wipe { node: facts.root.node.clone(), format: facts.root.format.clone() });
+        plan.steps.push(Step::FileSystem { of: facts.root.clone() });
     }
-    steps.append(&mut above);
-    steps.push(Step::Wipe { node: facts.root.node.clone(), format: facts.root.format.clone() });
-    steps.push(Step::FileSystem { of: facts.root.clone() });
-    Ok(Plan { steps })
+    Ok(plan)
 }
 
-/// The step that lengthens a partition, if there is room behind it.
-fn partition(disk: &Disk, number: u32) -> Result<Option<Step>, Failure> {
+/// Why the root can't grow.
+fn obstacle(facts: &Facts) -> Option<String> {
+    let FileSystem { node, format, .. } = &facts.root;
+    if !matches!(format.as_str(), "ext4" | "xfs" | "btrfs") {
+        return Some(format!("nothing is known about growing {format:?} on {node}"));
+    }
+    facts.stack.iter().find_map(|layer| match &layer.kind {
+        Kind::Other(what) => Some(format!("the root is on {}, which is {what}", layer.node)),
+        _ => None,
+    })
+}
+
+fn array<'f>(facts: &'f Facts, layer: &Layer) -> Option<&'f Array> {
+    facts.arrays.iter().find(|array| array.node == layer.node)
+}
+
+/// Adds the step that lengthens a partition, if there is room behind it.
+fn partition(disk: &Disk, number: u32, plan: &mut Plan) -> Result<(), Failure> {
     let what = || format!("growing partition {number} of {}", disk.node);
+    let mut stays = |why: &str| {
+        plan.notes.push(format!("{why}: partition {number} of {} stays", disk.node));
+        Ok(())
+    };
     let gpt = match &disk.holds {
         Found::Gpt(gpt) => gpt,
         Found::Broken(why) => {
             return Err(Failure::new(what(), why.clone())
                 .remedy("install the system again, or see what the kernel says about the disk in the journal"));
         }
-        Found::Nothing | Found::Mbr => return Ok(None),
+        Found::Nothing | Found::Mbr => return stays("no GPT"),
     };
+    let label = gpt.table.partition(number).map(|partition| partition.label.as_str());
+    let same = |given: &config::Partition| match given.number {
+        0 => given.label.as_deref() == label,
+        other => i64::from(number) == other,
+    };
+    if disk.given.iter().any(|given| same(given) && given.size_mib.is_some_and(|size| size > 0)) {
+        return stays("the configuration gives its size");
+    }
+    if let Some(member) = disk.member.as_ref().filter(|_| gpt.backup != disk.geometry.last()) {
+        return stays(&format!("the disk ends with the metadata of {member}"));
+    }
     let geometry = disk.geometry;
     let mut table = gpt.table.clone();
     if gpt.backup != geometry.last() {
@@ -162,7 +231,7 @@ fn partition(disk: &Disk, number: u32) -> Result<Option<Step>, Failure> {
     let last = table.last;
     let starts: Vec<_> = table.partitions.iter().map(|other| other.start).collect();
     let Some(grown) = table.partitions.iter_mut().find(|partition| partition.number == number) else {
-        return Ok(None);
+        return Ok(());
     };
     let (start, old) = (grown.start, grown.size());
     let limit = starts.into_iter().filter(|other| *other > start).map(|next| next - 1).min().unwrap_or(last).min(last);
@@ -170,14 +239,17 @@ fn partition(disk: &Disk, number: u32) -> Result<Option<Step>, Failure> {
     let size = limit.saturating_sub(start).saturating_add(1) / unit * unit;
     let gain = size.saturating_sub(old).saturating_mul(u64::from(geometry.sector));
     if gain < WORTH {
-        return Ok(None);
+        return Ok(());
     }
     grown.end = start + size - 1;
+    let end = start.saturating_add(size).saturating_mul(u64::from(geometry.sector));
+    let tail = (end.saturating_sub(gain.min(TAIL)), gain.min(TAIL));
     if let Some(problem) = table.problems(geometry).into_iter().next() {
         return Err(Failure::new(what(), problem).remedy("install the system again"));
     }
     let hybrid = !gpt.hybrid.is_empty();
-    Ok(Some(Step::Partition { disk: disk.node.clone(), number, table, hybrid, gain }))
+    plan.steps.push(Step::Partition { disk: disk.node.clone(), number, table, hybrid, gain, tail });
+    Ok(())
 }
 
 /// How many bytes a file system takes of its device, by its superblock: kernel `fs/ext4/ext4.h`, `fs/xfs/libxfs/xfs_format.h`,
@@ -213,7 +285,7 @@ pub fn extent(format: &str, read: Read<'_>) -> Option<u64> {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        lines(f, &self.steps)
+        noted(f, &self.notes, &self.steps)
     }
 }
 

@@ -10,11 +10,13 @@
 //! `xfs_db` and `btrfstune` change what counts first, in one block. An ext4 whose checksums don't hold its UUID (e2fsprogs 1.47) is as
 //! safe; in an older one every checksum is written anew, and what a power cut leaves of that, only `e2fsck` by hand may put right.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{FileSystem, lines};
+use super::{FileSystem, noted};
+use crate::cmdline::Cmdline;
 use crate::diag::Failure;
 use crate::gpt::{Found, Geometry, Guid, LONE, Table};
 
@@ -32,6 +34,8 @@ pub struct Disk {
     pub geometry: Geometry,
     /// What it holds.
     pub holds: Found,
+    /// What the metadata of an array at its end are, if there are any.
+    pub member: Option<String>,
     /// A GUID that no other disk has.
     pub fresh: Guid,
 }
@@ -68,6 +72,15 @@ pub enum Step {
 pub struct Plan {
     /// The steps.
     pub steps: Vec<Step>,
+    /// What is left alone, and why.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// A plan that leaves everything alone.
+    fn left_alone(why: String) -> Self {
+        Self { steps: Vec::new(), notes: [why].into() }
+    }
 }
 
 /// Decides about the boot disk's partition table. Disks without a GPT have nothing of the kind.
@@ -75,10 +88,12 @@ pub struct Plan {
 /// # Errors
 /// The table can't be relied on, or doesn't fit the disk.
 pub fn disk(disk: &Disk) -> Result<Plan, Failure> {
-    let what = || alloc::format!("preparing the partition table of the boot disk {}", disk.node);
+    let what = || format!("preparing the partition table of the boot disk {}", disk.node);
     let remedy = "install the system again, or see what the kernel says about the disk in the journal";
     let gpt = match &disk.holds {
-        Found::Nothing | Found::Mbr => return Ok(Plan::default()),
+        Found::Nothing | Found::Mbr => {
+            return Ok(Plan::left_alone(format!("{} has no GPT: it stays as it is", disk.node)));
+        }
         Found::Broken(why) => return Err(Failure::new(what(), why.clone()).remedy(remedy)),
         Found::Gpt(gpt) => gpt,
     };
@@ -86,6 +101,13 @@ pub fn disk(disk: &Disk) -> Result<Plan, Failure> {
     let moved = gpt.backup != disk.geometry.last();
     if !renamed && !moved && gpt.flaws.is_empty() {
         return Ok(Plan::default());
+    }
+    // Firmware that finds its array's metadata gone may take the disk out of the array. No image has any.
+    if let Some(member) = disk.member.as_ref().filter(|_| !renamed) {
+        return Ok(Plan::left_alone(format!(
+            "{} ends with the metadata of {member}: its partition table stays as it is",
+            disk.node
+        )));
     }
     if gpt.flaws.iter().any(|flaw| flaw == LONE) {
         // Something else may stand there by now.
@@ -106,21 +128,25 @@ pub fn disk(disk: &Disk) -> Result<Plan, Failure> {
     Ok(Plan {
         steps: [Step::Table { disk: disk.node.clone(), table, hybrid, renamed, moved, repairs: gpt.flaws.clone() }]
             .into(),
+        notes: Vec::new(),
     })
 }
 
-/// Decides about a file system. `fresh` is a UUID that no other has.
-pub fn file_system(of: &FileSystem, fresh: &str) -> Plan {
+/// Decides about a file system. `fresh` is a UUID that no other has. What the command line goes by stays.
+pub fn file_system(of: &FileSystem, fresh: &str, cmdline: &Cmdline) -> Plan {
     let known = matches!(of.format.as_str(), "ext4" | "xfs" | "btrfs");
     if !known || !IMAGE.contains(&of.uuid.as_str()) {
         return Plan::default();
     }
-    Plan { steps: [Step::Uuid { of: of.clone(), uuid: fresh.into() }].into() }
+    if cmdline.iter().any(|(_, value)| value.is_some_and(|value| value.contains(&of.uuid))) {
+        return Plan::left_alone(format!("the command line has the UUID {} of {}, which stays", of.uuid, of.node));
+    }
+    Plan { steps: [Step::Uuid { of: of.clone(), uuid: fresh.into() }].into(), notes: Vec::new() }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        lines(f, &self.steps)
+        noted(f, &self.notes, &self.steps)
     }
 }
 

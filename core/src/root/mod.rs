@@ -10,12 +10,15 @@
 //! | [`grow`] | before the root is mounted | the partition, what is made of it, and the file system reach to the end |
 //! | [`persist`] | when the files stage is over | the boot entries name the root and what it is made of, and the boot file system |
 //!
-//! Every step is safe to carry out again, and each plan is made from what is there: after a power cut the next first boot plans what
-//! is left. The plans print as text, a numbered line a step.
+//! Each plan is made from what is there, and what was carried out is planned no more: after a power cut the next first boot plans what
+//! is left. Within a step, the tools that it runs are as safe as they are: a file system that is grown where it isn't mounted, or
+//! checked, is none for that time. The plans print as text, a numbered line a step.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use core::fmt;
+
+use crate::config::{Config, Filesystem};
 
 pub mod grow;
 pub mod identity;
@@ -85,6 +88,18 @@ pub fn device(root: Option<&str>) -> String {
     root.and_then(linked).unwrap_or_else(|| "/dev/disk/by-label/root".into())
 }
 
+/// What `root=` says where it names something that isn't known to be a disk of this machine: `gpt-auto`, a share on the network.
+pub fn elsewhere(root: Option<&str>) -> Option<&str> {
+    root.filter(|root| !root.is_empty() && linked(root).is_none())
+}
+
+/// The file system that a configuration makes for the root. One that is to be kept if it fits is no such (Fedora CoreOS tells them by
+/// the same).
+pub fn made(config: &Config) -> Option<&Filesystem> {
+    let of_root = |one: &&Filesystem| one.label.as_deref() == Some("root") && one.wipe_filesystem == Some(true);
+    config.storage.filesystems.iter().find(of_root)
+}
+
 /// The device that a value of `root=` or `boot=` names: `UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=` by udev's link, or a path below
 /// `/dev`; `None` for anything else.
 pub fn linked(value: &str) -> Option<String> {
@@ -112,6 +127,12 @@ fn link_name(label: &str) -> String {
     let plain = |one: char| one.is_ascii_alphanumeric() || "#+-.:=@_".contains(one) || !one.is_ascii();
     let escaped = |one: char| if plain(one) { one.to_string() } else { format!("\\x{:02x}", u32::from(one)) };
     label.chars().map(escaped).collect()
+}
+
+/// Writes what is left alone, and steps as numbered lines.
+fn noted<S: fmt::Display>(f: &mut fmt::Formatter<'_>, notes: &[String], steps: &[S]) -> fmt::Result {
+    notes.iter().try_for_each(|note| writeln!(f, "   - {note}"))?;
+    if notes.is_empty() || !steps.is_empty() { lines(f, steps) } else { Ok(()) }
 }
 
 /// Writes steps as numbered lines.

@@ -37,6 +37,8 @@ pub struct Facts {
     pub stack: Vec<Layer>,
     /// The mount options that the configuration gives to a root that it makes; `None` if it makes none.
     pub options: Option<String>,
+    /// udev links the root by the name that only what several paths lead to has, see [`multipath`].
+    pub multipath_is_linked: bool,
     /// The command line names a root.
     pub root_is_named: bool,
     /// The command line names a boot file system.
@@ -112,18 +114,8 @@ pub fn plan(facts: &Facts) -> Result<Plan, Failure> {
                 .remedy("make it with a format that has one: ext4, xfs or btrfs"));
         }
     }
+    bound(facts.bound.as_deref(), &facts.root, &facts.boot)?;
     let root = &facts.root.uuid;
-    let bound = facts.bound.as_deref().map(str::trim);
-    if let Some(other) = bound.filter(|other| other != root) {
-        return Err(Failure::new(
-            WHAT,
-            format!(
-                "the boot file system on {} is bound to another root file system: its {BOUND} names the UUID {other:?}, the root on {} has {root}",
-                facts.boot.node, facts.root.node
-            ),
-        )
-        .remedy("if this machine has disks of two installations, take one out; if the root was made anew on purpose, remove .root_uuid from the boot file system"));
-    }
     // Who named the root knows how it is found, whatever it is on.
     let of_root = if facts.root_is_named { Vec::new() } else { arguments(facts)? };
     let boot = format!("boot=UUID={}", facts.boot.uuid);
@@ -153,7 +145,7 @@ pub fn plan(facts: &Facts) -> Result<Plan, Failure> {
         path: path.clone(),
         text: text.clone(),
     }));
-    if bound.is_none() {
+    if facts.bound.is_none() {
         steps.push(Step::File { device: None, path: BOUND.into(), text: format!("{root}\n") });
     }
     if !facts.boot_is_named {
@@ -161,6 +153,30 @@ pub fn plan(facts: &Facts) -> Result<Plan, Failure> {
         steps.extend(TOLD.iter().map(|path| Step::Tell { path, text: text.clone() }));
     }
     Ok(Plan { steps })
+}
+
+/// Refuses a boot file system that is bound to another root. `note` is what [`BOUND`] on it says, if it is there.
+///
+/// # Errors
+/// It is so.
+pub fn bound(note: Option<&str>, root: &FileSystem, boot: &FileSystem) -> Result<(), Failure> {
+    match note.map(str::trim).filter(|other| *other != root.uuid) {
+        None => Ok(()),
+        Some(other) => Err(Failure::new(
+            "comparing the root with what the boot file system is bound to",
+            format!(
+                "the boot file system on {} is bound to another root file system: its {BOUND} names the UUID {other:?}, the root on {} has {}",
+                boot.node, root.node, root.uuid
+            ),
+        )
+        .remedy("if this machine has disks of two installations, take one out; if the root was made anew on purpose, remove .root_uuid from the boot file system")),
+    }
+}
+
+/// udev's link to a file system on what several paths lead to, while each path has the same UUID. A rule of Fedora CoreOS makes it
+/// (`90-coreos-device-mapper.rules`).
+pub fn multipath(uuid: &str) -> String {
+    format!("/dev/disk/by-uuid/dm-mpath-{uuid}")
 }
 
 /// The arguments that find the root.
@@ -193,12 +209,12 @@ pub fn arguments(facts: &Facts) -> Result<Vec<String>, Failure> {
             }
         }
     }
-    let multipath = facts.stack.first().is_some_and(|layer| matches!(layer.kind, Kind::Multipath { .. }));
+    let multipath_root = facts.stack.first().is_some_and(|layer| matches!(layer.kind, Kind::Multipath { .. }));
     let direct = facts.stack.iter().all(|layer| matches!(layer.kind, Kind::Multipath { .. } | Kind::Partition { .. }));
     let uuid = &facts.root.uuid;
     // A path's own device has the same file system: only this link is made once multipathd has taken over.
-    add(if multipath && direct {
-        format!("root=/dev/disk/by-uuid/dm-mpath-{uuid}")
+    add(if multipath_root && direct && facts.multipath_is_linked {
+        format!("root={}", multipath(uuid))
     } else {
         format!("root=UUID={uuid}")
     });

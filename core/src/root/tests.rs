@@ -8,6 +8,8 @@ use alloc::vec::Vec;
 use super::identity::{IMAGE, Step as IdentityStep};
 use super::*;
 use crate::bls::Entry;
+use crate::cmdline::Cmdline;
+use crate::config::Config;
 use crate::gpt::{self, Found, Geometry, Gpt, Guid, Partition, Table};
 
 const ROOT: &str = "11111111-2222-3333-4444-555555555555";
@@ -165,7 +167,11 @@ fn each_root_stack_has_its_arguments() {
     ];
     for (stack, format, expected) in cases {
         let root = FileSystem { format: format.into(), ..persist_facts().root };
-        let facts = persist::Facts { root, stack, ..persist_facts() };
+        let mut facts = persist::Facts { root, stack, multipath_is_linked: true, ..persist_facts() };
+        assert_eq!(persist::arguments(&facts).unwrap().join(" "), expected);
+        // A link that nobody makes would never be found.
+        facts.multipath_is_linked = false;
+        let expected = expected.replace("/dev/disk/by-uuid/dm-mpath-", "UUID=");
         assert_eq!(persist::arguments(&facts).unwrap().join(" "), expected);
     }
     let facts = persist::Facts { options: Some("noatime".into()), ..persist_facts() };
@@ -199,6 +205,29 @@ fn the_root_is_the_one_of_the_command_line() {
     ] {
         assert_eq!(device(argument), node, "{argument:?}");
     }
+    for (argument, other) in
+        [(None, false), (Some(""), false), (Some("LABEL=x"), false), (Some("gpt-auto"), true), (Some("nfs:x"), true)]
+    {
+        assert_eq!(elsewhere(argument), argument.filter(|_| other));
+    }
+}
+
+fn config(storage: &str) -> Config {
+    let text = format!(r#"{{"ignition": {{"version": "3.4.0"}}, "storage": {storage}}}"#);
+    crate::config::parse(text.as_bytes(), "test", None).unwrap().config
+}
+
+#[test]
+fn a_root_is_made_where_its_file_system_is_wiped() {
+    for (rest, is_made) in [
+        (r#""label": "root", "wipeFilesystem": true"#, true),
+        (r#""label": "root", "wipeFilesystem": false"#, false),
+        (r#""label": "root""#, false),
+        (r#""label": "other", "wipeFilesystem": true"#, false),
+    ] {
+        let config = config(&format!(r#"{{"filesystems": [{{"device": "/dev/x", "format": "xfs", {rest}}}]}}"#));
+        assert_eq!(made(&config).is_some(), is_made, "{rest}");
+    }
 }
 
 const MIB: u64 = 2048;
@@ -231,12 +260,16 @@ fn write(bytes: &mut [u8], region: &gpt::Region) {
     bytes[start..start + region.bytes.len()].copy_from_slice(&region.bytes);
 }
 
-fn read(bytes: &[u8]) -> Gpt {
+fn found(bytes: &[u8]) -> Found {
     let mut read = |offset: u64, len: usize| {
         let start = usize::try_from(offset).ok()?;
         bytes.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
     };
-    match gpt::read(Geometry { sector: 512, sectors: bytes.len() as u64 / 512 }, &mut read) {
+    gpt::read(Geometry { sector: 512, sectors: bytes.len() as u64 / 512 }, &mut read)
+}
+
+fn read(bytes: &[u8]) -> Gpt {
+    match found(bytes) {
         Found::Gpt(gpt) => gpt,
         other => panic!("{other:?}"),
     }
@@ -297,6 +330,7 @@ fn identity_of(sectors: u64, guid: &str) -> identity::Disk {
         node: "/dev/vda".into(),
         geometry: Geometry { sector: 512, sectors },
         holds: Found::Gpt(image(sectors, guid)),
+        member: None,
         fresh: Guid::parse(OWN).unwrap(),
     }
 }
@@ -332,16 +366,54 @@ fn the_boot_disk_gets_its_own_guid_and_its_second_table_moves_to_the_end() {
     assert_eq!(repaired, "   1 write the partition table of /dev/vda; its second copy is damaged\n");
     assert!(flawed(gpt::LONE).unwrap_err().to_string().contains(gpt::LONE));
     for holds in [Found::Nothing, Found::Mbr] {
-        assert_eq!(identity::disk(&identity::Disk { holds, ..identity_of(100 * MIB, OWN) }).unwrap().steps, []);
+        let plan = identity::disk(&identity::Disk { holds, ..identity_of(100 * MIB, OWN) }).unwrap();
+        assert_eq!(plan.to_string(), "   - /dev/vda has no GPT: it stays as it is\n");
     }
 }
 
 #[test]
-fn only_the_uuids_of_the_image_change() {
-    let plan = |format: &str, uuid: &str| {
-        let of = FileSystem { node: "/dev/vda4".into(), format: format.into(), uuid: uuid.into() };
-        identity::file_system(&of, OWN).to_string()
+fn metadata_of_an_array_at_the_end_of_a_disk_are_written_over_by_fresh_images_alone() {
+    let member = Some("an array of Intel's firmware".to_owned());
+    let of = |sectors: u64, guid: &str| {
+        let disk = identity::Disk { member: member.clone(), ..identity_of(sectors, guid) };
+        identity::disk(&disk).unwrap()
     };
+    let plan = of(200 * MIB, OWN);
+    assert_eq!(plan.steps, []);
+    assert!(plan.to_string().contains("/dev/vda ends with the metadata of an array of Intel's firmware"), "{plan}");
+    assert_eq!(of(200 * MIB, IMAGES).steps.len(), 1);
+
+    let mut facts = grow_facts(200 * MIB);
+    facts.disks[0].member = member;
+    assert_eq!(
+        grow::plan(&facts).unwrap().to_string(),
+        "   - the disk ends with the metadata of an array of Intel's firmware: partition 4 of /dev/vda stays\n"
+    );
+}
+
+#[test]
+fn a_disk_with_an_mbr_and_what_is_left_of_an_older_table_stays() {
+    let mut bytes = image_bytes(100 * MIB, OWN);
+    // A partition of Linux, in front of the second copy.
+    bytes[..512 * 34].fill(0);
+    bytes[450] = 0x83;
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let holds = found(&bytes);
+    assert_eq!(holds, Found::Mbr);
+    let mut facts = grow_facts(100 * MIB);
+    facts.disks[0].holds = holds;
+    assert_eq!(grow::plan(&facts).unwrap().to_string(), "   - no GPT: partition 4 of /dev/vda stays\n");
+}
+
+#[test]
+fn only_the_uuids_of_the_image_change() {
+    let on = |format: &str, uuid: &str, cmdline: &str| {
+        let of = FileSystem { node: "/dev/vda4".into(), format: format.into(), uuid: uuid.into() };
+        identity::file_system(&of, OWN, &Cmdline::parse(cmdline)).to_string()
+    };
+    let plan = |format: &str, uuid: &str| on(format, uuid, "root=LABEL=root");
+    let named = on("xfs", IMAGE[1], &format!("root=UUID={}", IMAGE[1]));
+    assert!(named.contains("the command line has the UUID"), "{named}");
     for format in ["ext4", "xfs", "btrfs"] {
         assert_eq!(plan(format, IMAGE[1]), format!("   1 change the UUID of the {format} on /dev/vda4 to {OWN}\n"));
     }
@@ -360,8 +432,10 @@ fn grow_facts(sectors: u64) -> grow::Facts {
             node: "/dev/vda".into(),
             geometry: Geometry { sector: 512, sectors },
             holds: Found::Gpt(image(sectors, OWN)),
+            member: None,
+            given: vec![],
         }],
-        laid_out: false,
+        ..grow::Facts::default()
     }
 }
 
@@ -380,6 +454,10 @@ fn the_root_grows_to_the_end_of_its_disk() {
     let grown = table.partition(4).unwrap();
     assert_eq!((grown.start, grown.end), (10 * MIB, 200 * MIB - 40 - 1));
     assert_eq!(grown.size() % 8, 0);
+    // What is erased first is at the end of what is gained.
+    let grow::Step::Partition { tail: (start, len), .. } = &plan.steps[0] else { panic!() };
+    assert_eq!((start + len, *len), ((grown.end + 1) * 512, 1 << 20));
+    assert!(*start > 90 * MIB * 512);
     assert_eq!(table.partition(3), image(200 * MIB, OWN).table.partition(3));
 
     // A power cut after the table was written.
@@ -406,20 +484,105 @@ fn a_partition_grows_up_to_the_next_and_not_at_all_where_the_configuration_says(
 }
 
 #[test]
+fn a_partition_whose_size_the_configuration_gives_stays() {
+    let stays = |partition: &str| {
+        let mut facts = grow_facts(200 * MIB);
+        let disks = format!(r#"{{"disks": [{{"device": "/dev/vda", "partitions": [{partition}]}}]}}"#);
+        facts.disks[0].given = config(&disks).storage.disks.remove(0).partitions;
+        let plan = grow::plan(&facts).unwrap();
+        assert_eq!(plan.steps.is_empty(), plan.to_string().contains("the configuration gives its size"), "{plan}");
+        plan.steps.is_empty()
+    };
+    assert!(stays(r#"{"number": 4, "sizeMiB": 100, "resize": true}"#));
+    assert!(stays(r#"{"label": "p4", "sizeMiB": 100}"#));
+    for other in [
+        r#"{"number": 4, "sizeMiB": 0, "resize": true}"#,
+        r#"{"number": 4, "label": "root"}"#,
+        r#"{"number": 5, "sizeMiB": 100}"#,
+        r#"{"label": "p5", "sizeMiB": 100}"#,
+    ] {
+        assert!(!stays(other), "{other}");
+    }
+}
+
+fn raid() -> Kind {
+    Kind::Raid { uuid: String::new() }
+}
+
+fn array(room: u64) -> grow::Array {
+    grow::Array { node: "/dev/md127".into(), room }
+}
+
+/// A root on LUKS on dm-integrity on an array, if it has such a layer.
+fn stacked(sectors: u64, integrity: bool) -> grow::Facts {
+    let mut facts = grow_facts(sectors);
+    facts.stack.push(layer("/dev/md127", raid()));
+    if integrity {
+        facts.stack.push(layer("/dev/dm-0", Kind::Integrity));
+    }
+    facts.stack.push(layer("/dev/dm-1", Kind::Luks { name: "root".into(), uuid: String::new(), network: false }));
+    facts.root = FileSystem { node: "/dev/dm-1".into(), format: "btrfs".into(), uuid: ROOT.into() };
+    facts
+}
+
+/// The same without dm-integrity, in a partition that has nothing behind it.
+fn full() -> grow::Facts {
+    let mut facts = stacked(200 * MIB, false);
+    let Found::Gpt(gpt) = &mut facts.disks[0].holds else { panic!() };
+    gpt.table.move_backup(Geometry { sector: 512, sectors: 200 * MIB });
+    gpt.table.partitions[1].end = gpt.table.last;
+    gpt.backup = 200 * MIB - 1;
+    facts
+}
+
+#[test]
 fn all_that_the_root_is_made_of_grows_from_the_lowest() {
-    let mut facts = grow_facts(200 * MIB);
-    facts.stack.push(layer("/dev/md127", Kind::Raid { uuid: String::new() }));
-    facts.stack.push(layer("/dev/dm-0", Kind::Luks { name: "root".into(), uuid: String::new(), network: false }));
-    facts.root = FileSystem { node: "/dev/dm-0".into(), format: "btrfs".into(), uuid: ROOT.into() };
-    assert_eq!(
-        grow::plan(&facts).unwrap().to_string(),
-        "   1 grow partition 4 of /dev/vda by 109 MiB
+    for integrity in [false, true] {
+        let facts = grow::Facts { arrays: vec![array(0)], ..stacked(200 * MIB, integrity) };
+        assert_eq!(
+            grow::plan(&facts).unwrap().to_string(),
+            "   1 grow partition 4 of /dev/vda by 109 MiB
    2 grow the array /dev/md127 to its devices
    3 grow the encrypted volume \"root\" to its device /dev/md127
-   4 erase signatures of other formats than btrfs from /dev/dm-0
-   5 grow the btrfs on /dev/dm-0 to its device
+   4 erase signatures of other formats than btrfs from /dev/dm-1
+   5 grow the btrfs on /dev/dm-1 to its device
 "
+        );
+    }
+}
+
+#[test]
+fn arrays_and_volumes_are_asked_for_nothing_that_they_cannot_give() {
+    let steps = |facts: grow::Facts| grow::plan(&facts).unwrap().to_string();
+    let nothing = "   - nothing is left to do\n";
+    // As large as it can be: no array that resyncs, no passphrase.
+    assert_eq!(steps(grow::Facts { arrays: vec![array(0)], ..full() }), nothing);
+    // Power was cut when the partition had grown.
+    let half = steps(grow::Facts { arrays: vec![array(100 << 20)], ..full() });
+    assert!(
+        half.starts_with("   1 grow the array /dev/md127 to its devices\n   2 grow the encrypted volume"),
+        "{half}"
     );
-    facts.root.format = "vfat".into();
-    assert!(grow::plan(&facts).unwrap_err().to_string().contains("growing \"vfat\" on /dev/dm-0"));
+    // The configuration has made it.
+    assert_eq!(
+        steps(grow::Facts { arrays: vec![array(100 << 20)], laid_out: true, ..stacked(200 * MIB, false) }),
+        nothing
+    );
+    // raid0, or metadata at the end of each device.
+    assert_eq!(steps(stacked(200 * MIB, false)), "   - the array /dev/md127 can't grow: /dev/vda4 stays\n");
+}
+
+#[test]
+fn a_root_that_cannot_grow_is_refused_unless_it_is_named() {
+    let mut facts = grow_facts(200 * MIB);
+    facts.root.format = "f2fs".into();
+    let lvm = layer("/dev/dm-3", Kind::Other("LVM-x".into()));
+    let on_lvm = grow::Facts { stack: vec![lvm], ..grow_facts(200 * MIB) };
+    for (mut facts, why) in [(facts, "growing \"f2fs\" on /dev/vda4"), (on_lvm, "/dev/dm-3, which is LVM-x")] {
+        assert!(grow::plan(&facts).unwrap_err().to_string().contains(why));
+        facts.root_is_named = true;
+        let plan = grow::plan(&facts).unwrap();
+        assert_eq!(plan.steps, []);
+        assert!(plan.to_string().contains(why), "{plan}");
+    }
 }

@@ -137,6 +137,16 @@ pub fn write(file: &File, geometry: Geometry, table: Option<&Table>, mbr: Mbr) -
     Ok(changed)
 }
 
+/// Erases some bytes of a disk, and waits until that is safe.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn erase(disk: &str, start: u64, len: u64) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(disk)?;
+    let bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    ensure(&file, &[Region { offset: start, bytes }]).map(drop)
+}
+
 /// Writes the regions that differ, and waits until they are safe.
 fn ensure(file: &File, regions: &[Region]) -> io::Result<bool> {
     let mut changed = false;

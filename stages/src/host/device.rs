@@ -146,6 +146,14 @@ pub fn superblock(path: &Path) -> io::Result<Option<Superblock>> {
     read_by(path, signature::superblock)
 }
 
+/// The array whose metadata stand at the end of a disk; see [`signature::at_end`].
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn at_end(path: &Path) -> io::Result<Option<&'static str>> {
+    read_by(path, signature::at_end)
+}
+
 fn read_by<T>(path: &Path, look: fn(u64, signature::Read<'_>) -> T) -> io::Result<T> {
     let mut file = File::open(path)?;
     let size = file.seek(SeekFrom::End(0))?;

@@ -7,15 +7,16 @@ use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::path::Path;
 
+use fledge_core::cmdline::Cmdline;
+use fledge_core::config::Config;
 use fledge_core::diag::Failure;
-use fledge_core::root::grow::{self, Disk, Facts, Plan, Step};
-use fledge_core::root::{FileSystem, Kind};
+use fledge_core::root::grow::{self, Array, Disk, Facts, Plan, Step};
+use fledge_core::root::{FileSystem, Kind, made};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use serde_json::Value;
 
 use super::{SEE_DISK, stack, table};
 use crate::host::cmd::{self, Arg};
-use crate::host::device::udev;
+use crate::host::device::{udev, usage};
 use crate::host::{block, device};
 
 /// Grows what is on a device, and what that is made of. `point` is a directory to mount it on, made and removed here;
@@ -23,13 +24,14 @@ use crate::host::{block, device};
 ///
 /// # Errors
 /// Something can't be looked at, can't grow, or fails to.
-pub fn run(root: &Path, point: &Path, config: &Path) -> Result<(), Failure> {
-    let plan = plan(root, super::laid_out(&super::config(config)?).is_some())?;
+pub fn run(root: &Path, point: &Path, config: &Path, cmdline: &Cmdline) -> Result<(), Failure> {
+    let root_is_named = cmdline.value("root").is_some_and(|root| !root.is_empty());
+    let plan = plan(root, &super::config(config)?, root_is_named)?;
     log::info!("{plan}");
     super::carry_out(&plan.steps, |step| execute(step, point))
 }
 
-fn plan(root: &Path, laid_out: bool) -> Result<Plan, Failure> {
+pub(super) fn plan(root: &Path, config: &Config, root_is_named: bool) -> Result<Plan, Failure> {
     let unreadable = |error: io::Error| device::unreadable(&root.to_string_lossy(), &error);
     let node = root.canonicalize().map_err(unreadable)?;
     let root = stack::file_system(&node).map_err(unreadable)?;
@@ -38,24 +40,42 @@ fn plan(root: &Path, laid_out: bool) -> Result<Plan, Failure> {
     let size = file.seek(SeekFrom::End(0)).map_err(unreadable)?;
     let used = device::reading(&file, |read| grow::extent(&root.format, read)).map_err(unreadable)?.unwrap_or_default();
     let mut disks: Vec<Disk> = Vec::new();
+    let mut arrays = Vec::new();
     for layer in &stack {
-        let Kind::Partition { disk, .. } = &layer.kind else { continue };
-        if disks.iter().all(|known| known.node != *disk) {
-            let found = block::look(disk).map_err(|error| device::unreadable(disk, &error))?;
-            let found = found.map(|found| Disk { node: disk.clone(), geometry: found.geometry(), holds: found.holds });
-            disks.extend(found);
+        match &layer.kind {
+            Kind::Partition { disk, .. } if disks.iter().all(|known| known.node != *disk) => {
+                let unreadable = |error: io::Error| device::unreadable(disk, &error);
+                let Some(found) = block::look(disk).map_err(unreadable)? else { continue };
+                let member = device::at_end(Path::new(disk)).map_err(unreadable)?.map(str::to_owned);
+                let is_this = |device: &str| Path::new(device).canonicalize().is_ok_and(|path| path == Path::new(disk));
+                let given = config.storage.disks.iter().filter(|given| is_this(&given.device));
+                let given = given.flat_map(|given| given.partitions.iter().cloned()).collect();
+                disks.push(Disk { node: disk.clone(), geometry: found.geometry(), holds: found.holds, member, given });
+            }
+            Kind::Raid { .. } => {
+                let sys = usage::directory(Path::new(&layer.node)).map_err(unreadable)?;
+                arrays.extend(stack::room(&sys).map(|room| Array { node: layer.node.clone(), room }));
+            }
+            _ => {}
         }
     }
-    grow::plan(&Facts { root, used, size, stack, disks, laid_out })
+    let laid_out = made(config).is_some();
+    grow::plan(&Facts { root, used, size, stack, disks, arrays, laid_out, root_is_named })
 }
 
-fn execute(step: &Step, point: &Path) -> Result<bool, Failure> {
+pub(super) fn execute(step: &Step, point: &Path) -> Result<bool, Failure> {
     let run = |tool, args: &[&str]| {
         let args: Vec<_> = args.iter().map(Arg::from).collect();
         cmd::run(tool, &args).map_err(|failure| failure.remedy(SEE_DISK))
     };
     match step {
-        Step::Partition { disk, table, hybrid, .. } => table::write(disk, table, *hybrid),
+        Step::Partition { disk, table, hybrid, tail: (start, len), .. } => {
+            block::erase(disk, *start, *len).map_err(|error| {
+                Failure::new(format!("erasing what stands at byte {start} of {disk}"), error.to_string())
+                    .remedy(SEE_DISK)
+            })?;
+            table::write(disk, table, *hybrid)
+        }
         Step::Raid { node } => run(cmd::MDADM, &["--grow", node, "--size=max"]).map(|_| true),
         Step::Luks { name, device } => volume(name, device).map(|()| true),
         Step::Wipe { node, format } => {
@@ -85,8 +105,9 @@ fn volume(name: &str, device: &str) -> Result<(), Failure> {
 }
 
 fn file_system(of: &FileSystem, point: &Path) -> Result<(), Failure> {
-    let failure =
-        |error: io::Error| Failure::new(format!("mounting {} to grow it", of.node), error.to_string()).remedy(SEE_DISK);
+    let failure = |what: &str, error: io::Error| {
+        Failure::new(format!("{what} {} to grow it", of.node), error.to_string()).remedy(SEE_DISK)
+    };
     let args: Vec<Arg<'_>>;
     let tool = match of.format.as_str() {
         "ext4" => {
@@ -102,26 +123,28 @@ fn file_system(of: &FileSystem, point: &Path) -> Result<(), Failure> {
             cmd::BTRFS
         }
     };
-    fs::create_dir_all(point).map_err(failure)?;
+    let mounting = |error| failure("mounting", error);
+    fs::create_dir_all(point).map_err(mounting)?;
     mount(&of.node, point, of.format.as_str(), MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC, None)
-        .map_err(|error| failure(error.into()))?;
+        .map_err(|error| mounting(error.into()))?;
     let grown = cmd::run(tool, &args);
-    unmount(point, UnmountFlags::empty()).map_err(|error| failure(error.into()))?;
-    fs::remove_dir(point).map_err(failure)?;
-    if let Err(failed) = grown {
-        if of.format != "ext4" {
-            return Err(failed.remedy(SEE_DISK));
+    let unmounted = unmount(point, UnmountFlags::empty()).map_err(io::Error::from).and_then(|()| fs::remove_dir(point));
+    match (grown, unmounted.map_err(|error| failure("unmounting", error))) {
+        (Ok(_), unmounted) => unmounted?,
+        // What failed first is what to tell.
+        (Err(failed), Ok(())) if of.format == "ext4" && refused_online(&failed) => {
+            log::info!("{failed}; growing it unmounted");
+            super::check(&of.node)?;
+            cmd::run(tool, &args).map_err(|failure| failure.remedy(SEE_DISK))?;
         }
-        // Some features of ext4 don't let it grow where it is mounted.
-        log::info!("{failed}; growing it unmounted");
-        super::check(&of.node)?;
-        cmd::run(tool, &args).map_err(|failure| failure.remedy(SEE_DISK))?;
+        (Err(failed), _) => return Err(failed.remedy(SEE_DISK)),
     }
     udev::look_again(Path::new(&of.node))
 }
 
-/// What a configuration says about the file system that it makes for the root.
-pub(super) fn made(config: &Value) -> Option<&Value> {
-    let of_root = |one: &&Value| one.get("label").and_then(Value::as_str) == Some("root");
-    config.pointer("/storage/filesystems")?.as_array()?.iter().find(of_root)
+/// Whether it is the kernel that doesn't grow this ext4 where it is mounted, by what resize2fs says of that (e2fsprogs
+/// `resize/online.c`): some features don't let it, and it may be forbidden. Anything else is no reason to try in another way.
+fn refused_online(failure: &Failure) -> bool {
+    let said = failure.to_string();
+    ["does not support", "not supported", "Permission denied to resize"].iter().any(|words| said.contains(words))
 }

@@ -31,12 +31,7 @@ pub fn disk(boot: &Path) -> Result<(), Failure> {
 /// The file system can't be read, or the program that changes it fails.
 pub fn file_system(device: &Path, cmdline: &Cmdline) -> Result<(), Failure> {
     let found = stack::file_system(device).map_err(|error| device::unreadable(&device.to_string_lossy(), &error))?;
-    if !found.uuid.is_empty() && cmdline.iter().any(|(_, value)| value.is_some_and(|value| value.contains(&found.uuid)))
-    {
-        log::info!("the command line has the UUID {} of {}, which stays", found.uuid, found.node);
-        return Ok(());
-    }
-    let plan = identity::file_system(&found, &fresh()?.to_string().to_ascii_lowercase());
+    let plan = identity::file_system(&found, &fresh()?.to_string().to_ascii_lowercase(), cmdline);
     log::info!("{plan}");
     super::carry_out(&plan.steps, execute)
 }
@@ -54,16 +49,20 @@ fn plan_disk(boot: &Path) -> Result<Plan, Failure> {
         return Ok(Plan::default());
     };
     let Some(disk) = block::look(&node).map_err(unreadable)? else { return Ok(Plan::default()) };
-    identity::disk(&Disk { geometry: disk.geometry(), node, holds: disk.holds, fresh: fresh()? })
+    let member = device::at_end(Path::new(&node)).map_err(unreadable)?.map(str::to_owned);
+    identity::disk(&Disk { geometry: disk.geometry(), node, holds: disk.holds, member, fresh: fresh()? })
 }
 
 /// A GUID that no other machine has.
 fn fresh() -> Result<Guid, Failure> {
+    let failure = |why: String| {
+        Failure::new("making a UUID", why).remedy("reboot; the kernel of this image must have getrandom(2)")
+    };
     let mut bytes = [0; 32];
     match getrandom(&mut bytes, GetRandomFlags::empty()) {
         Ok(len) if len == bytes.len() => Ok(Guid::derived(&[&bytes])),
-        Ok(_) => Err(Failure::new("making a UUID", "the kernel gave too few random bytes")),
-        Err(error) => Err(Failure::new("making a UUID", error.to_string())),
+        Ok(_) => Err(failure("the kernel gave too few random bytes".into())),
+        Err(error) => Err(failure(error.to_string())),
     }
 }
 

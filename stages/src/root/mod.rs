@@ -9,9 +9,10 @@ use std::io;
 use std::path::Path;
 
 use fledge_core::cmdline::Cmdline;
+use fledge_core::config::{self, Config};
 use fledge_core::diag::Failure;
 use fledge_core::report::{StepOutcome, StepReport};
-use serde_json::Value;
+use fledge_core::root::elsewhere;
 
 use crate::host::{clock, cmd, device};
 use crate::report;
@@ -28,6 +29,15 @@ mod tests;
 pub const CONFIG: &str = "/run/ignition.json";
 
 const SEE_DISK: &str = "see what the kernel says about the disk in the journal, and check its file systems; install again if they are damaged";
+
+/// Whether the command line names a root that is no disk that could be looked at before it is mounted.
+pub fn is_elsewhere(cmdline: &Cmdline) -> bool {
+    let named = elsewhere(cmdline.value("root"));
+    if let Some(named) = named {
+        log::info!("root={named} names no disk that is known before it is mounted: the root stays as it is");
+    }
+    named.is_some()
+}
 
 /// Waits for a device of this boot.
 ///
@@ -68,28 +78,24 @@ fn carry_out<S: Display>(steps: &[S], mut execute: impl FnMut(&S) -> Result<bool
 /// Checks an ext4 that nobody has mounted, as the programs that change it offline want it.
 fn check(node: &str) -> Result<(), Failure> {
     let said = cmd::output(cmd::E2FSCK, &["-f".into(), "-p".into(), node.into()])?;
-    match said.code {
-        // 1: what was wrong has been put right (e2fsck(8)).
-        Some(0 | 1) => Ok(()),
-        _ => Err(Failure::new(
-            format!("checking the ext4 on {node}"),
-            said.stderr.trim().to_owned() + said.stdout.trim(),
-        )
-        .remedy(SEE_DISK)),
+    // 1: what was wrong has been put right (e2fsck(8)).
+    if matches!(said.code, Some(0 | 1)) {
+        return Ok(());
     }
+    let said: Vec<_> = [said.stderr.trim(), said.stdout.trim()].into_iter().filter(|said| !said.is_empty()).collect();
+    Err(Failure::new(format!("checking the ext4 on {node}"), said.join("; ")).remedy(SEE_DISK))
 }
 
 /// The cached configuration; without one, nothing is asked for.
-fn config(path: &Path) -> Result<Value, Failure> {
-    let failure = |why: String| Failure::new(format!("reading {}", path.display()), why);
+fn config(path: &Path) -> Result<Config, Failure> {
+    let failure = |why: String| {
+        Failure::new(format!("reading {}", path.display()), why).remedy(
+            "reboot: the stages before write that file anew; if it fails again, see in the journal what they say",
+        )
+    };
     match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|error| failure(error.to_string())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Value::Null),
+        Ok(text) => config::read_cache(&text, &path.to_string_lossy()).map_err(|refusal| failure(refusal.to_string())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
         Err(error) => Err(failure(error.to_string())),
     }
-}
-
-/// What a configuration says of the file system that it makes for the root, if it makes one.
-fn laid_out(config: &Value) -> Option<&Value> {
-    grow::made(config)
 }

@@ -7,12 +7,11 @@ use std::path::Path;
 use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
 use fledge_core::gpt::{Found, Guid};
-use fledge_core::root::Kind;
 use fledge_core::root::persist::{self, BOOT_UUID, BOUND, Facts, GRUB, Loader, Step, needs_network};
+use fledge_core::root::{Kind, made};
 use rustix::fs::Dir;
-use serde_json::Value;
 
-use super::stack;
+use super::{SEE_DISK, stack};
 use crate::host::bootfs::{BootFs, Place};
 use crate::host::fs::Root;
 use crate::host::{atomic, block, device};
@@ -32,8 +31,25 @@ pub fn run(root: &Path, boot: &Path, config: &Path, cmdline: &Cmdline) -> Result
     super::carry_out(&plan.steps, |step| execute(step, boot))
 }
 
+/// Refuses a boot file system that is bound to another root, before anything is done to either disk. Where one of the two isn't there
+/// yet, there is nothing to compare.
+///
+/// # Errors
+/// It is so, or one can't be read.
+pub fn check(root: &Path, boot: &Path) -> Result<(), Failure> {
+    if [root, boot].iter().any(|device| !device::is_there(&device.to_string_lossy())) {
+        return Ok(());
+    }
+    let failed = |error: io::Error| Failure::new(WHAT, error.to_string()).remedy(SEE_DISK);
+    let opened = BootFs::open(&Place::Device(boot.into()), false)?;
+    let note = opened.root().text(BOUND).map_err(failed)?;
+    drop(opened);
+    let note = Some(note.as_str()).filter(|note| !note.is_empty());
+    persist::bound(note, &stack::file_system(root).map_err(failed)?, &stack::file_system(boot).map_err(failed)?)
+}
+
 fn observe(root: &Path, boot: &Path, config: &Path, cmdline: &Cmdline) -> Result<Facts, Failure> {
-    let failed = |error: io::Error| Failure::new(WHAT, error.to_string());
+    let failed = |error: io::Error| Failure::new(WHAT, error.to_string()).remedy(SEE_DISK);
     let node = stack::mounted(&[&root.join("sysroot"), root]).map_err(failed)?;
     let file_system = stack::file_system(Path::new(&node)).map_err(failed)?;
     let mut stack = stack::of(Path::new(&file_system.node)).map_err(failed)?;
@@ -50,7 +66,7 @@ fn observe(root: &Path, boot: &Path, config: &Path, cmdline: &Cmdline) -> Result
             *network = needs.unwrap_or_default();
         }
     }
-    let config = super::config(config)?;
+    let made_options = made(&super::config(config)?).map(|made| made.mount_options.join(","));
     let opened = BootFs::open(&Place::Device(boot.into()), false)?;
     let entries = opened.entries()?.into_iter().map(|found| (found.name, found.entry)).collect();
     let text = |path: &str| opened.root().text(path).map(|text| Some(text).filter(|text| !text.is_empty()));
@@ -64,7 +80,10 @@ fn observe(root: &Path, boot: &Path, config: &Path, cmdline: &Cmdline) -> Result
     let boot = stack::file_system(boot).map_err(failed)?;
     loaders.extend(efi(&boot.node)?);
     Ok(Facts {
-        options: super::laid_out(&config).and_then(options),
+        options: made_options.filter(|options| !options.is_empty()),
+        multipath_is_linked: Path::new(&persist::multipath(&file_system.uuid))
+            .canonicalize()
+            .is_ok_and(|path| path == Path::new(&file_system.node)),
         root: file_system,
         stack,
         root_is_named,
@@ -76,15 +95,10 @@ fn observe(root: &Path, boot: &Path, config: &Path, cmdline: &Cmdline) -> Result
     })
 }
 
-/// The mount options of a file system that the configuration makes; empty if it has none, none if it says nothing.
-fn options(made: &Value) -> Option<String> {
-    let options = made.get("mountOptions")?.as_array()?;
-    Some(options.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
-}
-
 /// GRUB's folders on the EFI system partitions of the boot file system's disk: those with a `grub.cfg` of a distribution.
 fn efi(boot: &str) -> Result<Vec<Loader>, Failure> {
-    let failed = |error: io::Error| Failure::new("looking for EFI system partitions", error.to_string());
+    let failed =
+        |error: io::Error| Failure::new("looking for EFI system partitions", error.to_string()).remedy(SEE_DISK);
     let mut loaders = Vec::new();
     for layer in stack::of(Path::new(boot)).map_err(failed)? {
         let Kind::Partition { disk, .. } = layer.kind else { continue };
@@ -92,6 +106,11 @@ fn efi(boot: &str) -> Result<Vec<Loader>, Failure> {
         let esp = |partition: &&fledge_core::gpt::Partition| Guid::parse(ESP) == Some(partition.kind);
         for partition in gpt.table.partitions.iter().filter(esp) {
             let node = block::Entry::of(&disk).map_err(failed)?.partition(partition.number);
+            if !device::is_there(&node) {
+                // Of device-mapper, without kpartx.
+                log::warn!("the EFI system partition {node} isn't there: GRUB on it is told nothing");
+                continue;
+            }
             let vfat = device::signatures(Path::new(&node)).map_err(failed)?;
             if vfat.first().is_none_or(|found| found.format != "vfat") {
                 continue;
@@ -124,8 +143,31 @@ fn execute(step: &Step, boot: &Path) -> Result<bool, Failure> {
     match step {
         Step::Entry { name, entry, .. } => open(None)?.replace_entry(name, entry)?,
         Step::File { device, path, text } => open(device.as_ref())?.write_readable(path, text.as_bytes())?,
-        Step::Tell { path, text } => atomic::write(Path::new(path), 0o644, text.as_bytes())
-            .map_err(|error| Failure::new(format!("writing {path}"), error.to_string()))?,
+        Step::Tell { path, text } => tell(Path::new(path), text).map_err(|error| {
+            Failure::new(format!("writing {path}"), error.to_string()).remedy("see whether /run is full or read-only")
+        })?,
     }
     Ok(true)
+}
+
+/// For programs of the real root that aren't root's.
+fn tell(path: &Path, text: &str) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| atomic::make_directory(folder, 0o755))?;
+    atomic::write(path, 0o644, text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_can_be_read_by_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("coreos/bootfs_uuid");
+        tell(&path, "x\n").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o755, 0o644));
+    }
 }

@@ -79,6 +79,35 @@ fn raid(member: Option<&Path>) -> io::Result<Kind> {
     })
 }
 
+/// How many bytes each device of an array has beyond what the array takes, if it can grow: not at levels whose size is the sum of
+/// their devices, and not with metadata at the end of each, which are lost if power is when only the device has grown (kernel
+/// `Documentation/admin-guide/md.rst`).
+pub(super) fn room(sys: &Path) -> Option<u64> {
+    let value = |path: std::path::PathBuf| usage::text(&path).parse::<u64>().ok();
+    let md = sys.join("md");
+    let level = usage::text(&md.join("level"));
+    if !["raid1", "raid4", "raid5", "raid6", "raid10"].contains(&level.as_str())
+        || !["1.1", "1.2"].contains(&usage::text(&md.join("metadata_version")).as_str())
+    {
+        return None;
+    }
+    // In KiB; the rest in sectors of 512 bytes.
+    let taken = value(md.join("component_size"))? << 10;
+    let mut room = None;
+    for entry in std::fs::read_dir(&md).ok()?.flatten() {
+        let member = entry.path();
+        if !entry.file_name().to_string_lossy().starts_with("dev-") {
+            continue;
+        }
+        let usable = value(member.join("block/size"))?.saturating_sub(value(member.join("offset"))?) << 9;
+        let left = usable.saturating_sub(taken);
+        room = Some(room.map_or(left, |room: u64| room.min(left)));
+    }
+    // Of levels with chunks only whole ones are taken.
+    let chunk = value(md.join("chunk_size")).unwrap_or_default();
+    room.map(|room| room.checked_div(chunk).map_or(room, |chunks| chunks * chunk))
+}
+
 fn grouped(digits: &str, groups: &[usize], between: &str) -> String {
     let mut start = 0;
     let parts = groups.iter().map(|len| {
@@ -117,6 +146,37 @@ pub(super) fn mounted(places: &[&Path]) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arrays_that_can_grow_tell_what_is_left_of_their_smallest_device() {
+        let room_of = |level: &str, format: &str, chunk: &str| {
+            let sys = tempfile::tempdir().unwrap();
+            let write = |path: &str, text: &str| {
+                let path = sys.path().join("md").join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, format!("{text}\n")).unwrap();
+            };
+            for (path, text) in [
+                ("level", level),
+                ("metadata_version", format),
+                ("component_size", "1024"),
+                ("chunk_size", chunk),
+                ("dev-vda4/block/size", "16384"),
+                ("dev-vda4/offset", "2048"),
+                ("dev-vdb4/block/size", "8292"),
+                ("dev-vdb4/offset", "2048"),
+            ] {
+                write(path, text);
+            }
+            room(sys.path())
+        };
+        // 8292 - 2048 sectors are 3122 KiB.
+        assert_eq!(room_of("raid1", "1.2", "0"), Some((3122 - 1024) << 10));
+        assert_eq!(room_of("raid5", "1.2", "524288"), Some(2048 << 10));
+        for (level, format) in [("raid0", "1.2"), ("linear", "1.2"), ("raid1", "1.0"), ("raid1", "0.90")] {
+            assert_eq!(room_of(level, format, "0"), None, "{level} {format}");
+        }
+    }
 
     #[test]
     fn device_mapper_tells_who_made_a_device() {

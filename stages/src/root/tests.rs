@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fledge_core::cmdline::Cmdline;
+use fledge_core::config::Config;
 use fledge_core::root::identity::IMAGE;
 
 use super::*;
@@ -117,8 +118,12 @@ fn uuid(device: &str) -> String {
 }
 
 fn grow(disk: &Disk) {
-    grow::run(Path::new(&disk.part(4)), &disk.folder.path().join("point"), &disk.folder.path().join("no-config"))
-        .unwrap();
+    grow_by(disk, &disk.folder.path().join("no-config"), "");
+}
+
+fn grow_by(disk: &Disk, config: &Path, cmdline: &str) {
+    let point = disk.folder.path().join("point");
+    grow::run(Path::new(&disk.part(4)), &point, config, &Cmdline::parse(cmdline)).unwrap();
 }
 
 fn grows(format: &str, check: &[&str]) {
@@ -203,21 +208,79 @@ fn a_root_that_grew_only_half_grows_on() {
 }
 
 #[test]
-fn a_root_that_the_configuration_makes_keeps_its_partition() {
+fn a_root_that_the_configuration_lays_out_keeps_its_partition() {
     let disk = Disk::new("ext4");
     let config = disk.folder.path().join("config");
-    fs::write(
-        &config,
-        r#"{"storage": {"filesystems": [{"device": "/dev/x"}, {"device": "/dev/y", "label": "root"}]}}"#,
-    )
-    .unwrap();
     let before = disk.size();
-    grow::run(Path::new(&disk.part(4)), &disk.folder.path().join("point"), &config).unwrap();
+    let sized = format!(
+        r#"{{"disks": [{{"device": "{}", "partitions": [{{"number": 4, "sizeMiB": 330, "resize": true}}]}}]}}"#,
+        disk.device
+    );
+    let made =
+        r#"{"filesystems": [{"device": "/dev/x"}, {"device": "/dev/y", "label": "root", "wipeFilesystem": true}]}"#;
+    for storage in [made, &sized] {
+        fs::write(&config, format!(r#"{{"ignition": {{"version": "3.4.0"}}, "storage": {storage}}}"#)).unwrap();
+        grow_by(&disk, &config, "");
+        assert_eq!(disk.size(), before, "{storage}");
+    }
+}
+
+#[test]
+fn what_stands_at_the_end_of_what_is_gained_is_no_signature_of_the_root() {
+    let disk = Disk::new("ext4");
+    // An array's superblock of the format 1.0, where the partition is going to end.
+    let end = (LARGE / 512 - 34) / 8 * 8 * 512;
+    let file = File::options().write(true).open(&disk.device).unwrap();
+    let mut block = [0; 256];
+    block[..4].copy_from_slice(&0xA92B_4EFC_u32.to_le_bytes());
+    block[4] = 1;
+    std::os::unix::fs::FileExt::write_all_at(&file, &block, end - 8192).unwrap();
+    file.sync_all().unwrap();
+    drop(file);
+    // As if power is cut when the table has been written.
+    let plan = grow::plan(Path::new(&disk.part(4)), &Config::default(), false).unwrap();
+    grow::execute(&plan.steps[0], &disk.folder.path().join("point")).unwrap();
+    let size: u64 = succeed("blockdev", &["--getsize64", &disk.part(4)]).parse().unwrap();
+    assert_eq!((18 << 20) + size, end);
+    assert_eq!(device::superblock(Path::new(&disk.part(4))).unwrap(), None);
+    grow(&disk);
+}
+
+#[test]
+fn a_root_that_is_named_stays_if_it_cannot_grow() {
+    let disk = Disk::new("ext4");
+    succeed("mkfs.ext2", &["-q", "-F", &disk.part(4)]);
+    let before = disk.size();
+    grow_by(&disk, Path::new("/nowhere"), "root=LABEL=x");
     assert_eq!(disk.size(), before);
 }
 
 #[test]
+fn a_boot_file_system_of_another_root_is_found_before_anything_is_changed() {
+    let disk = Disk::new("ext4");
+    let (boot, root) = (PathBuf::from(disk.part(3)), PathBuf::from(disk.part(4)));
+    persist::check(&root, &boot).unwrap();
+    persist::check(Path::new("/dev/nothing"), &boot).unwrap();
+    disk.within(3, |boot| fs::write(boot.join(".root_uuid"), format!("{}\n", IMAGE[1])).unwrap());
+    persist::check(&root, &boot).unwrap();
+    disk.within(3, |boot| fs::write(boot.join(".root_uuid"), "another\n").unwrap());
+    let failure = persist::check(&root, &boot).unwrap_err().to_string();
+    assert!(failure.contains("bound to another root"), "{failure}");
+}
+
+#[test]
 fn later_boots_are_told_of_the_root() {
+    later_boots_are_told_while_boot_is(None);
+}
+
+#[test]
+fn later_boots_are_told_where_the_configuration_mounts_boot() {
+    for options in ["rw", "ro"] {
+        later_boots_are_told_while_boot_is(Some(options));
+    }
+}
+
+fn later_boots_are_told_while_boot_is(mounted: Option<&str>) {
     let disk = Disk::new("xfs");
     let entry = "title X\noptions quiet ostree=/o\n";
     disk.within(3, |boot| {
@@ -228,16 +291,28 @@ fn later_boots_are_told_of_the_root() {
         }
     });
     let root = disk.make("root");
+    let elsewhere = disk.make("elsewhere");
+    let mount = |options: &str, number: u32, point: &Path| {
+        succeed("mount", &["-o", options, &disk.part(number), point.to_str().unwrap()]);
+    };
     let (boot, config) = (PathBuf::from(disk.part(3)), disk.folder.path().join("no-config"));
-    succeed("mount", &[&disk.part(4), root.to_str().unwrap()]);
+    mount("rw", 4, &root);
+    if let Some(options) = mounted {
+        mount(options, 3, &elsewhere);
+    }
     let tell = |cmdline: &str| persist::run(&root, &boot, &config, &Cmdline::parse(cmdline));
     let first = tell("ostree=/o boot=UUID=x");
     let again = tell("root=UUID=x boot=UUID=x");
+    let touched = fs::write(elsewhere.join("x"), "").is_ok();
+    if mounted.is_some() {
+        succeed("umount", &[elsewhere.to_str().unwrap()]);
+    }
     disk.within(3, |boot| fs::write(boot.join(".root_uuid"), "another\n").unwrap());
     let another = tell("ostree=/o boot=UUID=x");
     succeed("umount", &[root.to_str().unwrap()]);
     first.unwrap();
     again.unwrap();
+    assert_eq!(touched, mounted != Some("ro"), "the other mount is as it was");
     let failure = another.unwrap_err().to_string();
     assert!(failure.contains("bound to another root") && failure.contains("\"another\""), "{failure}");
 
