@@ -95,7 +95,7 @@ pub(super) fn make(
 
     File::create(image)?.set_len(disk::BOOT.1)?;
     let mut format = tools.command("mke2fs")?;
-    format.args(["-q", "-t", "ext4", "-L", "boot", "-d"]).arg(&archive).arg(image);
+    format.args(["-q", "-t", "ext4", "-L", "boot", "-U", disk::BOOT_UUID, "-d"]).arg(&archive).arg(image);
     host::run(&mut format).context("making the boot partition")?;
     fs::remove_file(&archive)?;
     Ok(())

@@ -24,6 +24,11 @@ pub(super) const BOOT: (u64, u64) = (129 * MIB, 384 * MIB);
 /// Where the root partition begins, and its size; the last MiB belongs to the second partition table.
 pub(super) const ROOT: (u64, u64) = (513 * MIB, SIZE - 514 * MIB);
 
+/// What NestOS's assembler gives to every image, and a first boot changes: the disk's GUID, and the UUIDs of boot and root.
+const GUID: &str = "00000000-0000-4000-A000-000000000001";
+pub(super) const BOOT_UUID: &str = "96d15588-3596-4b3c-adca-a2ff7279ea63";
+pub(super) const ROOT_UUID: &str = "910678ff-f77e-4a7d-8d53-86f2ac47a823";
+
 /// Makes `disk` with its partition table, boot code, empty EFI system partition, and the given boot and root
 /// partitions.
 pub(super) fn assemble(disk: &Path, tools: &Tools, grub: &Path, boot: &Path, root: &Path, work: &Path) -> Result<()> {
@@ -52,7 +57,7 @@ fn table() -> String {
     let rows = rows.map(|(start, size, kind, name)| {
         format!("start={}, size={}, type={kind}, name=\"{name}\"\n", start / SECTOR, size / SECTOR)
     });
-    format!("label: gpt\n{}", rows.concat())
+    format!("label: gpt\nlabel-id: {GUID}\n{}", rows.concat())
 }
 
 /// Puts GRUB where the BIOS finds it, as `grub-bios-setup` does: `boot.img` in the first sector, with the sector of

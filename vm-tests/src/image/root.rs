@@ -415,8 +415,10 @@ fn finish_system(order: &Order, system: &SystemOrder, tools: &Tools, sysroot: &P
 
     let root_image = work.join("root.img");
     File::create(&root_image)?.set_len(disk::ROOT.1)?;
+    let uuid = format!("reflink=1,uuid={}", disk::ROOT_UUID);
+    let plain = ["-q", "-m", &uuid, "-L", "root"];
     let (format, options) = match system.variant {
-        Variant::Plain => ("xfs", ["-q", "-m", "reflink=1", "-L", "root"].as_slice()),
+        Variant::Plain => ("xfs", plain.as_slice()),
         // Few inodes: the kernel would go on making their tables while the machine boots.
         Variant::Composefs => ("ext4", ["-q", "-N", "65536", "-L", "root"].as_slice()),
     };
