@@ -30,6 +30,19 @@ fn succeed(program: &str, args: &[&str]) -> String {
     said.trim().to_owned()
 }
 
+/// mkfs.btrfs refuses a UUID that another device has: that of a test beside this one.
+fn patiently(program: &str, args: &[&str]) -> String {
+    for _ in 0..300 {
+        let (succeeded, said) = run(program, args);
+        if succeeded || !said.contains("non-unique UUID") {
+            assert!(succeeded, "{program} {args:?}: {said}");
+            return said;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
+    panic!("{program} {args:?}: others have that UUID")
+}
+
 /// A disk of an image: boot (partition 3, ext4) and root (partition 4), and room behind it.
 struct Disk {
     folder: tempfile::TempDir,
@@ -75,7 +88,7 @@ impl Disk {
                 succeed("tune2fs", &["-T", "20200101", &root])
             }
             "xfs" => succeed("mkfs.xfs", &["-q", "-m", &format!("uuid={}", IMAGE[1]), &root]),
-            _ => succeed("mkfs.btrfs", &["-q", "-U", IMAGE[1], &root]),
+            _ => patiently("mkfs.btrfs", &["-q", "-U", IMAGE[1], &root]),
         };
     }
 
