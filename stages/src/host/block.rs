@@ -141,10 +141,9 @@ pub fn write(file: &File, geometry: Geometry, table: Option<&Table>, mbr: Mbr) -
 ///
 /// # Errors
 /// Whatever the operating system says.
-pub fn erase(disk: &str, start: u64, len: u64) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).write(true).open(disk)?;
+pub fn erase(disk: &File, start: u64, len: u64) -> io::Result<()> {
     let bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-    ensure(&file, &[Region { offset: start, bytes }]).map(drop)
+    ensure(disk, &[Region { offset: start, bytes }]).map(drop)
 }
 
 /// Writes the regions that differ, and waits until they are safe.

@@ -69,13 +69,7 @@ pub(super) fn execute(step: &Step, point: &Path) -> Result<bool, Failure> {
         cmd::run(tool, &args).map_err(|failure| failure.remedy(SEE_DISK))
     };
     match step {
-        Step::Partition { disk, table, hybrid, tail: (start, len), .. } => {
-            block::erase(disk, *start, *len).map_err(|error| {
-                Failure::new(format!("erasing what stands at byte {start} of {disk}"), error.to_string())
-                    .remedy(SEE_DISK)
-            })?;
-            table::write(disk, table, *hybrid)
-        }
+        Step::Partition { disk, table, hybrid, tail, .. } => table::write(disk, table, *hybrid, Some(*tail)),
         Step::Raid { node } => run(cmd::MDADM, &["--grow", node, "--size=max"]).map(|_| true),
         Step::Luks { name, device } => volume(name, device).map(|()| true),
         Step::Wipe { node, format } => {

@@ -68,7 +68,7 @@ fn fresh() -> Result<Guid, Failure> {
 
 fn execute(step: &Step) -> Result<bool, Failure> {
     match step {
-        Step::Table { disk, table, hybrid, .. } => table::write(disk, table, *hybrid),
+        Step::Table { disk, table, hybrid, .. } => table::write(disk, table, *hybrid, None),
         Step::Uuid { of, uuid } => change(of, uuid).map(|()| true),
     }
 }

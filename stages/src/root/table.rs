@@ -17,7 +17,8 @@ const LOCK: Duration = Duration::from_secs(10);
 const NODES: Duration = Duration::from_secs(30);
 
 /// Writes it, tells the kernel of partitions that have changed, and waits until all have their nodes. Says whether anything had to change.
-pub(super) fn write(disk: &str, table: &Table, hybrid: bool) -> Result<bool, Failure> {
+/// `first` are bytes of no partition that are erased before: where they begin, and how many.
+pub(super) fn write(disk: &str, table: &Table, hybrid: bool, first: Option<(u64, u64)>) -> Result<bool, Failure> {
     let failure = |why: String| Failure::new(format!("writing the partition table of {disk}"), why).remedy(SEE_DISK);
     let failed = |error: io::Error| failure(error.to_string());
     let entry = Entry::of(disk).map_err(failed)?;
@@ -26,6 +27,9 @@ pub(super) fn write(disk: &str, table: &Table, hybrid: bool) -> Result<bool, Fai
     let held = table.partitions.iter().find_map(|partition| File::open(entry.partition(partition.number)).ok());
     let file = block::open(&entry.node, LOCK).map_err(failed)?;
     let geometry = block::geometry(&file).map_err(failed)?;
+    if let Some((start, len)) = first {
+        block::erase(&file, start, len).map_err(failed)?;
+    }
     let mbr = if hybrid { Mbr::Keep } else { Mbr::Protective };
     let written = block::write(&file, geometry, Some(table), mbr).map_err(failed)?;
     let wanted = Wanted::of(Some(table), geometry);
