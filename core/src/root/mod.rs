@@ -2,12 +2,13 @@
 //! The root that later boots find again, and what a first boot does to the disk that it is on.
 //!
 //! An image is written to disks bit for bit: its file systems and its partition table have the same UUIDs everywhere, its root is as
-//! small as it can be, and its boot entries name no root at all. Three pieces of work put that right, each a plan made from facts:
+//! small as it can be, and its boot entries name no root at all. Pieces of work put that right, each a plan made from facts:
 //!
 //! | module | when | what |
 //! |---|---|---|
 //! | [`identity`] | before the boot file system and the root are mounted | a new GUID and a second table at the end of the disk; new UUIDs |
 //! | [`grow`] | before the root is mounted | the partition, what is made of it, and the file system reach to the end |
+//! | [`transpose`] | around the disks stage | what the system consists of, if the configuration makes it anew |
 //! | [`persist`] | when the files stage is over | the boot entries name the root and what it is made of, and the boot file system |
 //!
 //! Each plan is made from what is there, and what was carried out is planned no more: after a power cut the next first boot plans what
@@ -25,6 +26,7 @@ pub mod identity;
 pub mod persist;
 #[cfg(test)]
 mod tests;
+pub mod transpose;
 
 /// A device of the stack that a file system is on.
 #[derive(Clone, Debug, Eq, PartialEq)]
