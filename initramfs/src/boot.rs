@@ -14,10 +14,15 @@ use fledge_stages::generator::{self, Roots};
 use fledge_stages::host::bootfs::{self, Place};
 use fledge_stages::logger::{self, Sink};
 use fledge_stages::ostree::{overlays, user_config, var};
+use fledge_stages::root::transpose;
 use fledge_stages::{boot_mount, console, handover, pivot, report, root};
 
 use crate::applets::exit;
-use crate::{input, out};
+use crate::{ignition, input, out};
+
+/// What is true of a boot that stopped while a root that the configuration replaces was in memory.
+const IN_MEMORY: &str = "\n\nWhat the configuration replaces is in memory. The next boot provisions this machine from the start again if the disks \
+    still hold all of it; if not, the machine has to be installed again.";
 
 /// Where the stages find the target root.
 const SYSROOT: &str = "/sysroot";
@@ -74,14 +79,30 @@ pub(crate) fn mount_generator(args: &[OsString]) -> ExitCode {
     }
 }
 
-/// `root gpt|uuid boot|uuid root|grow|persist`.
+/// `root gpt|uuid boot|uuid root|detect|save|grow|restore|regrow|persist`.
 pub(crate) fn root(args: &[OsString]) -> ExitCode {
     logger::init(Sink::Journal);
     let args: Vec<_> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
-    if !matches!(args.as_slice(), ["gpt" | "grow" | "persist"] | ["uuid", "boot" | "root"]) {
-        return out::usage("usage: fledge root gpt|uuid boot|uuid root|grow|persist");
+    match args.as_slice() {
+        ["detect" | "save" | "restore" | "regrow"] => all_ended(transpose(&args)),
+        ["gpt" | "grow" | "persist"] | ["uuid", "boot" | "root"] => ended(root_work(&args)),
+        _ => out::usage("usage: fledge root gpt|uuid boot|uuid root|detect|save|grow|restore|regrow|persist"),
     }
-    ended(root_work(&args))
+}
+
+fn transpose(args: &[&str]) -> Result<(), Vec<Failure>> {
+    let one = |failure| vec![failure];
+    if generator::is_live_image().map_err(one)? {
+        return Ok(());
+    }
+    let cmdline = input::cmdline().map_err(one)?;
+    let places = transpose::Places::of_this_boot(&cmdline);
+    match args {
+        ["detect"] => transpose::detect(&ignition::of_this_boot(cmdline), &places),
+        ["save"] => transpose::save(&places).map_err(one),
+        ["restore"] => transpose::restore(&places, &cmdline).map_err(one),
+        _ => transpose::regrow(&places, &cmdline).map_err(one),
+    }
 }
 
 fn root_work(args: &[&str]) -> Result<(), Failure> {
@@ -90,23 +111,28 @@ fn root_work(args: &[&str]) -> Result<(), Failure> {
         return Ok(());
     }
     let cmdline = input::cmdline()?;
-    let (boot, of_root) = (Path::new(bootfs::DEVICE), fledge_core::root::device(cmdline.value("root")));
+    let (boot, config) = (Path::new(bootfs::DEVICE), Path::new(root::CONFIG));
+    let named = fledge_core::root::device(cmdline.value("root"));
+    let made = root::made_on(config)?;
+    let of_root = made.as_ref().unwrap_or(&named);
     let is_of_root = args.contains(&"root") || args == ["grow"];
     let elsewhere = root::is_elsewhere(&cmdline);
     if is_of_root && elsewhere {
         return Ok(());
     }
-    let device = if is_of_root { Path::new(&of_root) } else { boot };
+    let device = if is_of_root { Path::new(of_root) } else { boot };
     root::wait(&device.to_string_lossy(), &cmdline)?;
-    let config = Path::new(root::CONFIG);
     // Nothing of a disk is changed that another installation's root or boot file system is on.
-    if !elsewhere && (args == ["gpt"] || args == ["uuid", "root"]) {
-        root::persist::check(Path::new(&of_root), boot)?;
+    if !elsewhere && (args == ["gpt"] || (args == ["uuid", "root"] && made.is_none())) {
+        root::persist::check(Path::new(&named), boot)?;
     }
     match args {
         ["gpt"] => root::identity::disk(device),
         ["uuid", _] => root::identity::file_system(device, &cmdline),
-        ["grow"] => root::grow::run(device, Path::new("/run/fledge/grow"), config, &cmdline),
+        ["grow"] => {
+            let (point, state) = (Path::new("/run/fledge/grow"), Path::new(transpose::STATE));
+            root::grow::run(device, point, config, state, &cmdline)
+        }
         _ => root::persist::run(Path::new(SYSROOT), device, config, &cmdline),
     }
 }
@@ -212,7 +238,9 @@ fn boot_stopped() -> std::io::Result<()> {
     }
     // systemd is still writing about the units that it stops; these words are to be the last.
     std::thread::sleep(Duration::from_secs(2));
-    show(&console::boot_stopped(reason.as_deref(), &console::failed_units(), first_boot))
+    let in_memory = transpose::is_in_memory(Path::new(transpose::STATE));
+    let reason = reason.map(|reason| if in_memory { reason + IN_MEMORY } else { reason });
+    show(&console::boot_stopped(reason.as_deref(), &console::failed_units(), first_boot && !in_memory))
 }
 
 fn show(text: &str) -> std::io::Result<()> {
@@ -220,8 +248,11 @@ fn show(text: &str) -> std::io::Result<()> {
 }
 
 fn ended(result: Result<(), Failure>) -> ExitCode {
-    let Err(failure) = result else { return ExitCode::SUCCESS };
-    let failures = [failure];
+    all_ended(result.map_err(|failure| vec![failure]))
+}
+
+fn all_ended(result: Result<(), Vec<Failure>>) -> ExitCode {
+    let Err(failures) = result else { return ExitCode::SUCCESS };
     if let Err(error) = report::leave("This machine does not boot on.", &failures) {
         out::complain(format!("the reason could not be left for the console: {error}"));
     }

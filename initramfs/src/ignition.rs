@@ -103,27 +103,31 @@ fn stopped(code: u8, failure: Failure) -> ExitCode {
     ExitCode::from(code)
 }
 
+fn defaults() -> StageArgs {
+    StageArgs {
+        root: "/".into(),
+        platform: String::new(),
+        config_cache: "/run/ignition.json".into(),
+        neednet: "/run/ignition/neednet".into(),
+        state_file: "/run/ignition/state".into(),
+        fetch_timeout: std::time::Duration::from_secs(120),
+        cmdline: Cmdline::default(),
+    }
+}
+
+/// What the units of the stages say, for those who look at the same configuration.
+pub(crate) fn of_this_boot(cmdline: Cmdline) -> StageArgs {
+    let platform = cmdline.value("ignition.platform.id").unwrap_or_default().to_owned();
+    StageArgs { platform, cmdline, ..defaults() }
+}
+
 fn settings(args: &[OsString]) -> Result<Settings, String> {
     let args = args
         .iter()
         .map(|arg| arg.to_str().map(str::to_owned).ok_or_else(|| format!("the argument {arg:?} is not UTF-8")))
         .collect::<Result<Vec<_>, _>>()?;
     let parsed = goflags::parse(&args, FLAGS)?;
-    let mut settings = Settings {
-        args: StageArgs {
-            root: "/".into(),
-            platform: String::new(),
-            config_cache: "/run/ignition.json".into(),
-            neednet: "/run/ignition/neednet".into(),
-            state_file: "/run/ignition/state".into(),
-            fetch_timeout: std::time::Duration::from_secs(120),
-            cmdline: Cmdline::default(),
-        },
-        stage: None,
-        log_to_stdout: false,
-        version: false,
-        help: false,
-    };
+    let mut settings = Settings { args: defaults(), stage: None, log_to_stdout: false, version: false, help: false };
     for (name, value) in parsed.flags {
         match name {
             "config-cache" => settings.args.config_cache = value.into(),

@@ -19,3 +19,6 @@ pub mod module;
 pub mod mount;
 pub mod net;
 pub mod temporary;
+pub mod tree;
+pub mod verity;
+pub mod zram;

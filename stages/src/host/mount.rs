@@ -141,7 +141,7 @@ pub fn mount(root: &Root, source: &Path, path: &str, format: &str, options: &Opt
 pub fn detached(device: &Path, formats: &[String]) -> io::Result<Root> {
     let mut last = io::Error::other("it holds no file system that is known here");
     for format in formats {
-        match detach(device, format) {
+        match detach(device, format, false) {
             Ok(fd) => return Ok(Root::at(fd, device.into())),
             Err(Errno::NODEV) => last = io::Error::other(format!("the kernel has no file system {format}")),
             Err(error) => last = io::Error::other(format!("as {format}: {error}")),
@@ -150,15 +150,28 @@ pub fn detached(device: &Path, formats: &[String]) -> io::Result<Root> {
     Err(last)
 }
 
-fn detach(device: &Path, format: &str) -> rustix::io::Result<OwnedFd> {
+/// As [`detached`], to be written to.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn detached_writable(device: &Path, format: &str) -> io::Result<Root> {
+    match detach(device, format, true) {
+        Ok(fd) => Ok(Root::at(fd, device.into())),
+        Err(Errno::NODEV) => Err(io::Error::other(format!("the kernel has no file system {format}"))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn detach(device: &Path, format: &str, writable: bool) -> rustix::io::Result<OwnedFd> {
     let context = context(format)?;
     fsconfig_set_string(&context, "source", device)?;
-    fsconfig_set_flag(&context, "ro")?;
+    let mut attributes =
+        MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    if !writable {
+        fsconfig_set_flag(&context, "ro")?;
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
     fsconfig_create(&context)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC
-        | MountAttrFlags::MOUNT_ATTR_NOSUID;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 

@@ -10,28 +10,29 @@ use std::path::Path;
 use fledge_core::cmdline::Cmdline;
 use fledge_core::config::Config;
 use fledge_core::diag::Failure;
+use fledge_core::gpt::Found;
 use fledge_core::root::grow::{self, Array, Disk, Facts, Plan, Step};
-use fledge_core::root::{FileSystem, Kind, made};
+use fledge_core::root::{FileSystem, Kind, Layer, made};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::{SEE_DISK, stack, table};
+use super::{SEE_DISK, stack, table, transpose};
 use crate::host::cmd::{self, Arg};
 use crate::host::device::{udev, usage};
 use crate::host::{block, device};
 
 /// Grows what is on a device, and what that is made of. `point` is a directory to mount it on, made and removed here;
-/// `config` is the cached configuration.
+/// `config` is the cached configuration, `transposed` what was noted of a root that it makes anew.
 ///
 /// # Errors
 /// Something can't be looked at, can't grow, or fails to.
-pub fn run(root: &Path, point: &Path, config: &Path, cmdline: &Cmdline) -> Result<(), Failure> {
+pub fn run(root: &Path, point: &Path, config: &Path, transposed: &Path, cmdline: &Cmdline) -> Result<(), Failure> {
     let root_is_named = cmdline.value("root").is_some_and(|root| !root.is_empty());
-    let plan = plan(root, &super::config(config)?, root_is_named)?;
+    let plan = plan(root, &super::config(config)?, transposed, root_is_named)?;
     log::info!("{plan}");
     super::carry_out(&plan.steps, |step| execute(step, point))
 }
 
-pub(super) fn plan(root: &Path, config: &Config, root_is_named: bool) -> Result<Plan, Failure> {
+pub(super) fn plan(root: &Path, config: &Config, transposed: &Path, root_is_named: bool) -> Result<Plan, Failure> {
     let unreadable = |error: io::Error| device::unreadable(&root.to_string_lossy(), &error);
     let node = root.canonicalize().map_err(unreadable)?;
     let root = stack::file_system(&node).map_err(unreadable)?;
@@ -59,8 +60,21 @@ pub(super) fn plan(root: &Path, config: &Config, root_is_named: bool) -> Result<
             _ => {}
         }
     }
-    let laid_out = made(config).is_some();
+    let laid_out = made(config).is_some() && !is_on_its_old_partition(&stack, &disks, transposed)?;
     grow::plan(&Facts { root, used, size, stack, disks, arrays, laid_out, root_is_named })
+}
+
+/// A configuration that makes the file system anew where it was has said nothing of the partition's size.
+fn is_on_its_old_partition(stack: &[Layer], disks: &[Disk], transposed: &Path) -> Result<bool, Failure> {
+    let mut above = stack.iter().filter(|layer| layer.kind != Kind::Disk);
+    let (Some(Layer { kind: Kind::Partition { disk, number }, .. }), None) = (above.next(), above.next()) else {
+        return Ok(false);
+    };
+    let partition = disks.iter().find(|known| known.node == *disk).and_then(|known| match &known.holds {
+        Found::Gpt(gpt) => gpt.table.partition(*number),
+        _ => None,
+    });
+    partition.map_or(Ok(false), |partition| transpose::was_root(transposed, disk, partition))
 }
 
 pub(super) fn execute(step: &Step, point: &Path) -> Result<bool, Failure> {

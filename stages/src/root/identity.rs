@@ -73,7 +73,7 @@ fn execute(step: &Step) -> Result<bool, Failure> {
     }
 }
 
-fn change(of: &FileSystem, uuid: &str) -> Result<(), Failure> {
+pub(super) fn change(of: &FileSystem, uuid: &str) -> Result<(), Failure> {
     let node = of.node.as_str();
     let run = |tool, args: &[&str]| {
         cmd::run(tool, &args.iter().map(Arg::from).collect::<Vec<_>>()).map_err(|failure| failure.remedy(SEE_DISK))

@@ -24,6 +24,7 @@ mod stack;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod transpose;
 
 /// The configuration that the stages work through.
 pub const CONFIG: &str = "/run/ignition.json";
@@ -98,4 +99,12 @@ fn config(path: &Path) -> Result<Config, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
         Err(error) => Err(failure(error.to_string())),
     }
+}
+
+/// The device on which the cached configuration makes the root. Until the root is written to, its link may still lead to the old one.
+///
+/// # Errors
+/// The cache can't be read.
+pub fn made_on(config: &Path) -> Result<Option<String>, Failure> {
+    Ok(fledge_core::root::made(&self::config(config)?).map(|made| made.device.clone()))
 }

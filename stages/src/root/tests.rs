@@ -136,7 +136,8 @@ fn grow(disk: &Disk) {
 
 fn grow_by(disk: &Disk, config: &Path, cmdline: &str) {
     let point = disk.folder.path().join("point");
-    grow::run(Path::new(&disk.part(4)), &point, config, &Cmdline::parse(cmdline)).unwrap();
+    let state = disk.folder.path().join("no-state");
+    grow::run(Path::new(&disk.part(4)), &point, config, &state, &Cmdline::parse(cmdline)).unwrap();
 }
 
 fn grows(format: &str, check: &[&str]) {
@@ -251,7 +252,7 @@ fn what_stands_at_the_end_of_what_is_gained_is_no_signature_of_the_root() {
     file.sync_all().unwrap();
     drop(file);
     // As if power is cut when the table has been written.
-    let plan = grow::plan(Path::new(&disk.part(4)), &Config::default(), false).unwrap();
+    let plan = grow::plan(Path::new(&disk.part(4)), &Config::default(), Path::new("/nowhere"), false).unwrap();
     grow::execute(&plan.steps[0], &disk.folder.path().join("point")).unwrap();
     let size: u64 = succeed("blockdev", &["--getsize64", &disk.part(4)]).parse().unwrap();
     assert_eq!((18 << 20) + size, end);
