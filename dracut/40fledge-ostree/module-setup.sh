@@ -66,9 +66,13 @@ install() {
 
     for unit in fledge-user-config fledge-kargs-reboot ignition-ostree-growfs \
         ignition-ostree-mount-state-overlays ignition-ostree-mount-var ignition-ostree-populate-var \
+        ignition-ostree-transposefs-autosave-xfs ignition-ostree-transposefs-detect \
+        ignition-ostree-transposefs-restore ignition-ostree-transposefs-save \
         ignition-ostree-uuid-boot ignition-ostree-uuid-root; do
         add_unit "$unit.service"
     done
+    # What it would destroy must be in safety first.
+    $SYSTEMCTL -q --root="$initdir" add-requires ignition-disks.service ignition-ostree-transposefs-save.service || exit 1
     inst_simple "$moddir/fledge-failure.service" "$systemdsystemunitdir/fledge-failure.service"
     $SYSTEMCTL -q --root="$initdir" add-wants emergency.target fledge-failure.service || exit 1
 
@@ -162,6 +166,8 @@ install_pivot() {
 installkernel() {
     # State overlays.
     hostonly='' instmods overlay
+    # Memory that holds a root which is made anew, and what older kernels compress it with.
+    hostonly='' instmods zram lzo lzo-rle
     if [[ ${fledge_pivot:-ostree} == native ]]; then
         hostonly='' instmods erofs
     fi

@@ -131,9 +131,10 @@ fn the_native_pivot_stands_in_for_ostrees_only_where_it_is_asked_for() {
         let lines = text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         (code, lines.filter(|line| unit(line) || line[0] == "modules" || line[0] == "fatal").collect::<Vec<_>>())
     };
-    let overlay = vec![vec!["modules".to_owned(), "overlay".to_owned()]];
-    assert_eq!(of(""), (0, overlay.clone()));
-    assert_eq!(of("fledge_pivot=ostree"), (0, overlay));
+    let plain: Vec<Vec<_>> =
+        ["modules overlay", "modules zram lzo lzo-rle"].map(|line| line.split(' ').map(str::to_owned).collect()).into();
+    assert_eq!(of(""), (0, plain.clone()));
+    assert_eq!(of("fledge_pivot=ostree"), (0, plain));
     let (code, native) = of("fledge_pivot=native");
     let native: Vec<_> = native.iter().map(|line| line.join(" ")).collect();
     assert_eq!(code, 0);

@@ -45,6 +45,7 @@ pub(super) const ROOTFS_PACKAGES: &[&str] = &[
     "btrfs-progs",
     "ca-certificates",
     "clevis",
+    "clevis-dracut",
     "clevis-luks",
     "clevis-systemd",
     "clevis-tpm2",
@@ -98,6 +99,9 @@ pub(super) const EXCLUDED: &[&str] =
 /// dracut modules beside ours.
 pub(super) const DRACUT_MODULES: &[&str] = &[
     "base",
+    "clevis",
+    "clevis-pin-sss",
+    "clevis-pin-tpm2",
     "crypt",
     "dm",
     "dracut-systemd",
