@@ -16,7 +16,7 @@
 //! | [`boot_device`] | which disk the machine boots from, by evidence |
 //! | [`handover`] | the network: an installer's files, and what becomes of it when the real root takes over |
 //! | [`pivot`] | the deployment becomes the root, as OSTree's own `ostree-prepare-root` has it |
-//! | [`root`] | the disk of the root on a first boot: its UUIDs, its size, and what later boots know of it |
+//! | [`root`] | the disk of the root on a first boot: its UUIDs, its size, what becomes of a root that is made anew, and what later boots know of it |
 //! | [`kargs`] | kernel arguments: the boot entries edited, and the reboot that they ask for |
 //! | [`console`] | what a person at a console is told when the boot stopped |
 //! | [`firstboot`] | what the real root does once after a first boot |
