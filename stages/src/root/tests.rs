@@ -13,7 +13,7 @@ use fledge_core::root::identity::IMAGE;
 
 use super::*;
 
-fn run(program: &str, args: &[&str]) -> (bool, String) {
+pub(super) fn run(program: &str, args: &[&str]) -> (bool, String) {
     let output = Command::new(program)
         .args(args)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -24,7 +24,7 @@ fn run(program: &str, args: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-fn succeed(program: &str, args: &[&str]) -> String {
+pub(super) fn succeed(program: &str, args: &[&str]) -> String {
     let (succeeded, said) = run(program, args);
     assert!(succeeded, "{program} {args:?}: {said}");
     said.trim().to_owned()

@@ -5,7 +5,6 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use fledge_core::cmdline::Cmdline;
@@ -13,25 +12,12 @@ use fledge_core::root::transpose::{HALF, NOTE};
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use super::*;
+use crate::root::tests::{run, succeed};
 
 const CMDLINE: &str = "ignition.firstboot ostree=/ostree/boot.1/nestos/abc/0";
 const PROGRAM: &str = "ostree/deploy/nestos/deploy/d.0/usr/program";
 const OBJECT: &str = "ostree/repo/objects/ab/cd.file";
 const MIB: u64 = 1 << 20;
-
-fn run(program: &str, args: &[&str]) -> (bool, String) {
-    let output =
-        Command::new(program).args(args).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C").output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
-}
-
-fn succeed(program: &str, args: &[&str]) -> String {
-    let (succeeded, said) = run(program, args);
-    assert!(succeeded, "{program} {args:?}: {said}");
-    said.trim().to_owned()
-}
 
 /// A disk, and links that udev would make.
 struct Disk {
