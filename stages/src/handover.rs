@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
 use fledge_core::handover::{self, CONNECTIONS, Facts, HOST_NAME, IFNAME_RULES, INSTALLED, Link, NETWORKD, Plan, Step};
+use fledge_core::pivot;
 
 use crate::host::bootfs::{BootFs, Place};
 use crate::host::cmd::{self, Arg};
@@ -288,7 +289,7 @@ pub fn copy_installed(cmdline: &Cmdline, live: bool, boot: &Place, places: &Plac
         let root = Root::open(&places.initramfs).map_err(failed)?;
         return copy_from(&root, "/etc", places).map_err(failed);
     }
-    if cmdline.value("ostree").unwrap_or_default().is_empty() {
+    if pivot::target(cmdline).is_none() {
         return Ok(());
     }
     if handover::on_the_network(cmdline) {

@@ -26,7 +26,7 @@ use super::fs::{Attributes, Directory, Root, copy_extended_attributes};
 /// File systems that a boot file system may have, the likeliest first. A type is never guessed from more than this list.
 pub const TYPES: [&str; 4] = ["ext4", "xfs", "vfat", "btrfs"];
 /// Where a distribution has it.
-pub const DEVICE: &str = "/dev/disk/by-label/boot";
+pub const DEVICE: &str = fledge_core::boot_mount::LABELLED;
 
 const ENTRIES: &str = "/loader/entries";
 /// No boot entry is anywhere near as long.
