@@ -18,6 +18,7 @@ pub mod bls;
 pub mod boot_mount;
 pub mod cmdline;
 pub mod config;
+pub mod counting;
 pub mod dataurl;
 pub mod date;
 pub mod diag;

@@ -99,6 +99,18 @@ pub fn serialize(entries: &[(&str, Value<'_>)]) -> Vec<u8> {
     bytes
 }
 
+/// Device and inode of the deployment that the initramfs made the root, as the dictionary tells them; `None` if it doesn't.
+pub fn identity(bytes: &[u8]) -> Option<(u64, u64)> {
+    const KEY: &[u8] = b"backing-root-device-inode\0";
+    let keys = bytes.windows(KEY.len()).enumerate().step_by(ALIGNMENT).filter(|(_, window)| *window == KEY);
+    keys.map(|(at, _)| at + KEY.len()).find_map(|end| {
+        let value = bytes.get(end.next_multiple_of(ALIGNMENT)..)?;
+        let number = |at: usize| value.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
+        let is_pair = value.get(16..)?.starts_with(b"\0(tt)");
+        if is_pair { Some((number(0)?, number(8)?)) } else { None }
+    })
+}
+
 /// Key, variant (value, zero, type), and where the key ends.
 fn entry(key: &str, value: Value<'_>) -> Vec<u8> {
     let mut bytes = Vec::from(key.as_bytes());
@@ -169,6 +181,16 @@ mod tests {
             ("sysroot-ro", Value::Boolean(true)),
         ];
         assert_eq!(serialize(&entries), bytes(WRITTEN));
+    }
+
+    #[test]
+    fn tells_which_deployment_it_was() {
+        assert_eq!(identity(&bytes(WRITTEN)), Some((0xfd04, 0xc863)));
+        let later = [("a", Value::Text("backing-root-device-inode")), ("backing-root-device-inode", Value::Pair(1, 2))];
+        assert_eq!(identity(&serialize(&later)), Some((1, 2)));
+        assert_eq!(identity(&serialize(&[("backing-root-device-inode", Value::Boolean(true))])), None);
+        assert_eq!(identity(b""), None);
+        assert_eq!(identity(b"backing-root-device-inode\0"), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use booted::{Form, Value, serialize, takes_command_line};
+pub use booted::{Form, Value, identity, serialize, takes_command_line};
 pub use keyfile::KeyFile;
 pub use settings::{Composefs, FILES, Root, Settings, repository_is_readonly, target};
 

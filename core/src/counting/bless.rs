@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is written after boot: when it is healthy, and when a person says so.
+//!
+//! Every list may be carried out again from its beginning, and stops at the first step that fails: what comes later relies on what
+//! comes first.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::records::{Id, Records, State, Tries};
+use super::selection::Selection;
+
+/// One thing to do. Names are those of records.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Make an empty record.
+    Create {
+        /// Its name.
+        name: String,
+    },
+    /// Rename a record; one of the new name gives way.
+    Rename {
+        /// From.
+        from: String,
+        /// To.
+        to: String,
+    },
+    /// Remove a record.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+    /// Bring the names to the disk (fsync(2) of their folder).
+    Sync,
+    /// Make a deployment the one that OSTree lists first (`ostree admin set-default`, `rpm-ostree rollback`).
+    SetDefault {
+        /// Which.
+        id: Id,
+    },
+    /// Take the variable [`super::STEERING`] out of `grubenv`, in place, and bring that to where GRUB sees it (fsync(2), `FIFREEZE` and
+    /// `FITHAW`).
+    RemoveOverride,
+}
+
+/// A boot that is healthy.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Healthy {
+    /// The deployment that runs. It is taken from the system, not from the command line: after a fallback without a reboot that names
+    /// another one, and after a soft reboot [`Selection`] may, too.
+    pub running: Id,
+    /// What is known.
+    pub records: Records,
+    /// What selection left; `None` if there was none, as on a first boot, and on a machine whose initramfs has no Fledge: what runs there
+    /// is marked, as what has been healthy.
+    pub selection: Option<Selection>,
+    /// All deployments that are there, with or without a boot entry.
+    pub deployments: Vec<Id>,
+    /// The deployment that OSTree lists first.
+    pub first: Option<Id>,
+    /// Whether `grubenv` has the variable [`super::STEERING`].
+    pub overridden: bool,
+}
+
+/// What a healthy boot writes: nothing, if its deployment is blessed and it is no fallback.
+///
+/// A deployment that was marked as bad stays so: [`mark_good`] is for a person who knows better.
+pub fn bless(boot: &Healthy) -> Vec<Step> {
+    let Healthy { running, records, .. } = boot;
+    let mut steps = Vec::new();
+    // What failed is remembered before anything else can be deployed: OSTree drops it then.
+    let instead_of = boot.selection.as_ref().filter(|selection| selection.deployment.as_ref() == Some(running));
+    let instead_of = instead_of.and_then(|selection| selection.instead_of.as_ref());
+    let left = records.iter().filter(|record| record.id != *running && record.state.is_some_and(State::is_used_up));
+    let left: Vec<&Id> =
+        left.filter(|record| record.switched > 0 || Some(&record.id) == instead_of).map(|record| &record.id).collect();
+    for id in &left {
+        steps.extend(become_state(records, id, State::Bad, false));
+    }
+    if records.state(running) != Some(State::Bad) {
+        steps.extend(become_state(records, running, State::Good, true));
+    }
+    // Only then is the bootloader's own default put right, and the override, which goes by an entry's place, removed.
+    let fell_back = boot.first.as_ref().filter(|first| *first != running && left.contains(first));
+    if fell_back.is_some() {
+        steps.push(Step::SetDefault { id: running.clone() });
+    }
+    let may_start = |first: &Id| first == running || !records.state(first).is_some_and(State::is_used_up);
+    let right = fell_back.is_some() || boot.first.as_ref().is_some_and(may_start);
+    let switched = records.iter().any(|record| record.switched > 0);
+    if boot.overridden && switched && right {
+        steps.push(Step::RemoveOverride);
+    }
+    // The marks keep a machine from rebooting for ever, so they go last.
+    if right {
+        for record in records.iter().filter(|record| record.id != *running) {
+            steps.extend(marks(records, &record.id).map(|name| Step::Remove { name: name.clone() }));
+        }
+    }
+    let remembered = |id: &Id| left.contains(&id) || records.state(id) == Some(State::Bad);
+    let gone = |id: &&Id| !boot.deployments.contains(id) && *id != running && !remembered(id);
+    for id in records.iter().map(|record| &record.id).filter(gone) {
+        let known = records.get(id).map(|record| record.names.as_slice()).unwrap_or_default();
+        let removed = |name: &&String| !steps.contains(&Step::Remove { name: (*name).clone() });
+        let more: Vec<_> = known.iter().filter(removed).map(|name| Step::Remove { name: name.clone() }).collect();
+        steps.extend(more);
+    }
+    synced(steps)
+}
+
+/// What a person writes who says that a deployment is good.
+pub fn mark_good(records: &Records, id: &Id) -> Vec<Step> {
+    synced(become_state(records, id, State::Good, true))
+}
+
+/// What a person writes who says that a deployment is bad.
+pub fn mark_bad(records: &Records, id: &Id) -> Vec<Step> {
+    synced(become_state(records, id, State::Bad, false))
+}
+
+/// What a person writes who wants a deployment to be counted as if it were new.
+pub fn forget(records: &Records, id: &Id) -> Vec<Step> {
+    let names = records.get(id).map(|record| record.names.as_slice()).unwrap_or_default();
+    synced(names.iter().map(|name| Step::Remove { name: name.clone() }).collect())
+}
+
+/// What gives this boot's try back, because the boot wasn't one: a rescue or emergency shell that a person asked for, or a soft reboot.
+///
+/// The caller sets [`Selection::counted`] to false in the record afterwards: a try is given back once.
+pub fn give_back(records: &Records, selection: &Selection) -> Vec<Step> {
+    let Some(id) = selection.deployment.as_ref().filter(|_| selection.counted) else { return Vec::new() };
+    let Some(State::Trying(tries)) = records.state(id).filter(|_| selection.tries.is_some()) else { return Vec::new() };
+    if Some(tries) != selection.tries {
+        return Vec::new();
+    }
+    let Tries { left, done } = tries;
+    let Some(done) = done.checked_sub(1) else { return Vec::new() };
+    let given = State::Trying(Tries { left: left.saturating_add(1), done });
+    synced(become_state(records, id, given, false))
+}
+
+/// A deployment's state becomes another one, by a rename where it has one. Its other records give way, its marks only if they are told to.
+fn become_state(records: &Records, id: &Id, state: State, with_marks: bool) -> Vec<Step> {
+    let to = state.name(id);
+    let record = records.get(id);
+    let names = record.map(|record| record.names.as_slice()).unwrap_or_default();
+    let kept: Vec<&String> = if with_marks { Vec::new() } else { marks(records, id).collect() };
+    let mut steps = Vec::new();
+    match names.first().filter(|_| record.is_some_and(|record| record.state.is_some())) {
+        Some(from) if *from == to => {}
+        Some(from) => steps.push(Step::Rename { from: from.clone(), to: to.clone() }),
+        None => steps.push(Step::Create { name: to.clone() }),
+    }
+    let old = names.first().filter(|_| record.is_some_and(|record| record.state.is_some()));
+    let others = names.iter().filter(|name| Some(*name) != old && **name != to && !kept.contains(name));
+    steps.extend(others.map(|name| Step::Remove { name: name.clone() }));
+    steps
+}
+
+/// The names of a deployment's marks that another one was to be started in its stead.
+fn marks<'r>(records: &'r Records, id: &Id) -> impl Iterator<Item = &'r String> {
+    let names = records.get(id).map(|record| record.names.as_slice()).unwrap_or_default();
+    names.iter().filter(|name| name.ends_with(".switched") || name.ends_with(".switched-again"))
+}
+
+/// Names are on the disk before anything else relies on them, and at the end.
+fn synced(steps: Vec<Step>) -> Vec<Step> {
+    let mut synced = Vec::new();
+    let mut pending = false;
+    for step in steps {
+        let is_name = matches!(step, Step::Create { .. } | Step::Rename { .. } | Step::Remove { .. });
+        if pending && !is_name {
+            synced.push(Step::Sync);
+        }
+        pending = is_name;
+        synced.push(step);
+    }
+    if pending {
+        synced.push(Step::Sync);
+    }
+    synced
+}

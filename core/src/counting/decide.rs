@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which deployment a boot goes on with, and what is to be written first.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::menu::Deployment;
+use super::records::{Id, Records, State, Tries};
+use super::selection::{Selection, Verdict};
+
+/// What is known about the machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Facts {
+    /// The deployments that boot entries start, in the bootloader's order.
+    pub deployments: Vec<Deployment>,
+    /// The one that the bootloader started.
+    pub booted: Id,
+    /// The one that the bootloader starts by itself; `None` if that is no deployment.
+    pub default: Option<Id>,
+    /// What is known of them.
+    pub records: Records,
+    /// How often each is tried.
+    pub tries: u32,
+    /// Why the bootloader can't be told to start another one by itself, if it can't.
+    pub unsteerable: Option<String>,
+    /// Who else counts boots, in words, if somebody does.
+    pub other: Option<String>,
+}
+
+/// One thing to do. Names are those of records.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// Make an empty record.
+    Create {
+        /// Its name.
+        name: String,
+    },
+    /// Rename a record.
+    Rename {
+        /// From.
+        from: String,
+        /// To.
+        to: String,
+    },
+    /// Bring the names of records to the disk (fsync(2) of their folder).
+    Sync,
+    /// Tell the bootloader which entry to start by itself, and bring that to the disk (fsync(2)).
+    SetDefault {
+        /// The entry's name, without `.conf`.
+        entry: String,
+    },
+    /// Bring all that was written to where a bootloader sees it that replays no journal (`FIFREEZE` and `FITHAW`).
+    Flush,
+    /// Reboot.
+    Reboot,
+    /// Let the pivot go by another link.
+    Pivot {
+        /// The deployment.
+        id: Id,
+        /// The value of its `ostree=`.
+        link: String,
+        /// Whether `/var` has to be told, because systemd would otherwise be told of another stateroot's.
+        var: bool,
+    },
+    /// Leave the flag that all deployments are used up.
+    Exhausted {
+        /// Why, in words.
+        why: String,
+    },
+}
+
+impl Effect {
+    /// Whether it is for nothing, or does harm, if something before it failed. A boot goes on with or without its record.
+    fn needs_those_before(&self) -> bool {
+        !matches!(self, Self::Pivot { .. } | Self::Exhausted { .. })
+    }
+}
+
+/// What to do, in this order, and what to leave for later if all of it works.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Decision {
+    /// The effects. None for a deployment that is blessed.
+    pub effects: Vec<Effect>,
+    /// The record.
+    pub selection: Selection,
+}
+
+/// Decides.
+pub fn decide(facts: &Facts) -> Decision {
+    let not_counted = |reason: String| Decision {
+        effects: Vec::new(),
+        selection: Selection::not_counted(Verdict::NotCounted, Some(facts.booted.clone()), reason),
+    };
+    let Some(booted) = facts.deployments.iter().find(|deployment| deployment.id == facts.booted) else {
+        return not_counted("no boot entry starts the booted deployment".into());
+    };
+    let mut decision = if let Some(other) = &facts.other {
+        not_counted(format!("{other}, and two may not count the same boots"))
+    } else if facts.deployments.iter().all(|deployment| deployment.id == booted.id) {
+        not_counted("there is no other deployment to fall back to".into())
+    } else if facts.default.as_ref() != Some(&booted.id) {
+        not_counted("it isn't the one that the bootloader starts by itself: it was picked by hand, or the bootloader was told to start another one and didn't".into())
+    } else {
+        count_or_fall_back(facts, booted)
+    };
+    let selection = &mut decision.selection;
+    if !matches!(selection.verdict, Verdict::Exhausted | Verdict::Rebooting) {
+        let boots = selection.deployment.as_ref();
+        selection.fallback = candidate(facts, |id| Some(id) != boots && *id != booted.id).map(|found| found.id.clone());
+    }
+    if selection.instead_of.is_none() && facts.default.as_ref() == Some(&booted.id) {
+        selection.instead_of = left_behind(facts);
+    }
+    let odd = facts.records.odd.iter();
+    selection.remarks = odd.map(|name| format!("the name {name:?} among the records means nothing")).collect();
+    decision
+}
+
+fn count_or_fall_back(facts: &Facts, booted: &Deployment) -> Decision {
+    let state = facts.records.state(&booted.id);
+    if state == Some(State::Good) {
+        let selection = Selection::not_counted(Verdict::Blessed, Some(booted.id.clone()), "it was blessed before");
+        return Decision { effects: Vec::new(), selection };
+    }
+    if state.is_some_and(State::is_used_up) {
+        return fall_back(facts, booted);
+    }
+    let (effects, tries) = count(facts, &booted.id);
+    let mut selection = Selection::not_counted(Verdict::Counted, Some(booted.id.clone()), told(tries));
+    (selection.tries, selection.counted) = (Some(tries), true);
+    Decision { effects, selection }
+}
+
+/// A deployment that isn't used up is tried once more. One without a record gets one.
+fn count(facts: &Facts, id: &Id) -> (Vec<Effect>, Tries) {
+    let record = facts.records.get(id);
+    let (tries, old) = match record.and_then(|record| Some((record.state?, record.names.first()?))) {
+        Some((State::Trying(tries), name)) => (tries, Some(name)),
+        _ => (Tries { left: facts.tries, done: 0 }, None),
+    };
+    let tries = Tries { left: tries.left.saturating_sub(1), done: tries.done.saturating_add(1) };
+    let name = State::Trying(tries).name(id);
+    let write = match old {
+        Some(old) => Effect::Rename { from: old.clone(), to: name },
+        None => Effect::Create { name },
+    };
+    ([write, Effect::Sync].into(), tries)
+}
+
+fn told(tries: Tries) -> String {
+    let Tries { left, done } = tries;
+    format!("it isn't blessed yet: this is try {done} of {}", done.saturating_add(left))
+}
+
+/// The deployment to boot instead: the newest that was blessed; where none was, the newest that has tries left. The first that can be
+/// booted counts.
+fn candidate(facts: &Facts, wanted: impl Fn(&Id) -> bool) -> Option<&Deployment> {
+    let of = |states: &dyn Fn(Option<State>) -> bool| {
+        facts
+            .deployments
+            .iter()
+            .find(|other| wanted(&other.id) && other.unusable.is_none() && states(facts.records.state(&other.id)))
+    };
+    of(&|state| state == Some(State::Good)).or_else(|| of(&|state| !state.is_some_and(State::is_used_up)))
+}
+
+fn fall_back(facts: &Facts, booted: &Deployment) -> Decision {
+    let is_good = |id: &Id| facts.records.state(id) == Some(State::Good);
+    let without_reboot = candidate(facts, |id| {
+        *id != booted.id && facts.deployments.iter().any(|other| other.id == *id && other.boots_like(booted))
+    });
+    let Some(best) = candidate(facts, |id| *id != booted.id) else {
+        return exhausted(facts, booted, "it is used up, and no other deployment can be booted");
+    };
+    // A blessed one that takes a reboot goes before one that nobody has seen healthy.
+    match without_reboot.filter(|found| is_good(&found.id) || !is_good(&best.id)) {
+        Some(found) => pivot(facts, booted, found),
+        None => reboot(facts, booted, best),
+    }
+}
+
+fn pivot(facts: &Facts, booted: &Deployment, found: &Deployment) -> Decision {
+    let mut selection = Selection::not_counted(Verdict::FellBack, Some(found.id.clone()), "");
+    selection.bootloader = Some(booted.id.clone());
+    selection.instead_of = Some(booted.id.clone());
+    selection.reason = format!("{} is used up; this one boots in its stead, without a reboot", booted.id);
+    let mut effects = Vec::new();
+    if facts.records.state(&found.id) != Some(State::Good) {
+        let (count, tries) = count(facts, &found.id);
+        effects = count;
+        (selection.tries, selection.counted) = (Some(tries), true);
+        selection.reason = format!("{}, and {}", selection.reason, told(tries));
+    }
+    let var = found.id.stateroot() != booted.id.stateroot();
+    effects.push(Effect::Pivot { id: found.id.clone(), link: found.link.clone(), var });
+    Decision { effects, selection }
+}
+
+fn reboot(facts: &Facts, booted: &Deployment, best: &Deployment) -> Decision {
+    if let Some(why) = &facts.unsteerable {
+        let why = format!("it is used up; {} would take a reboot, and the bootloader can't be told: {why}", best.id);
+        return exhausted(facts, booted, &why);
+    }
+    let Some(name) = facts.records.next_switch(&booted.id) else {
+        let why = format!("it is used up; the bootloader was told twice to start {}, and didn't", best.id);
+        return exhausted(facts, booted, &why);
+    };
+    let effects = [
+        Effect::Create { name },
+        Effect::Sync,
+        Effect::SetDefault { entry: best.entry.clone() },
+        Effect::Flush,
+        Effect::Reboot,
+    ];
+    let mut selection = Selection::not_counted(Verdict::Rebooting, Some(best.id.clone()), "");
+    selection.bootloader = Some(booted.id.clone());
+    selection.instead_of = Some(booted.id.clone());
+    selection.reason = format!("{} is used up; the machine reboots into {}", booted.id, best.id);
+    Decision { effects: effects.into(), selection }
+}
+
+fn exhausted(facts: &Facts, booted: &Deployment, why: &str) -> Decision {
+    let mut selection = Selection::not_counted(Verdict::Exhausted, Some(booted.id.clone()), why);
+    if let Some(State::Trying(tries)) = facts.records.state(&booted.id) {
+        selection.tries = Some(tries);
+    }
+    Decision { effects: [Effect::Exhausted { why: why.into() }].into(), selection }
+}
+
+/// The deployment in whose stead the bootloader was told to start this one, before a reboot.
+fn left_behind(facts: &Facts) -> Option<Id> {
+    let left = facts.deployments.iter().find(|other| {
+        other.id != facts.booted
+            && facts.records.switched(&other.id) > 0
+            && facts.records.state(&other.id).is_some_and(State::is_used_up)
+    });
+    left.map(|other| other.id.clone())
+}
+
+/// Carries out a decision, and returns the record of what came of it. `perform` does one effect, or says why it could not.
+///
+/// Whatever fails, the boot goes on: without being counted, and, if a reboot was wanted, in the deployment that the bootloader chose.
+pub fn carry_out(decision: Decision, perform: &mut dyn FnMut(&Effect) -> Result<(), String>) -> Selection {
+    let Decision { effects, mut selection } = decision;
+    let mut failed: Option<String> = None;
+    for effect in &effects {
+        if failed.is_some() && effect.needs_those_before() {
+            continue;
+        }
+        let Err(why) = perform(effect) else { continue };
+        match effect {
+            Effect::Pivot { .. } => stay(&mut selection, &why, perform),
+            // It is for others to know; this record says the same.
+            Effect::Exhausted { .. } => selection.remarks.push(why),
+            _ => failed = Some(why),
+        }
+    }
+    let Some(why) = failed else { return selection };
+    match selection.verdict {
+        Verdict::Rebooting => stay(&mut selection, &why, perform),
+        Verdict::Counted => {
+            selection.verdict = Verdict::CouldNotCount;
+            selection.reason = format!("this boot should have been counted: {why}");
+        }
+        _ => selection.remarks.push(format!("this boot should have been counted: {why}")),
+    }
+    (selection.tries, selection.counted) = (None, false);
+    selection
+}
+
+/// Another deployment could not be booted: this one goes on.
+fn stay(selection: &mut Selection, why: &str, perform: &mut dyn FnMut(&Effect) -> Result<(), String>) {
+    selection.verdict = Verdict::Exhausted;
+    selection.reason = match &selection.deployment {
+        Some(other) => format!("it is used up, and {other} could not be booted in its stead: {why}"),
+        None => format!("it is used up: {why}"),
+    };
+    selection.deployment.clone_from(&selection.bootloader);
+    (selection.instead_of, selection.tries, selection.counted) = (None, None, false);
+    if let Err(why) = perform(&Effect::Exhausted { why: selection.reason.clone() }) {
+        selection.remarks.push(why);
+    }
+}

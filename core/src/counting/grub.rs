@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! GRUB: whether its `grub.cfg` lets a variable of `grubenv` choose the entry, and that file's form.
+//!
+//! `grubenv` is a block of [`BLOCK`] bytes: a signature, lines `name=value` in which a backslash escapes the next character, and `#` to
+//! the end (GRUB's `lib/envblk.c`). GRUB reads its blocks where they were when the file system was last written out and replays no
+//! journal, so it is overwritten in place.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::diag::Failure;
+
+/// The size of the block, in bytes.
+pub const BLOCK: usize = 1024;
+/// The variable that chooses the entry.
+pub const STEERING: &str = "default";
+/// Variables by which others count boots (greenboot, and Fedora's GRUB).
+pub const OTHER_COUNTERS: [&str; 1] = ["boot_counter"];
+
+const SIGNATURE: &str = "# GRUB Environment Block\n";
+
+/// The variables of a `grubenv`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Environment {
+    /// Names and values, in their order.
+    variables: Vec<(String, String)>,
+}
+
+impl Environment {
+    /// Reads a block.
+    ///
+    /// # Errors
+    /// It isn't one, in words.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let text = core::str::from_utf8(bytes).map_err(|_| "it is no text")?;
+        if text.len() != BLOCK {
+            return Err(format!("it has {} bytes, not {BLOCK}", text.len()));
+        }
+        let Some(mut rest) = text.strip_prefix(SIGNATURE) else { return Err("it has no signature of GRUB's".into()) };
+        let mut variables = Vec::new();
+        loop {
+            if rest.bytes().all(|byte| byte == b'#') {
+                return Ok(Self { variables });
+            }
+            let (line, after) = line(rest).ok_or("a line in it doesn't end")?;
+            rest = after;
+            if line.starts_with('#') {
+                continue;
+            }
+            let Some((name, value)) = line.split_once('=') else { return Err(format!("{line:?} sets nothing")) };
+            variables.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.variables.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The same with a variable set, or without it.
+    #[must_use]
+    pub fn with(&self, name: &str, value: Option<&str>) -> Self {
+        let mut variables: Vec<_> = self.variables.iter().filter(|(known, _)| known != name).cloned().collect();
+        variables.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+        Self { variables }
+    }
+
+    /// The block.
+    ///
+    /// # Errors
+    /// The variables don't fit, in words.
+    pub fn render(&self) -> Result<Vec<u8>, String> {
+        let mut text = SIGNATURE.to_owned();
+        for (name, value) in &self.variables {
+            text.push_str(name);
+            text.push('=');
+            for c in value.chars() {
+                if matches!(c, '\\' | '\n') {
+                    text.push('\\');
+                }
+                text.push(c);
+            }
+            text.push('\n');
+        }
+        if text.len() > BLOCK {
+            return Err(format!("its variables don't fit into {BLOCK} bytes"));
+        }
+        let mut bytes = text.into_bytes();
+        bytes.resize(BLOCK, b'#');
+        Ok(bytes)
+    }
+}
+
+/// The first line without its escapes, and what follows it.
+fn line(text: &str) -> Option<(String, &str)> {
+    let mut line = String::new();
+    let mut characters = text.char_indices();
+    while let Some((at, c)) = characters.next() {
+        match c {
+            '\n' => return Some((line, text.get(at + 1..)?)),
+            '\\' => line.extend(characters.next().map(|(_, c)| c)),
+            c => line.push(c),
+        }
+    }
+    None
+}
+
+/// Whether `default=` in the `grubenv` beside it chooses the entry that GRUB starts by itself.
+///
+/// That is so if `grub.cfg` takes over all variables of that file, and afterwards sets `default` no more.
+///
+/// # Errors
+/// It isn't so.
+pub fn steering(config: &str) -> Result<(), Failure> {
+    let refused = |why: &str| {
+        Err(Failure::new("finding how GRUB chooses its entry", why)
+            .remedy("let grub.cfg do load_env without names of variables, and set default only before that line"))
+    };
+    let (mut loaded, mut limited) = (false, false);
+    for line in config.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        let commands = line.split([';', '&', '|']).map(|command| {
+            let words: Vec<&str> = command.split_whitespace().collect();
+            // What a condition stands before is a command, too.
+            let keywords = ["if", "then", "else", "elif", "!"];
+            words.into_iter().skip_while(|word| keywords.contains(word)).collect::<Vec<_>>()
+        });
+        for command in commands {
+            match command.as_slice() {
+                ["load_env", arguments @ ..] => match variables(arguments) {
+                    0 => loaded = true,
+                    _ => limited = true,
+                },
+                ["set", assigned, ..] if loaded && assigned.starts_with("default=") => {
+                    return refused("its grub.cfg sets default itself, after it has read grubenv");
+                }
+                [assigned, ..] if loaded && assigned.starts_with("default=") => {
+                    return refused("its grub.cfg sets default itself, after it has read grubenv");
+                }
+                _ => {}
+            }
+        }
+    }
+    match (loaded, limited) {
+        (true, _) => Ok(()),
+        (false, true) => refused("its grub.cfg takes over only some variables of grubenv"),
+        (false, false) => refused("its grub.cfg doesn't read grubenv"),
+    }
+}
+
+/// How many variables the arguments of `load_env` name.
+fn variables(arguments: &[&str]) -> usize {
+    let mut count = 0;
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match *argument {
+            // Its file.
+            "-f" | "--file" => drop(arguments.next()),
+            option if option.starts_with('-') => {}
+            _ => count += 1,
+        }
+    }
+    count
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What selection decides, and what it says.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::bls::Entry;
+use crate::counting::*;
+
+/// The newest deployment is `n-cc.0`, of another kernel; `n-bb.0` and `o-aa.0` have the same one.
+fn facts(booted: &str, default: &str, names: &[&str]) -> Facts {
+    let deployments =
+        [("n-cc.0", "2"), ("n-bb.0", "1"), ("o-aa.0", "1")].iter().enumerate().map(|(place, (id, kernel))| {
+            let id = Id::parse(id).unwrap();
+            let text = format!("options rw ostree=/ostree/boot.1/{}/{kernel}/{place}\n", id.stateroot());
+            Listed::new(&format!("ostree-{}.conf", 3 - place), &Entry::new(text)).deployment(id, None).unwrap()
+        });
+    Facts {
+        deployments: deployments.collect(),
+        booted: Id::parse(booted).unwrap(),
+        default: Id::parse(default),
+        records: Records::parse(names.iter().copied()),
+        tries: 3,
+        unsteerable: None,
+        other: None,
+    }
+}
+
+/// The verdict, the effects in short, and what boots.
+fn said(decision: &Decision) -> (Verdict, String, String) {
+    let short = |effect: &Effect| match effect {
+        Effect::Create { name } => format!("create {name}"),
+        Effect::Rename { from, to } => format!("rename {from} {to}"),
+        Effect::SetDefault { entry } => format!("default {entry}"),
+        Effect::Pivot { id, link, var } => format!("pivot {id} {link}{}", if *var { " with /var" } else { "" }),
+        Effect::Exhausted { .. } => "exhausted".into(),
+        other => format!("{other:?}").to_lowercase(),
+    };
+    let effects: Vec<_> = decision.effects.iter().map(short).collect();
+    let boots = decision.selection.deployment.as_ref().map(ToString::to_string);
+    (decision.selection.verdict, effects.join(", "), boots.unwrap_or_default())
+}
+
+#[test]
+fn a_deployment_is_counted_until_it_is_blessed() {
+    let mut facts = facts("n-bb.0", "n-bb.0", &["o-aa.0.good"]);
+    facts.deployments.remove(0);
+    let mut names: Vec<String> = ["o-aa.0.good".into()].into();
+    for (count, effects) in [
+        "create n-bb.0+2-1, sync",
+        "rename n-bb.0+2-1 n-bb.0+1-2, sync",
+        "rename n-bb.0+1-2 n-bb.0+0-3, sync",
+        "pivot o-aa.0 /ostree/boot.1/o/1/2 with /var",
+    ]
+    .iter()
+    .enumerate()
+    {
+        facts.records = Records::parse(names.iter().map(String::as_str));
+        let decision = decide(&facts);
+        let (verdict, told, boots) = said(&decision);
+        assert_eq!(told, *effects);
+        let selection = &decision.selection;
+        if count < 3 {
+            assert_eq!((verdict, boots.as_str(), selection.counted), (Verdict::Counted, "n-bb.0", true));
+            assert_eq!(selection.reason, format!("it isn't blessed yet: this is try {} of 3", count + 1));
+            assert_eq!(selection.fallback, Id::parse("o-aa.0"));
+            names.retain(|name| !name.contains('+'));
+            names.push(selection.tries.map(|tries| State::Trying(tries).name(&facts.booted)).unwrap());
+        } else {
+            assert_eq!((verdict, boots.as_str(), selection.counted), (Verdict::FellBack, "o-aa.0", false));
+            assert_eq!((&selection.bootloader, &selection.instead_of), (&Id::parse("n-bb.0"), &Id::parse("n-bb.0")));
+        }
+    }
+    facts.records = Records::parse(["n-bb.0.good", "o-aa.0.good"]);
+    assert_eq!(said(&decide(&facts)), (Verdict::Blessed, String::new(), "n-bb.0".into()));
+}
+
+#[test]
+fn another_kernel_takes_a_reboot_and_at_most_two() {
+    let used_up = "n-cc.0+0-3";
+    let switch = |mark: &str| format!("create n-cc.0.{mark}, sync, default ostree-2, flush, reboot");
+    for (marks, verdict, effects) in [
+        (&[][..], Verdict::Rebooting, switch("switched")),
+        (&["n-cc.0.switched"], Verdict::Rebooting, switch("switched-again")),
+        (&["n-cc.0.switched", "n-cc.0.switched-again"], Verdict::Exhausted, "exhausted".into()),
+    ] {
+        let names = [&[used_up, "n-bb.0.good"], marks].concat();
+        let (told, done, _) = said(&decide(&facts("n-cc.0", "n-cc.0", &names)));
+        assert_eq!((told, done), (verdict, effects));
+    }
+    let mut facts = facts("n-cc.0", "n-cc.0", &[used_up, "n-bb.0.good"]);
+    facts.unsteerable = Some("its grub.cfg doesn't read grubenv".into());
+    let decision = decide(&facts);
+    assert_eq!(said(&decision), (Verdict::Exhausted, "exhausted".into(), "n-cc.0".into()));
+    assert!(decision.selection.reason.contains("doesn't read grubenv"), "{}", decision.selection.reason);
+}
+
+#[test]
+fn the_boot_after_such_a_reboot_knows_in_whose_stead_it_is() {
+    let names = ["n-cc.0+0-3", "n-cc.0.switched", "n-bb.0.good"];
+    let decision = decide(&facts("n-bb.0", "n-bb.0", &names));
+    assert_eq!(said(&decision), (Verdict::Blessed, String::new(), "n-bb.0".into()));
+    assert_eq!(decision.selection.instead_of, Id::parse("n-cc.0"));
+}
+
+#[test]
+fn without_a_blessed_one_the_newest_other_is_tried_and_counted() {
+    let decision = decide(&facts("n-bb.0", "n-bb.0", &["n-bb.0.bad", "n-cc.0.bad"]));
+    let effects = "create o-aa.0+2-1, sync, pivot o-aa.0 /ostree/boot.1/o/1/2 with /var";
+    assert_eq!(said(&decision), (Verdict::FellBack, effects.into(), "o-aa.0".into()));
+    assert!(decision.selection.counted);
+    let none = decide(&facts("n-bb.0", "n-bb.0", &["n-bb.0+0-3", "n-cc.0.bad", "o-aa.0+0-3"]));
+    assert_eq!(said(&none), (Verdict::Exhausted, "exhausted".into(), "n-bb.0".into()));
+}
+
+#[test]
+fn a_blessed_one_that_takes_a_reboot_goes_before_one_that_nobody_has_seen_healthy() {
+    let (verdict, effects, _) = said(&decide(&facts("n-cc.0", "n-cc.0", &["n-cc.0.bad", "o-aa.0.good"])));
+    assert_eq!(verdict, Verdict::Rebooting);
+    assert!(effects.contains("default ostree-1"), "{effects}");
+    let (verdict, effects, _) = said(&decide(&facts("n-bb.0", "n-bb.0", &["n-bb.0.bad", "n-cc.0.good"])));
+    assert_eq!(verdict, Verdict::Rebooting, "{effects}");
+}
+
+#[test]
+fn what_is_not_to_be_counted_isn_t() {
+    let by_hand = facts("n-bb.0", "n-cc.0", &[]);
+    let mut alone = facts("n-cc.0", "n-cc.0", &[]);
+    alone.deployments.truncate(1);
+    let mut other = facts("n-cc.0", "n-cc.0", &["n-cc.0+0-3"]);
+    other.other = Some("the bootloader counts boots itself, by boot_counter in grubenv".into());
+    let unknown = facts("n-dd.0", "n-cc.0", &[]);
+    for (facts, why) in [
+        (by_hand, "picked by hand"),
+        (alone, "no other deployment"),
+        (other, "two may not count"),
+        (unknown, "no boot entry"),
+    ] {
+        let decision = decide(&facts);
+        assert_eq!(said(&decision), (Verdict::NotCounted, String::new(), facts.booted.to_string()));
+        assert!(decision.selection.reason.contains(why), "{}", decision.selection.reason);
+    }
+}
+
+#[test]
+fn what_is_damaged_is_armed_once_and_told() {
+    let decision = decide(&facts("n-cc.0", "n-cc.0", &["n-cc.0+x-y", "n-cc.0+3"]));
+    assert_eq!(said(&decision).1, "create n-cc.0+2-1, sync");
+    assert_eq!(decision.selection.remarks.len(), 2);
+}
+
+#[test]
+fn whatever_fails_the_boot_goes_on() {
+    let fails = |wanted: &'static str| {
+        move |effect: &Effect| {
+            let kind = format!("{effect:?}");
+            if kind.starts_with(wanted) { Err("it is full".to_string()) } else { Ok(()) }
+        }
+    };
+    for (booted, names, effect, verdict, boots) in [
+        ("n-cc.0", &["n-bb.0.good"][..], "Create", Verdict::CouldNotCount, "n-cc.0"),
+        ("n-cc.0", &["n-cc.0.bad", "n-bb.0.good"], "Create", Verdict::Exhausted, "n-cc.0"),
+        ("n-cc.0", &["n-cc.0.bad", "n-bb.0.good"], "SetDefault", Verdict::Exhausted, "n-cc.0"),
+        ("n-cc.0", &["n-cc.0.bad", "n-bb.0.good"], "Flush", Verdict::Exhausted, "n-cc.0"),
+        ("n-cc.0", &["n-cc.0.bad", "n-bb.0.good"], "Reboot", Verdict::Exhausted, "n-cc.0"),
+        ("n-bb.0", &["n-bb.0.bad", "o-aa.0.good"], "Pivot", Verdict::Exhausted, "n-bb.0"),
+        // The fallback works without being counted.
+        ("n-bb.0", &["n-bb.0.bad", "n-cc.0.bad"], "Create", Verdict::FellBack, "o-aa.0"),
+    ] {
+        let mut performed = Vec::new();
+        let perform = fails(effect);
+        let selection = carry_out(decide(&facts(booted, booted, names)), &mut |effect| {
+            performed.push(effect.clone());
+            perform(effect)
+        });
+        assert_eq!((selection.verdict, selection.deployment), (verdict, Id::parse(boots)), "{effect} {names:?}");
+        assert!(!selection.counted && selection.tries.is_none());
+        assert_eq!(
+            performed.iter().any(|effect| matches!(effect, Effect::Exhausted { .. })),
+            verdict == Verdict::Exhausted
+        );
+        assert!(effect == "Reboot" || !performed.contains(&Effect::Reboot), "{performed:?}");
+        let told = [&[selection.reason], selection.remarks.as_slice()].concat().join(" ");
+        assert!(told.contains("it is full"), "{told}");
+    }
+}
+
+#[test]
+fn a_record_comes_back_as_it_was_written() {
+    let selection = decide(&facts("n-bb.0", "n-bb.0", &["n-bb.0.bad", "odd"])).selection;
+    let text = serde_json::to_string(&selection).unwrap();
+    assert!(text.contains("\"version\":1,\"verdict\":\"fell-back\""), "{text}");
+    assert!(text.contains("\"deployment\":\"o-aa.0\",\"bootloader\":\"n-bb.0\""), "{text}");
+    assert_eq!(serde_json::from_str::<Selection>(&text).unwrap(), selection);
+}

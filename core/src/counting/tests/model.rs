@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A machine: what is on its disk, what a power cut leaves of that, and what GRUB sees of it.
+//!
+//! From booting real ones: a name is there after a power cut only if its folder was synced, and names come in the order in which they
+//! were made; GRUB sees what was written to `grubenv` only after the file system was written out; a cut while it is written leaves the old
+//! block, the new one or a torn one.
+
+use core::cell::RefCell;
+use core::fmt;
+
+use super::std::collections::{BTreeSet, HashMap};
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::bls::Entry;
+use crate::counting::*;
+
+/// How often the machine tries a deployment.
+pub(super) const MOST: u32 = 2;
+
+/// What a deployment is like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Kind {
+    pub(super) stateroot: char,
+    pub(super) kernel: char,
+    pub(super) healthy: bool,
+    pub(super) usable: bool,
+}
+
+/// What GRUB makes of `default=` in `grubenv`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Grub {
+    Obeys,
+    /// It reads another file.
+    Ignores,
+    /// It takes the variable away and starts the first entry.
+    Clears,
+    /// Its `grub.cfg` says that it doesn't read it.
+    Unsteerable,
+}
+
+/// A menu and the deployments that are in it, in its order.
+type Listing = (Menu, Vec<Deployment>);
+
+/// What doesn't change about a machine.
+#[derive(Clone)]
+pub(super) struct Machine {
+    pub(super) kinds: Vec<Kind>,
+    pub(super) grub: Grub,
+    pub(super) readonly: bool,
+    /// A person picks deployments by hand.
+    pub(super) picked: bool,
+    ids: Vec<Id>,
+    /// The menu of each order, and its deployments: made once, because a walk needs them all the time.
+    menus: RefCell<HashMap<Vec<usize>, Rc<Listing>>>,
+}
+
+/// A `grubenv`.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Env {
+    Unset,
+    Default(String),
+    Torn,
+}
+
+/// A machine that is off.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct World {
+    pub(super) names: BTreeSet<String>,
+    /// As Linux finds it, and as GRUB does.
+    pub(super) env: Env,
+    pub(super) seen: Env,
+    /// The deployments that are there, in the bootloader's order.
+    pub(super) order: Vec<usize>,
+}
+
+impl fmt::Display for Machine {
+    /// Its deployments, the oldest first: stateroot, kernel, `+` if it gets healthy, `!` if it can't be booted.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Kind { stateroot, kernel, healthy, usable } in &self.kinds {
+            write!(f, "{stateroot}{kernel}{}{} ", if *healthy { "+" } else { "-" }, if *usable { "" } else { "!" })?;
+        }
+        write!(f, "{:?}{}", self.grub, if self.readonly { " read-only" } else { "" })
+    }
+}
+
+impl Machine {
+    pub(super) fn new(kinds: &[Kind], grub: Grub, readonly: bool) -> Self {
+        let id = |(kind, checksum): (&Kind, &str)| Id::new(&kind.stateroot.to_string(), &format!("{checksum}.0"));
+        let ids = kinds.iter().zip(["a", "b", "c"]).map(|both| id(both).unwrap()).collect();
+        Self { kinds: kinds.to_vec(), grub, readonly, picked: true, ids, menus: RefCell::default() }
+    }
+
+    pub(super) fn id(&self, deployment: usize) -> &Id {
+        &self.ids[deployment]
+    }
+
+    pub(super) fn deployment(&self, id: &Id) -> usize {
+        self.ids.iter().position(|known| known == id).unwrap()
+    }
+
+    /// Names of entries go by their place.
+    fn menu(&self, order: &[usize]) -> Rc<Listing> {
+        let make = || {
+            let entries = order.iter().enumerate().map(|(place, deployment)| {
+                let Kind { stateroot, kernel, .. } = self.kinds[*deployment];
+                let link = format!("/ostree/boot.1/{stateroot}/{kernel}/{deployment}");
+                let text = format!("title {deployment}\noptions root=x ostree={link}\n");
+                Listed::new(&format!("ostree-{}.conf", order.len() - place), &Entry::new(text))
+            });
+            let menu = Menu::new(entries.collect());
+            let deployments = menu.iter().zip(order).map(|(listed, deployment)| {
+                let unusable = (!self.kinds[*deployment].usable).then(|| "broken".into());
+                listed.deployment(self.id(*deployment).clone(), unusable).unwrap()
+            });
+            let deployments = deployments.collect();
+            Rc::new((menu, deployments))
+        };
+        self.menus.borrow_mut().entry(order.to_vec()).or_insert_with(make).clone()
+    }
+
+    /// The deployment that GRUB starts by itself.
+    pub(super) fn default(&self, world: &World) -> usize {
+        let told = match &world.seen {
+            Env::Default(told) if self.grub == Grub::Obeys => Some(told.as_str()),
+            _ => None,
+        };
+        self.chosen(&world.order, told)
+    }
+
+    fn chosen(&self, order: &[usize], told: Option<&str>) -> usize {
+        let (menu, deployments) = &*self.menu(order);
+        let entry = menu.choice(told).unwrap();
+        self.deployment(&deployments.iter().find(|deployment| deployment.entry == entry.name).unwrap().id)
+    }
+
+    /// What Linux finds when this deployment was started.
+    pub(super) fn facts(&self, world: &World, booted: usize) -> Facts {
+        let told = match &world.env {
+            Env::Default(told) if self.grub != Grub::Unsteerable => Some(told.as_str()),
+            _ => None,
+        };
+        Facts {
+            deployments: self.menu(&world.order).1.clone(),
+            booted: self.id(booted).clone(),
+            default: Some(self.id(self.chosen(&world.order, told)).clone()),
+            records: records(&world.names),
+            tries: MOST,
+            unsteerable: (self.grub == Grub::Unsteerable || world.env == Env::Torn).then(|| "it isn't read".into()),
+            other: None,
+        }
+    }
+}
+
+pub(super) fn records(names: &BTreeSet<String>) -> Records {
+    Records::parse(names.iter().map(String::as_str))
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Create(String),
+    Rename(String, String),
+    Remove(String),
+}
+
+fn apply(names: &mut BTreeSet<String>, op: &Op) {
+    match op {
+        Op::Create(name) => drop(names.insert(name.clone())),
+        Op::Rename(from, to) => {
+            if names.remove(from) {
+                names.insert(to.clone());
+            }
+        }
+        Op::Remove(name) => drop(names.remove(name)),
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fault {
+    None,
+    /// Power is lost in this effect or step, or before the one that would be next.
+    Cut(usize),
+    /// This one fails.
+    Fails(usize),
+}
+
+impl Fault {
+    /// All that can happen to so many of them.
+    pub(super) fn all(count: usize) -> impl Iterator<Item = Self> {
+        let fails = (0..count).map(Fault::Fails);
+        core::iter::once(Fault::None).chain((0..=count).map(Fault::Cut)).chain(fails)
+    }
+}
+
+/// The disk of a machine that is on.
+#[derive(Clone, Debug)]
+pub(super) struct Disk {
+    readonly: bool,
+    fault: Fault,
+    done: usize,
+    world: World,
+    pending: Vec<Op>,
+    /// The machine is off: by a power cut or a reboot.
+    pub(super) off: bool,
+    pub(super) rebooted: bool,
+    /// What it may have on its disk then.
+    pub(super) left: Vec<World>,
+}
+
+impl Disk {
+    pub(super) fn new(machine: &Machine, world: &World, fault: Fault) -> Self {
+        // Mounting it replays the journal, and GRUB sees that, too.
+        let world = World { seen: world.env.clone(), ..world.clone() };
+        let (pending, left) = (Vec::new(), Vec::new());
+        Self { readonly: machine.readonly, fault, done: 0, world, pending, off: false, rebooted: false, left }
+    }
+
+    pub(super) fn order(&mut self) -> &mut Vec<usize> {
+        &mut self.world.order
+    }
+
+    /// The machine as it is when everything was written out.
+    pub(super) fn written(&self) -> World {
+        let mut world = self.world.clone();
+        self.pending.iter().for_each(|op| apply(&mut world.names, op));
+        world.seen = world.env.clone();
+        world
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// All that may be on the disk if the machine stops now.
+    fn crashed(&self) -> Vec<World> {
+        let mut worlds = [self.world.clone()].to_vec();
+        let mut names = self.world.names.clone();
+        for op in &self.pending {
+            apply(&mut names, op);
+            worlds.push(World { names: names.clone(), ..self.world.clone() });
+        }
+        if self.world.env != self.world.seen {
+            let seen: Vec<_> = worlds.iter().map(|world| World { seen: world.env.clone(), ..world.clone() }).collect();
+            worlds.extend(seen);
+        }
+        worlds
+    }
+
+    /// Nothing is done any more after a cut; says whether this one is to be done. A cut in an effect may find it done or not.
+    fn begin(&mut self) -> Result<bool, String> {
+        let now = self.done;
+        self.done += 1;
+        if self.off {
+            return Ok(false);
+        }
+        match self.fault {
+            Fault::Fails(at) if at == now => Err("an I/O error".into()),
+            _ => Ok(true),
+        }
+    }
+
+    /// Power is lost, if it is to be lost in what was just done. `before`: what could be there already then.
+    fn end(&mut self, before: Vec<World>) {
+        if self.fault == Fault::Cut(self.done - 1) {
+            self.cut();
+            self.left.extend(before);
+        }
+    }
+
+    pub(super) fn cut(&mut self) {
+        self.off = true;
+        self.left = self.crashed();
+    }
+
+    fn name(&mut self, op: Op) -> Result<(), String> {
+        if self.begin()? {
+            if self.readonly {
+                return Err("it is read-only".into());
+            }
+            let before = self.crashed();
+            self.pending.push(op);
+            self.end(before);
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) {
+        for op in core::mem::take(&mut self.pending) {
+            apply(&mut self.world.names, &op);
+        }
+    }
+
+    fn tell(&mut self, env: Env) -> Result<(), String> {
+        if self.begin()? {
+            if self.readonly {
+                return Err("it is read-only".into());
+            }
+            let mut before = self.crashed();
+            let torn: Vec<_> = before.iter().map(|w| World { env: Env::Torn, seen: Env::Torn, ..w.clone() }).collect();
+            before.extend(torn);
+            self.world.env = env;
+            self.end(before);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        if self.begin()? {
+            let before = self.crashed();
+            self.sync();
+            self.world.seen = self.world.env.clone();
+            self.end(before);
+        }
+        Ok(())
+    }
+
+    pub(super) fn perform(&mut self, effect: &Effect) -> Result<(), String> {
+        match effect {
+            Effect::Create { name } => self.name(Op::Create(name.clone())),
+            Effect::Rename { from, to } => self.name(Op::Rename(from.clone(), to.clone())),
+            Effect::Sync => {
+                if self.begin()? {
+                    let before = self.crashed();
+                    self.sync();
+                    self.end(before);
+                }
+                Ok(())
+            }
+            Effect::SetDefault { entry } => self.tell(Env::Default(entry.clone())),
+            Effect::Flush => self.flush(),
+            Effect::Reboot => {
+                if self.begin()? {
+                    // Nothing is unmounted on the way.
+                    self.cut();
+                    self.rebooted = self.fault != Fault::Cut(self.done - 1);
+                }
+                Ok(())
+            }
+            Effect::Pivot { .. } | Effect::Exhausted { .. } => {
+                if self.begin()? {
+                    let before = self.crashed();
+                    self.end(before);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn step(&mut self, machine: &Machine, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Create { name } => self.name(Op::Create(name.clone())),
+            Step::Rename { from, to } => self.name(Op::Rename(from.clone(), to.clone())),
+            Step::Remove { name } => self.name(Op::Remove(name.clone())),
+            Step::Sync => self.perform(&Effect::Sync),
+            Step::SetDefault { id } => {
+                // OSTree writes its entries so that a bootloader sees all of them or none, and with them all that is pending.
+                if self.begin()? {
+                    if self.readonly {
+                        return Err("it is read-only".into());
+                    }
+                    let before = self.crashed();
+                    self.sync();
+                    self.world.seen = self.world.env.clone();
+                    let deployment = machine.deployment(id);
+                    self.world.order.retain(|other| *other != deployment);
+                    self.world.order.insert(0, deployment);
+                    self.end(before);
+                }
+                Ok(())
+            }
+            Step::RemoveOverride => {
+                self.tell(Env::Unset)?;
+                if !self.off {
+                    self.sync();
+                    self.world.seen = self.world.env.clone();
+                }
+                Ok(())
+            }
+        }
+    }
+}

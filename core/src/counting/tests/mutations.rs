@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Mistakes that somebody could make in what is decided and in what carries it out: with each of them, the walk finds a machine that
+//! gets stuck.
+
+use super::std::println;
+use super::walk::{Hooks, UNCHANGED, walk, with_three, with_two};
+use crate::counting::*;
+
+fn position(effects: &[Effect], wanted: fn(&Effect) -> bool) -> Option<usize> {
+    effects.iter().position(wanted)
+}
+
+fn drop_all(decision: &mut Decision, unwanted: fn(&Effect) -> bool) {
+    decision.effects.retain(|effect| !unwanted(effect));
+}
+
+fn swap(decision: &mut Decision, one: fn(&Effect) -> bool, other: fn(&Effect) -> bool) {
+    if let (Some(one), Some(other)) = (position(&decision.effects, one), position(&decision.effects, other)) {
+        decision.effects.swap(one, other);
+    }
+}
+
+fn is_name(effect: &Effect) -> bool {
+    matches!(effect, Effect::Create { .. } | Effect::Rename { .. })
+}
+
+fn is_sync(effect: &Effect) -> bool {
+    *effect == Effect::Sync
+}
+
+fn switches(decision: &Decision) -> bool {
+    decision.selection.verdict == Verdict::Rebooting
+}
+
+/// The records of the facts, without some of them.
+fn without(facts: &Facts, unwanted: fn(&str) -> bool) -> Records {
+    let names = facts.records.iter().flat_map(|record| &record.names).map(alloc::string::String::as_str);
+    Records::parse(names.filter(|name| !unwanted(name)))
+}
+
+fn says(name: &str, word: &str) -> bool {
+    name.rsplit('.').next() == Some(word)
+}
+
+const MUTATIONS: &[(&str, Hooks)] = &[
+    (
+        "the count is synced before it is renamed",
+        Hooks { decision: |_, decision| swap(decision, is_name, is_sync), ..UNCHANGED },
+    ),
+    ("nothing is synced", Hooks { decision: |_, decision| drop_all(decision, is_sync), ..UNCHANGED }),
+    (
+        "a try isn't taken away",
+        Hooks {
+            decision: |_, decision| {
+                for effect in &mut decision.effects {
+                    if let Effect::Rename { from, to } = effect {
+                        to.clone_from(from);
+                    }
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
+        "a deployment that is used up is taken for one that nobody knows",
+        Hooks { facts: |facts| facts.records = without(facts, |name| name.contains("+0-")), ..UNCHANGED },
+    ),
+    (
+        "a boot without tries that are left isn't noticed",
+        Hooks {
+            facts: |facts| {
+                let good = facts.booted.clone();
+                if facts.records.state(&good).is_some_and(State::is_used_up) {
+                    facts.default = None;
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
+        "no mark is left before a reboot",
+        Hooks {
+            decision: |_, decision| {
+                if switches(decision) {
+                    drop_all(decision, |effect| is_name(effect) || is_sync(effect));
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
+        "the mark isn't synced before a reboot",
+        Hooks {
+            decision: |_, decision| {
+                if switches(decision) {
+                    drop_all(decision, |effect| is_sync(effect) || *effect == Effect::Flush);
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
+        "marks aren't looked at",
+        Hooks { facts: |facts| facts.records = without(facts, |name| name.contains(".switched")), ..UNCHANGED },
+    ),
+    (
+        "the boot file system isn't written out before a reboot",
+        Hooks { decision: |_, decision| drop_all(decision, |effect| *effect == Effect::Flush), ..UNCHANGED },
+    ),
+    (
+        "the boot file system is written out before GRUB is told",
+        Hooks {
+            decision: |_, decision| {
+                swap(decision, |effect| matches!(effect, Effect::SetDefault { .. }), |effect| *effect == Effect::Flush);
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
+        "GRUB is told to start what is used up",
+        Hooks {
+            decision: |facts, decision| {
+                let booted = facts.deployments.iter().find(|deployment| deployment.id == facts.booted);
+                for effect in &mut decision.effects {
+                    if let (Effect::SetDefault { entry }, Some(booted)) = (effect, booted) {
+                        entry.clone_from(&booted.entry);
+                    }
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    ("failures aren't noticed", Hooks { deaf: true, ..UNCHANGED }),
+    (
+        "the kernel isn't compared",
+        Hooks {
+            facts: |facts| facts.deployments.iter_mut().for_each(|deployment| deployment.bootcsum = "same".into()),
+            ..UNCHANGED
+        },
+    ),
+    (
+        "the stateroot isn't compared",
+        Hooks {
+            decision: |_, decision| {
+                for effect in &mut decision.effects {
+                    if let Effect::Pivot { var, .. } = effect {
+                        *var = false;
+                    }
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
+        "a deployment that can't be booted is chosen",
+        Hooks { facts: |facts| facts.deployments.iter_mut().for_each(|one| one.unusable = None), ..UNCHANGED },
+    ),
+    (
+        "what is bad is forgotten",
+        Hooks { facts: |facts| facts.records = without(facts, |name| says(name, "bad")), ..UNCHANGED },
+    ),
+    (
+        "blessed deployments are counted",
+        Hooks { facts: |facts| facts.records = without(facts, |name| says(name, "good")), ..UNCHANGED },
+    ),
+    ("a choice by hand is counted", Hooks { facts: |facts| facts.default = Some(facts.booted.clone()), ..UNCHANGED }),
+    (
+        "the machine reboots when nothing is left to boot",
+        Hooks {
+            decision: |_, decision| {
+                if decision.selection.verdict == Verdict::Exhausted {
+                    decision.effects.push(Effect::Reboot);
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    ("any boot may be ended by a deadline", Hooks { selection: |selection| selection.counted = true, ..UNCHANGED }),
+    (
+        "the record names what the bootloader chose",
+        Hooks { selection: |selection| selection.deployment.clone_from(&selection.bootloader), ..UNCHANGED },
+    ),
+    (
+        "what fails isn't remembered when its successor is blessed",
+        Hooks {
+            steps: |steps| {
+                steps.retain(|step| !matches!(step, Step::Rename { to, .. } if says(to, "bad")));
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
+        "a record is removed and made anew",
+        Hooks {
+            steps: |steps| {
+                let rename = |step| match step {
+                    Step::Rename { from, to } => [Step::Remove { name: from }, Step::Create { name: to }].to_vec(),
+                    step => [step].to_vec(),
+                };
+                *steps = steps.drain(..).flat_map(rename).collect();
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
+        "the bootloader's default isn't put right",
+        Hooks { steps: |steps| steps.retain(|step| !matches!(step, Step::SetDefault { .. })), ..UNCHANGED },
+    ),
+    ("the override stays", Hooks { steps: |steps| steps.retain(|step| *step != Step::RemoveOverride), ..UNCHANGED }),
+    (
+        "a healthy boot marks what is good as bad",
+        Hooks {
+            steps: |steps| {
+                if let Some(Step::Rename { from, to }) = steps.first_mut().filter(|step| !is_bad(step)) {
+                    *to = alloc::format!("{}.bad", from.split(['+', '.']).next().unwrap_or_default());
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+];
+
+fn is_bad(step: &Step) -> bool {
+    matches!(step, Step::Rename { to, .. } if says(to, "bad"))
+}
+
+#[test]
+fn every_mutation_is_found() {
+    let machines = [with_two(), with_three()].concat();
+    let mut survived = alloc::vec::Vec::new();
+    for (name, hooks) in MUTATIONS {
+        let found = machines.iter().find_map(|(machine, start)| {
+            let why = walk(machine, start.clone(), *hooks).err()?;
+            Some((machine, why))
+        });
+        match found {
+            Some((machine, why)) => println!("{name}: {machine}: {}", why.split(':').next().unwrap_or_default()),
+            None => survived.push(*name),
+        }
+    }
+    println!("{} mutations killed", MUTATIONS.len() - survived.len());
+    assert!(survived.is_empty(), "{survived:?}");
+}

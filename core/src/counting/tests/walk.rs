@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A walk through all that can become of a machine, boot by boot. On every way: it doesn't reboot for ever by itself, every boot ends in a
+//! deployment that can boot, and a good deployment isn't lost.
+
+use super::std::collections::{HashMap, HashSet};
+use super::std::println;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::model::*;
+use crate::counting::*;
+
+/// What a mutation changes.
+#[derive(Clone, Copy)]
+pub(super) struct Hooks {
+    pub(super) facts: fn(&mut Facts),
+    pub(super) decision: fn(&Facts, &mut Decision),
+    pub(super) selection: fn(&mut Selection),
+    pub(super) steps: fn(&mut Vec<Step>),
+    /// Failures of effects aren't noticed.
+    pub(super) deaf: bool,
+}
+
+pub(super) const UNCHANGED: Hooks =
+    Hooks { facts: |_| (), decision: |_, _| (), selection: |_| (), steps: |_| (), deaf: false };
+
+pub(super) type Checked<T> = Result<T, String>;
+
+fn ensure(holds: bool, what: &str, about: &dyn core::fmt::Debug) -> Checked<()> {
+    if holds { Ok(()) } else { Err(format!("{what}: {about:?}")) }
+}
+
+fn state(world: &World, id: &Id) -> Option<State> {
+    records(&world.names).state(id)
+}
+
+fn is_good(world: &World, id: &Id) -> bool {
+    state(world, id) == Some(State::Good)
+}
+
+fn is_used_up(world: &World, id: &Id) -> bool {
+    state(world, id).is_some_and(State::is_used_up)
+}
+
+/// What becomes of a machine.
+#[derive(Default)]
+struct Next {
+    /// After a person or a power cut.
+    started: HashSet<World>,
+    /// By itself.
+    rebooted: HashSet<World>,
+    /// What was lived through already.
+    lived: HashSet<(World, Alive)>,
+}
+
+/// What of a record counts for what comes after it: deployment, tries, in whose stead, fallback.
+type Alive = (Option<Id>, Option<Tries>, Option<Id>, Option<Id>);
+
+impl Next {
+    fn starts(&mut self, world: World) {
+        self.started.insert(world);
+    }
+}
+
+/// Walks through all that can become of the machines that start in these worlds. Returns how many there are.
+pub(super) fn walk(machine: &Machine, start: Vec<World>, hooks: Hooks) -> Checked<usize> {
+    let mut known: HashMap<World, usize> = HashMap::new();
+    let mut open = Vec::new();
+    // Where each gets by itself.
+    let mut ways: Vec<Vec<usize>> = Vec::new();
+    let mut number = |world: World, open: &mut Vec<(usize, World)>, ways: &mut Vec<Vec<usize>>| {
+        *known.entry(world).or_insert_with_key(|world| {
+            open.push((ways.len(), world.clone()));
+            ways.push(Vec::new());
+            ways.len() - 1
+        })
+    };
+    for world in start {
+        number(world, &mut open, &mut ways);
+    }
+    let mut next = Next::default();
+    while let Some((place, world)) = open.pop() {
+        Walker { machine, hooks, before: &world }.boot(&mut next)?;
+        let rebooted: Vec<World> = next.rebooted.drain().collect();
+        for (after, by_itself) in
+            next.started.drain().map(|world| (world, false)).chain(rebooted.into_iter().map(|world| (world, true)))
+        {
+            // What was gone for a while may be forgotten.
+            let stayed = after.order.iter().filter(|deployment| world.order.contains(deployment));
+            for id in stayed.map(|deployment| machine.id(*deployment)) {
+                let (old, new) = (state(&world, id), state(&after, id));
+                ensure(old.is_none() || new.is_some(), "what was known is forgotten", &(&world, &after))?;
+                let known = |wanted: State| old != Some(wanted) || new == Some(wanted);
+                ensure(known(State::Good), "a good deployment isn't known any more", &(&world, &after))?;
+                let used_up = !old.is_some_and(State::is_used_up) || is_used_up(&after, id) || is_good(&after, id);
+                ensure(used_up, "a deployment that is used up is tried again", &(&world, &after))?;
+            }
+            let after = number(after, &mut open, &mut ways);
+            if by_itself {
+                ways[place].push(after);
+            }
+        }
+    }
+    ensure(ends(&ways), "it reboots for ever by itself", &ways.len())?;
+    Ok(ways.len())
+}
+
+/// Whether every way ends. What is left when all that leads nowhere is taken away, again and again, goes round in circles.
+fn ends(ways: &[Vec<usize>]) -> bool {
+    let mut left: Vec<usize> = ways.iter().map(Vec::len).collect();
+    let mut back: Vec<Vec<usize>> = ways.iter().map(|_| Vec::new()).collect();
+    ways.iter().enumerate().for_each(|(from, to)| to.iter().for_each(|to| back[*to].push(from)));
+    let mut dead: Vec<usize> = (0..ways.len()).filter(|place| left[*place] == 0).collect();
+    let mut count = 0;
+    while let Some(place) = dead.pop() {
+        count += 1;
+        for from in &back[place] {
+            left[*from] -= 1;
+            if left[*from] == 0 {
+                dead.push(*from);
+            }
+        }
+    }
+    count == ways.len()
+}
+
+struct Walker<'a> {
+    machine: &'a Machine,
+    hooks: Hooks,
+    before: &'a World,
+}
+
+/// A boot that goes on.
+struct Way<'a> {
+    world: &'a World,
+    /// What the bootloader started.
+    booted: usize,
+    selection: &'a Selection,
+    decision: &'a Decision,
+    disk: &'a Disk,
+    /// It is the bootloader's own choice.
+    own: bool,
+    /// Nothing failed.
+    sound: bool,
+}
+
+impl Walker<'_> {
+    /// All that can come of one start of the machine: by itself, or with any deployment picked by hand.
+    fn boot(&self, next: &mut Next) -> Checked<()> {
+        let mut world = self.before.clone();
+        let default = self.machine.default(&world);
+        if self.machine.grub == Grub::Clears {
+            (world.env, world.seen) = (Env::Unset, Env::Unset);
+        }
+        for booted in world.order.clone() {
+            if self.machine.kinds[booted].usable && (self.machine.picked || booted == default) {
+                self.select(&world, booted, booted == default, next)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn select(&self, world: &World, booted: usize, by_itself: bool, next: &mut Next) -> Checked<()> {
+        let mut facts = self.machine.facts(world, booted);
+        let known = facts.clone();
+        (self.hooks.facts)(&mut facts);
+        let mut decision = decide(&facts);
+        (self.hooks.decision)(&facts, &mut decision);
+
+        let id = self.machine.id(booted);
+        if known.default.as_ref() != Some(id) || is_good(world, id) {
+            ensure(decision.effects.is_empty(), "a boot that isn't to be counted writes", &decision)?;
+        }
+        for fault in Fault::all(decision.effects.len()) {
+            let mut disk = Disk::new(self.machine, world, fault);
+            let mut selection = carry_out(decision.clone(), &mut |effect| {
+                let done = disk.perform(effect);
+                if self.hooks.deaf { Ok(()) } else { done }
+            });
+            if !disk.off && fault == Fault::Cut(decision.effects.len()) {
+                disk.cut();
+            }
+            if disk.off {
+                if disk.rebooted {
+                    self.check_switch(world, booted, &disk.left)?;
+                    // What a person chose, nothing reboots into again by itself.
+                    let worlds = if by_itself { &mut next.rebooted } else { &mut next.started };
+                    worlds.extend(disk.left);
+                } else {
+                    next.started.extend(disk.left);
+                }
+                continue;
+            }
+            (self.hooks.selection)(&mut selection);
+            let own = known.default.as_ref() == Some(id);
+            let sound = fault == Fault::None && !self.machine.readonly;
+            let way = Way { world, booted, selection: &selection, decision: &decision, disk: &disk, own, sound };
+            self.check_choice(&way)?;
+            self.check_stay(&way)?;
+            self.check_count(&way)?;
+            self.live(&disk.written(), &selection, by_itself, next)?;
+        }
+        Ok(())
+    }
+
+    /// A reboot into another deployment: GRUB starts a better one, if it does what it is told.
+    fn check_switch(&self, world: &World, booted: usize, left: &[World]) -> Checked<()> {
+        if self.machine.grub != Grub::Obeys {
+            return Ok(());
+        }
+        for after in left {
+            let started = self.machine.default(after);
+            ensure(started != booted, "it rebooted into the deployment that is used up", after)?;
+            let id = self.machine.id(started);
+            ensure(!is_used_up(after, id), "it rebooted into another deployment that is used up", after)?;
+            ensure(self.machine.kinds[started].usable, "it rebooted into a deployment that can't be booted", after)?;
+            let goods = world.order.iter().map(|d| (*d, self.machine.id(*d)));
+            let good = goods.filter(|(d, id)| self.machine.kinds[*d].usable && is_good(world, id)).count() > 0;
+            ensure(
+                !good || is_good(after, id),
+                "it rebooted into an untried deployment, though a good one is there",
+                after,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Only a deployment boots that can, with its own kernel and its own `/var`.
+    fn check_choice(&self, way: &Way<'_>) -> Checked<()> {
+        let Way { world, booted, selection, decision, .. } = *way;
+        let Some(chosen) = &selection.deployment else { return Err("nobody knows what boots".into()) };
+        let chosen = self.machine.deployment(chosen);
+        let (from, to) = (self.machine.kinds[booted], self.machine.kinds[chosen]);
+        ensure(to.usable && world.order.contains(&chosen), "it boots what can't be booted", decision)?;
+        let pivot = decision.effects.iter().find_map(|effect| match effect {
+            Effect::Pivot { id, var, .. } => Some((self.machine.deployment(id), *var)),
+            _ => None,
+        });
+        let wrong = "the record names another deployment than boots";
+        if chosen == booted {
+            return ensure(pivot.is_none() || !way.sound, wrong, decision);
+        }
+        ensure(pivot.map(|(to, _)| to) == Some(chosen), wrong, decision)?;
+        ensure(from.kernel == to.kernel, "a deployment boots with another one's kernel", decision)?;
+        let var = pivot.is_some_and(|(_, var)| var);
+        ensure(var == (from.stateroot != to.stateroot), "a deployment gets another one's /var", decision)?;
+        let used_up = is_used_up(world, self.machine.id(chosen));
+        ensure(!used_up, "it fell back to a deployment that is used up", decision)
+    }
+
+    /// A deployment that is used up gives way, if it is the machine's own choice and another can be had.
+    fn check_stay(&self, way: &Way<'_>) -> Checked<()> {
+        let Way { world, booted, selection, decision, .. } = *way;
+        let id = self.machine.id(booted);
+        if selection.deployment.as_ref() != Some(id) || !is_used_up(world, id) || !way.own || !way.sound {
+            return Ok(());
+        }
+        let others = world.order.iter().filter(|other| **other != booted && self.machine.kinds[**other].usable);
+        let mut better = others.filter(|other| !is_used_up(world, self.machine.id(**other)));
+        let alike = |other: &usize| self.machine.kinds[*other].kernel == self.machine.kinds[booted].kernel;
+        let without_reboot = better.clone().any(alike) && !self.a_better_one_takes_a_reboot(world, booted);
+        ensure(!without_reboot, "it stays with a deployment that is used up", decision)?;
+        let can_be_told = self.machine.grub != Grub::Unsteerable && world.env != Env::Torn;
+        let can_be_told = can_be_told && records(&world.names).switched(id) < 2;
+        ensure(!can_be_told || better.next().is_none(), "it doesn't reboot into another deployment", decision)
+    }
+
+    /// What counts is counted down, and on the disk before anything else happens.
+    fn check_count(&self, way: &Way<'_>) -> Checked<()> {
+        let Way { world, booted, selection, decision, disk, .. } = *way;
+        let left = |world: &World, id: &Id| match state(world, id) {
+            Some(State::Trying(tries)) => Some(tries.left),
+            _ => None,
+        };
+        let id = self.machine.id(booted);
+        if selection.counted {
+            ensure(!disk.is_pending(), "a boot goes on before its count is on the disk", decision)?;
+            let id = selection.deployment.as_ref().unwrap_or(id);
+            let (old, new) = (left(world, id).unwrap_or(MOST), left(&disk.written(), id));
+            return ensure(new.is_some_and(|new| new < old), "a boot is counted and has as many tries", decision);
+        }
+        let waits = state(world, id).is_none_or(|state| !state.is_used_up() && state != State::Good);
+        let wanted = waits && way.own && way.sound && world.order.len() > 1;
+        ensure(!wanted, "a boot that is to be counted isn't", decision)
+    }
+
+    /// The good ones are of another kernel, and one that was never seen healthy isn't taken in their stead.
+    fn a_better_one_takes_a_reboot(&self, world: &World, booted: usize) -> bool {
+        let good = |other: &&usize| is_good(world, self.machine.id(**other)) && self.machine.kinds[**other].usable;
+        let mut goods = world.order.iter().filter(good);
+        goods.clone().next().is_some()
+            && goods.all(|other| self.machine.kinds[*other].kernel != self.machine.kinds[booted].kernel)
+    }
+
+    /// A deployment runs: what it and a person do until the machine is off.
+    fn live(&self, world: &World, selection: &Selection, by_itself: bool, next: &mut Next) -> Checked<()> {
+        let Selection { deployment, tries, instead_of, fallback, .. } = selection.clone();
+        if !by_itself || !selection.counted {
+            // Nothing more comes of it than of the first that was like it.
+            if !next.lived.insert((world.clone(), (deployment, tries, instead_of, fallback))) {
+                return Ok(());
+            }
+        }
+        let running = self.machine.deployment(selection.deployment.as_ref().unwrap());
+        if self.machine.kinds[running].healthy {
+            self.bless(world, running, Some(selection), next)?;
+            self.bless(world, running, None, next)?;
+        } else if selection.counted && by_itself {
+            // It panics, or a deadline passes.
+            next.rebooted.insert(world.clone());
+        }
+        // Somebody pulls the plug before anything comes of it, or updates at once.
+        next.starts(world.clone());
+        self.update(world, running, selection.fallback.as_ref(), next);
+        let steps = give_back(&records(&world.names), selection);
+        self.carry_out(world, &steps, next);
+        Ok(())
+    }
+
+    fn bless(&self, world: &World, running: usize, selection: Option<&Selection>, next: &mut Next) -> Checked<()> {
+        let healthy = |world: &World| Healthy {
+            running: self.machine.id(running).clone(),
+            records: records(&world.names),
+            selection: selection.cloned(),
+            deployments: world.order.iter().map(|deployment| self.machine.id(*deployment).clone()).collect(),
+            first: world.order.first().map(|deployment| self.machine.id(*deployment).clone()),
+            overridden: matches!(world.env, Env::Default(_)),
+        };
+        let mut steps = bless(&healthy(world));
+        (self.hooks.steps)(&mut steps);
+        let Some(after) = self.carry_out(world, &steps, next) else { return Ok(()) };
+        self.update(&after, running, None, next);
+        if self.machine.readonly {
+            return Ok(());
+        }
+        let id = self.machine.id(running);
+        ensure(
+            state(&after, id).is_some_and(|state| state == State::Good || is_used_up(world, id)),
+            "a healthy boot isn't blessed",
+            &steps,
+        )?;
+        ensure(
+            bless(&healthy(&after)).is_empty(),
+            "a boot of a blessed deployment writes",
+            &(&after, bless(&healthy(&after))),
+        )?;
+        let Some(failed) = selection.and_then(|selection| selection.instead_of.as_ref()) else { return Ok(()) };
+        ensure(state(&after, failed) == Some(State::Bad), "what failed isn't remembered", &(&after, &steps))?;
+        if is_good(&after, id) && world.order.first() == Some(&self.machine.deployment(failed)) {
+            ensure(
+                self.machine.default(&after) == running,
+                "the bootloader goes on starting what failed",
+                &(&after, &steps),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What comes of steps, with all that can go wrong; returns what they end in if nothing does.
+    fn carry_out(&self, world: &World, steps: &[Step], next: &mut Next) -> Option<World> {
+        let mut whole = None;
+        for fault in Fault::all(steps.len()) {
+            let mut disk = Disk::new(self.machine, world, fault);
+            for step in steps {
+                if disk.step(self.machine, step).is_err() || disk.off {
+                    break;
+                }
+            }
+            if !disk.off && fault == Fault::Cut(steps.len()) {
+                disk.cut();
+            }
+            if disk.off {
+                next.started.extend(disk.left);
+                continue;
+            }
+            let written = disk.written();
+            next.starts(written.clone());
+            if fault == Fault::None {
+                whole = Some(written);
+            }
+        }
+        whole
+    }
+
+    /// The deployment that isn't there yet is deployed. OSTree keeps the running one, and what is pinned.
+    fn update(&self, world: &World, running: usize, pinned: Option<&Id>, next: &mut Next) {
+        let Some(new) = (0..self.machine.kinds.len()).find(|deployment| !world.order.contains(deployment)) else {
+            return;
+        };
+        let mut disk = Disk::new(self.machine, world, Fault::None);
+        let kept = |other: &usize| *other == running || pinned == Some(self.machine.id(*other));
+        let order = disk.order();
+        order.retain(kept);
+        order.insert(0, new);
+        next.starts(disk.written());
+    }
+}
+
+pub(super) fn kind(stateroot: bool, kernel: bool, healthy: bool) -> Kind {
+    let (stateroot, kernel) = (if stateroot { 'o' } else { 'n' }, if kernel { '2' } else { '1' });
+    Kind { stateroot, kernel, healthy, usable: true }
+}
+
+/// Machines with so many deployments, of the kinds that they have and that may come.
+pub(super) fn machine(there: usize, kinds: &[Kind], grub: Grub, readonly: bool) -> (Machine, Vec<World>) {
+    let machine = Machine::new(kinds, grub, readonly);
+    let order: Vec<usize> = (0..there).rev().collect();
+    let start = starts(&machine, &order);
+    (machine, start)
+}
+
+/// Machines with two deployments, of every kind. Nothing follows from what the first one is called.
+pub(super) fn with_two() -> Vec<(Machine, Vec<World>)> {
+    let mut machines = Vec::new();
+    for grub in [Grub::Obeys, Grub::Ignores, Grub::Clears, Grub::Unsteerable] {
+        for bits in 0_u32..1 << 5 {
+            let bit = |place: u32| bits >> place & 1 == 1;
+            let kinds = [kind(false, false, bit(0)), kind(bit(1), bit(2), bit(3))];
+            machines.push(machine(2, &kinds, grub, bit(4)));
+        }
+    }
+    machines
+}
+
+/// The same with a third one that is deployed at any time.
+fn with_one_to_come() -> Vec<(Machine, Vec<World>)> {
+    let mut machines = Vec::new();
+    for bits in 0_u32..1 << 4 {
+        let bit = |place: u32| bits >> place & 1 == 1;
+        let kinds = [kind(false, false, bit(0)), kind(bit(1), false, bit(2)), kind(false, false, bit(3))];
+        machines.push(machine(2, &kinds, Grub::Obeys, false));
+    }
+    for healthy in [false, true] {
+        let kinds = [kind(false, false, healthy), kind(false, true, false), kind(true, true, false)];
+        let (mut machine, start) = machine(2, &kinds, Grub::Obeys, false);
+        // There would be ten times as many states.
+        machine.picked = false;
+        machines.push((machine, start));
+    }
+    machines
+}
+
+/// Machines with three, the oldest of which may be broken.
+pub(super) fn with_three() -> Vec<(Machine, Vec<World>)> {
+    let mut machines = Vec::new();
+    for bits in 0_u32..1 << 5 {
+        let bit = |place: u32| bits >> place & 1 == 1;
+        let oldest = Kind { usable: bit(0), ..kind(false, false, true) };
+        let kinds = [oldest, kind(bit(1), bit(2), bit(3)), kind(bit(1), bit(4), false)];
+        machines.push(machine(3, &kinds, Grub::Obeys, false));
+    }
+    machines
+}
+
+/// Every state that each deployment can be in.
+fn starts(machine: &Machine, order: &[usize]) -> Vec<World> {
+    let none = World { names: [].into(), env: Env::Unset, seen: Env::Unset, order: order.to_vec() };
+    let mut worlds = [none].to_vec();
+    let trying = |left, done| Some(State::Trying(Tries { left, done }));
+    for deployment in order {
+        let id = machine.id(*deployment);
+        let more = worlds.iter().flat_map(|world| {
+            [None, trying(1, 1), trying(0, 2), Some(State::Good), Some(State::Bad)].map(|state| {
+                let mut world = world.clone();
+                world.names.extend(state.map(|state| state.name(id)));
+                world
+            })
+        });
+        worlds = more.collect();
+    }
+    worlds
+}
+
+fn walk_all(machines: Vec<(Machine, Vec<World>)>, at_least: usize) {
+    let (count, mut worlds) = (machines.len(), 0);
+    for (machine, start) in machines {
+        worlds += walk(&machine, start, UNCHANGED).unwrap_or_else(|why| panic!("{machine}: {why}"));
+    }
+    println!("{worlds} states of {count} machines walked");
+    assert!(worlds >= at_least, "{worlds}");
+}
+
+#[test]
+fn no_machine_with_two_deployments_gets_stuck() {
+    walk_all(with_two(), 6_000);
+}
+
+#[test]
+fn no_machine_gets_stuck_that_is_updated_at_any_time() {
+    walk_all(with_one_to_come(), 30_000);
+}
+
+#[test]
+fn no_machine_with_three_deployments_gets_stuck() {
+    walk_all(with_three(), 15_000);
+}
