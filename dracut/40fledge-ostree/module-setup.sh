@@ -86,6 +86,7 @@ install() {
     install_boot_disk
     install_handover
 
+    install_boot_selection
     install_pivot
 
     # A distribution's own helper goes before ours: one that an earlier module brought, or that 30ignition found.
@@ -137,13 +138,24 @@ install_instead_of() {
     also_known_as "$2" "nestos-$1.service"
 }
 
+# Boots other than the first are counted. Nothing may fail because of that, so nothing requires it.
+install_boot_selection() {
+    inst_simple "$moddir/fledge-boot-select.service" "$systemdsystemunitdir/fledge-boot-select.service"
+    $SYSTEMCTL -q --root="$initdir" add-wants ignition-diskful-subsequent.target fledge-boot-select.service || exit 1
+}
+
 # fledge_pivot in dracut.conf decides who pivots into the deployment: "ostree" (OSTree's own program, which its dracut module brings;
 # the default) or "native".
 install_pivot() {
     local file unit
 
     case ${fledge_pivot:-ostree} in
-        ostree) return 0 ;;
+        ostree)
+            # Its program goes by the machine's command line; ours tells it of the deployment that was selected.
+            inst_simple "$moddir/ostree-prepare-root.conf" \
+                "$systemdsystemunitdir/ostree-prepare-root.service.d/50-fledge.conf"
+            return 0
+            ;;
         native) ;;
         *)
             dfatal "fledge_pivot is '$fledge_pivot', but must be 'ostree' or 'native'"

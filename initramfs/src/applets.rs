@@ -77,6 +77,12 @@ const APPLETS: &[Applet] = &[
         run: boot::ostree_var,
     },
     Applet {
+        name: "boot-select",
+        link: None,
+        summary: "count this boot, or let another deployment boot in its stead",
+        run: boot::boot_select,
+    },
+    Applet {
         name: "pivot",
         link: None,
         summary: "make the deployment of the command line the root that is switched to",

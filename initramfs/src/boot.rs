@@ -15,7 +15,7 @@ use fledge_stages::host::bootfs::{self, Place};
 use fledge_stages::logger::{self, Sink};
 use fledge_stages::ostree::{overlays, user_config, var};
 use fledge_stages::root::transpose;
-use fledge_stages::{boot_mount, console, handover, pivot, report, root};
+use fledge_stages::{boot_mount, boot_select, console, handover, pivot, report, root};
 
 use crate::applets::exit;
 use crate::{ignition, input, out};
@@ -148,7 +148,19 @@ pub(crate) fn state_overlays(args: &[OsString]) -> ExitCode {
     }
 }
 
-/// `pivot [--ostree] SYSROOT [CMDLINE]`, with arguments as OSTree's own program has them; that does it with `--ostree`.
+/// `boot-select SYSROOT`. Whatever it finds, the boot goes on.
+pub(crate) fn boot_select(args: &[OsString]) -> ExitCode {
+    let [root] = args else { return out::usage("usage: fledge boot-select SYSROOT") };
+    logger::init(Sink::Journal);
+    match input::cmdline_text() {
+        Ok(text) => drop(boot_select::run(&text, &boot_select::Places::of_this_boot(root.into()))),
+        Err(failure) => out::complain(failure),
+    }
+    ExitCode::SUCCESS
+}
+
+/// `pivot [--ostree] SYSROOT [CMDLINE]`, with arguments as OSTree's own program has them; that does it with `--ostree`. Without a command
+/// line, that of boot selection counts before the machine's own.
 pub(crate) fn pivot(args: &[OsString]) -> ExitCode {
     logger::init(Sink::Journal);
     let (theirs, args) = match args {
@@ -156,8 +168,14 @@ pub(crate) fn pivot(args: &[OsString]) -> ExitCode {
         args => (false, args),
     };
     let (root, cmdline) = match args {
-        [root] => (Path::new(root), None),
-        [root, cmdline] => (Path::new(root), Some(cmdline.to_string_lossy())),
+        [root] => {
+            let chosen = boot_select::command_line().unwrap_or_else(|failure| {
+                out::complain(failure);
+                None
+            });
+            (Path::new(root), chosen)
+        }
+        [root, cmdline] => (Path::new(root), Some(cmdline.to_string_lossy().into_owned())),
         _ => return out::usage("usage: fledge pivot [--ostree] SYSROOT [CMDLINE]"),
     };
     if theirs {

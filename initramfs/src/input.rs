@@ -20,11 +20,16 @@ pub(crate) fn name(file: &str) -> String {
     if file == "-" { "standard input".to_owned() } else { file.to_owned() }
 }
 
-/// The kernel command line, from `IGNITION_KERNEL_CMDLINE_PATH` or `/proc/cmdline`.
+/// The kernel command line, parsed.
 pub(crate) fn cmdline() -> Result<Cmdline, Failure> {
+    Ok(Cmdline::parse(&cmdline_text()?))
+}
+
+/// The kernel command line, from `IGNITION_KERNEL_CMDLINE_PATH` or `/proc/cmdline`.
+pub(crate) fn cmdline_text() -> Result<String, Failure> {
     let path = environment::cmdline();
     match fs::read(&path) {
-        Ok(text) => Ok(Cmdline::parse(&String::from_utf8_lossy(&text))),
+        Ok(text) => Ok(String::from_utf8_lossy(&text).trim_end_matches(['\n', '\0']).to_owned()),
         Err(error) => {
             Err(Failure::new(format!("reading the kernel command line from {}", path.display()), error.to_string()))
         }

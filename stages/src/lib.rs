@@ -14,6 +14,7 @@
 //! | [`generator`] | which targets a boot runs, told to systemd |
 //! | [`ostree`] | around the stages on an OSTree system: the installed config, `/var` |
 //! | [`boot_device`] | which disk the machine boots from, by evidence |
+//! | [`boot_select`] | boots are counted, and one deployment falls back to another |
 //! | [`handover`] | the network: an installer's files, and what becomes of it when the real root takes over |
 //! | [`pivot`] | the deployment becomes the root, as OSTree's own `ostree-prepare-root` has it |
 //! | [`root`] | the disk of the root on a first boot: its UUIDs, its size, what becomes of a root that is made anew, and what later boots know of it |
@@ -24,6 +25,7 @@
 
 pub mod boot_device;
 pub mod boot_mount;
+pub mod boot_select;
 pub mod console;
 pub mod execute;
 pub mod fetch;

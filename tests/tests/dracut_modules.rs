@@ -49,7 +49,11 @@ fn shell(module: &str, before: &str, call: &str) -> (i32, String) {
 }
 
 fn install(module: &str, included: &str) -> Vec<Vec<String>> {
-    let (code, text) = shell(module, &format!("included='{included}' fledge_pivot=native"), "install");
+    install_with("native", module, included)
+}
+
+fn install_with(pivot: &str, module: &str, included: &str) -> Vec<Vec<String>> {
+    let (code, text) = shell(module, &format!("included='{included}' fledge_pivot={pivot}"), "install");
     assert_eq!(code, 0, "{module}: {text}");
     text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
 }
@@ -61,7 +65,8 @@ fn files(folder: &str) -> BTreeSet<PathBuf> {
 #[test]
 fn modules_install_all_that_they_have_and_enable_only_what_they_installed() {
     for (module, included) in [("30ignition", ""), ("40fledge-ostree", "systemd-networkd")] {
-        let lines = install(module, included);
+        // What is installed beside OSTree's own pivot isn't beside the native one.
+        let lines = [install_with("ostree", module, included), install(module, included)].concat();
         let mut sources: BTreeSet<_> =
             lines.iter().filter(|line| line[0] == "install").map(|line| PathBuf::from(&line[1])).collect();
         sources.insert(repo().join("dracut").join(module).join("module-setup.sh"));
@@ -131,10 +136,13 @@ fn the_native_pivot_stands_in_for_ostrees_only_where_it_is_asked_for() {
         let lines = text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         (code, lines.filter(|line| unit(line) || line[0] == "modules" || line[0] == "fatal").collect::<Vec<_>>())
     };
-    let plain: Vec<Vec<_>> =
-        ["modules overlay", "modules zram lzo lzo-rle"].map(|line| line.split(' ').map(str::to_owned).collect()).into();
-    assert_eq!(of(""), (0, plain.clone()));
-    assert_eq!(of("fledge_pivot=ostree"), (0, plain));
+    for theirs in ["", "fledge_pivot=ostree"] {
+        let (code, lines) = of(theirs);
+        let [drop_in, modules @ ..] = lines.as_slice() else { panic!("{theirs}: {lines:?}") };
+        let modules: Vec<_> = modules.iter().map(|line| line.join(" ")).collect();
+        assert_eq!((code, modules), (0, vec!["modules overlay".into(), "modules zram lzo lzo-rle".into()]), "{theirs}");
+        assert_eq!(drop_in[2], "/usr/lib/systemd/system/ostree-prepare-root.service.d/50-fledge.conf", "{theirs}");
+    }
     let (code, native) = of("fledge_pivot=native");
     let native: Vec<_> = native.iter().map(|line| line.join(" ")).collect();
     assert_eq!(code, 0);
@@ -146,9 +154,35 @@ fn the_native_pivot_stands_in_for_ostrees_only_where_it_is_asked_for() {
     ] {
         assert!(native.iter().any(|found| found == line), "{line}: {native:?}");
     }
+    assert!(!native.iter().any(|line| line.contains("50-fledge.conf")), "{native:?}");
     let (code, wrong) = of("fledge_pivot=ours");
     assert_eq!(code, 1);
     assert!(wrong.concat().join(" ").contains("must be 'ostree' or 'native'"), "{wrong:?}");
+}
+
+#[test]
+fn boot_selection_comes_before_either_pivot_and_can_t_stop_a_boot() {
+    let lines = install("40fledge-ostree", "");
+    let enabled: Vec<_> = lines.iter().filter(|line| line.contains(&"fledge-boot-select.service".to_owned())).collect();
+    assert_eq!(enabled, [&["add-wants", "ignition-diskful-subsequent.target", "fledge-boot-select.service"]]);
+    let text = fs::read_to_string(repo().join("dracut/40fledge-ostree/fledge-boot-select.service")).unwrap();
+    for line in [
+        "After=sysroot.mount",
+        "Before=fledge-pivot.service",
+        "Before=ostree-prepare-root.service",
+        "ExecStart=-/usr/bin/fledge boot-select /sysroot",
+        "ConditionPathExists=!/proc/vmcore",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}");
+    }
+    assert!(!text.contains("OnFailure=") && !text.contains("Requires="), "{text}");
+    assert!(text.contains("\nTimeoutStartSec="), "bounded");
+    // The pivots read what it leaves: no command line is given to them.
+    for unit in ["fledge-pivot.service", "ostree-prepare-root.conf"] {
+        let text = fs::read_to_string(repo().join("dracut/40fledge-ostree").join(unit)).unwrap();
+        let start = text.lines().rfind(|line| line.starts_with("ExecStart=")).unwrap();
+        assert!(start.starts_with("ExecStart=/usr/bin/fledge pivot ") && start.ends_with(" /sysroot"), "{start}");
+    }
 }
 
 #[test]
@@ -464,7 +498,7 @@ fn units_say_nothing_that_systemd_249_does_not_know_and_call_applets_that_exist(
                 let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("{}: {line}", path.display()));
                 assert!(DIRECTIVES.contains(&key), "{}: {key}", path.display());
                 let mut words = value.split_whitespace();
-                if words.next() == Some("/usr/bin/fledge") {
+                if words.next().map(|program| program.trim_start_matches('-')) == Some("/usr/bin/fledge") {
                     let applet = format!("name: \"{}\"", words.next().unwrap());
                     assert!(applets.contains(&applet), "{}: {value}", path.display());
                 }
@@ -479,7 +513,8 @@ fn what_may_fail_in_the_initramfs_ends_in_the_emergency_target() {
         for path in files(folder).iter().filter(|path| path.extension().is_some_and(|extension| extension == "service"))
         {
             let text = fs::read_to_string(path).unwrap();
-            if path.ends_with("fledge-failure.service") {
+            // The first tells of it, and the second fails at nothing.
+            if path.ends_with("fledge-failure.service") || path.ends_with("fledge-boot-select.service") {
                 continue;
             }
             assert!(text.contains("\nOnFailure=emergency.target\nOnFailureJobMode=isolate\n"), "{}", path.display());

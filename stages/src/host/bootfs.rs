@@ -5,6 +5,8 @@
 //! descriptor is closed, however the process ends. That matters beyond tidiness: a bootloader doesn't replay a journal, so what was
 //! changed is there for it only once the file system was unmounted.
 
+mod records;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -210,7 +212,7 @@ fn mount(device: &Path, writable: bool, patience: Duration) -> Result<Root, Fail
         return Err(failure("it did not appear".into()));
     }
     for kind in TYPES {
-        match mount_as(device, kind, writable) {
+        match mount_patiently(device, kind, writable) {
             Ok(root) => return Ok(root),
             // No such file system here, or no driver for it.
             Err(Errno::INVAL | Errno::NODEV) => {}
@@ -218,6 +220,21 @@ fn mount(device: &Path, writable: bool, patience: Duration) -> Result<Root, Fail
         }
     }
     Err(failure(format!("it is none of {}", TYPES.join(", "))))
+}
+
+/// Who looked at it read-only lets go of it soon: a program that was started meanwhile holds on to it until it runs.
+fn mount_patiently(device: &Path, kind: &str, writable: bool) -> rustix::io::Result<Root> {
+    const TRIES: u32 = 20;
+    let mut tries = 0;
+    loop {
+        match mount_as(device, kind, writable) {
+            Err(Errno::BUSY) if tries < TRIES => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn mount_as(device: &Path, kind: &str, writable: bool) -> rustix::io::Result<Root> {

@@ -4,7 +4,6 @@
 use std::fs::{self, File};
 use std::io::{self, Seek};
 use std::path::Path;
-use std::time::Duration;
 
 use fledge_core::bls::{Entry, Marker, Request, edit_command_line};
 use fledge_core::cmdline::Cmdline;
@@ -15,7 +14,7 @@ use rustix::system::RebootCommand;
 use super::{MARKER, Places, booted};
 use crate::host::bootfs::BootFs;
 use crate::host::fs::Root;
-use crate::host::{cmd, kexec};
+use crate::host::{kexec, reboot};
 
 /// Flags of others that ask for the same reboot: Fedora CoreOS's helper and what goes with it leave the first, NestOS's the second.
 pub const FOREIGN_FLAGS: [&str; 2] = ["/run/coreos-kargs-reboot", "/run/nestos-kargs-reboot"];
@@ -46,7 +45,7 @@ pub fn reboot(places: &Places) -> Failure {
         log::warn!("{failure}");
         log::warn!("the machine reboots through its firmware instead");
     }
-    firmware()
+    reboot::firmware("for new kernel arguments")
 }
 
 /// Starts the kernel of the boot entry, if that is wanted. It returns only if it isn't, or fails.
@@ -111,17 +110,4 @@ fn open(root: &Root, path: &str) -> io::Result<File> {
         (None, Some(below)) => root.file(below)?.ok_or_else(not_found),
         (None, None) => Err(not_found()),
     }
-}
-
-fn firmware() -> Failure {
-    log::info!("rebooting for new kernel arguments");
-    // By force: systemd would otherwise go on with the stages while it shuts down.
-    if let Err(failure) = cmd::run(cmd::SYSTEMCTL, &["reboot".into(), "--force".into()]) {
-        log::warn!("{failure}");
-    } else {
-        std::thread::sleep(Duration::from_secs(60));
-    }
-    rustix::fs::sync();
-    let why = rustix::system::reboot(RebootCommand::Restart).err().map_or_else(String::new, |error| error.to_string());
-    Failure::new("rebooting for new kernel arguments", why).remedy("reboot this machine by hand")
 }

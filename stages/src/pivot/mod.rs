@@ -18,13 +18,21 @@ mod theirs;
 
 pub use theirs::with_ostree;
 
+/// What the initramfs and this command line say of the pivot.
+///
+/// # Errors
+/// They can't be read or understood.
+pub fn settings(initramfs: &Path, cmdline: &Cmdline) -> Result<Settings, Failure> {
+    let file = observe::settings(initramfs)?;
+    Settings::read(file.as_ref().map(|(name, text)| (*name, text.as_str())), cmdline)
+}
+
 /// Pivots. `root` is where the physical root is mounted, and where the deployment is afterwards.
 ///
 /// # Errors
 /// The settings can't be understood, the deployment isn't there or hasn't what they ask for, or a mount fails.
 pub fn run(root: &Path, cmdline: &Cmdline) -> Result<(), Failure> {
-    let file = observe::settings(Path::new("/"))?;
-    let settings = Settings::read(file.as_ref().map(|(name, text)| (*name, text.as_str())), cmdline)?;
+    let settings = settings(Path::new("/"), cmdline)?;
     let facts = observe::facts(root, cmdline, settings)?;
     if settings.composefs == Composefs::Maybe && !facts.image {
         log::warn!(

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Boot selection: a later boot is counted, or falls back to another deployment. [`fledge_core::counting`] decides; here the machine is
+//! looked at, and what was decided is carried out.
+//!
+//! Nothing here stops a boot: what fails is told in the record and in the journal, and the boot goes on. A boot of a blessed deployment
+//! mounts the boot file system read-only, where nobody sees it, reads a few names and entries, and writes nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fledge_core::cmdline::Cmdline;
+use fledge_core::counting::{
+    self, COMMAND_LINE, Decision, EXHAUSTED, Id, SELECTION, Selection, Settings, Verdict, carry_out, decide,
+};
+use fledge_core::diag::Failure;
+
+use crate::host::{atomic, reboot};
+use crate::report;
+
+mod execute;
+mod observe;
+#[cfg(test)]
+mod tests;
+
+/// How long the boot file system is waited for. It is most often there: the root is.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Where the physical root is mounted.
+    pub root: PathBuf,
+    /// The root of the initramfs, for its settings of the pivot.
+    pub initramfs: PathBuf,
+    /// Where the record is left, and what others need to know of it.
+    pub runtime: PathBuf,
+    /// Where units are written that go before those of generators (systemd.unit(5)).
+    pub units: PathBuf,
+    /// Reboots the machine; returns only if that fails.
+    pub reboot: fn() -> Failure,
+}
+
+impl Places {
+    /// Those of this boot.
+    pub fn of_this_boot(root: PathBuf) -> Self {
+        Self {
+            root,
+            initramfs: "/".into(),
+            runtime: report::runtime_dir(),
+            units: "/run/systemd/system".into(),
+            reboot: || reboot::firmware("into another deployment"),
+        }
+    }
+}
+
+/// Selects. `cmdline` is the kernel command line's text.
+pub fn run(cmdline: &str, places: &Places) -> Selection {
+    let selection = select(cmdline, places);
+    let Selection { verdict, reason, .. } = &selection;
+    let deployment = selection.deployment.as_ref().map_or("a deployment that can't be told", Id::as_str);
+    match verdict {
+        Verdict::NotCounted | Verdict::Blessed | Verdict::Counted => log::info!("booting {deployment}: {reason}"),
+        _ => log::warn!("booting {deployment}: {reason}"),
+    }
+    for remark in &selection.remarks {
+        log::warn!("{remark}");
+    }
+    if let Err(failure) = leave(&selection, &places.runtime) {
+        log::warn!("{failure}");
+    }
+    selection
+}
+
+fn select(text: &str, places: &Places) -> Selection {
+    let cmdline = Cmdline::parse(text);
+    let booted = match observe::booted(&places.root, &cmdline) {
+        Ok(booted) => booted,
+        Err(failure) => return Selection::not_counted(Verdict::CouldNotCount, None, in_words(&failure)),
+    };
+    if let Some(why) = counting::not_counted(&cmdline) {
+        return Selection::not_counted(Verdict::NotCounted, Some(booted), why);
+    }
+    let Settings { tries, remark } = Settings::read(&cmdline);
+    let seen = match observe::facts(booted.clone(), tries, &cmdline, places) {
+        Ok(seen) => seen,
+        Err(failure) => return Selection::not_counted(Verdict::CouldNotCount, Some(booted), in_words(&failure)),
+    };
+    let decision: Decision = decide(&seen.facts);
+    let mut hands = execute::Hands::new(seen, text, places);
+    let mut selection = carry_out(decision, &mut |effect| hands.perform(effect).map_err(|failure| in_words(&failure)));
+    selection.remarks.extend(remark);
+    selection
+}
+
+/// On one line.
+fn in_words(failure: &Failure) -> String {
+    format!("{}: {}", failure.what, failure.why)
+}
+
+fn leave(selection: &Selection, runtime: &Path) -> Result<(), Failure> {
+    let path = runtime.join(SELECTION);
+    let text = serde_json::to_vec_pretty(selection).map_err(io::Error::from);
+    text.and_then(|text| atomic::write(&path, 0o644, &text))
+        .map_err(|error| Failure::new(format!("writing {}", path.display()), error.to_string()))
+}
+
+/// The command line that the pivot is to go by, if this boot fell back without a reboot.
+///
+/// # Errors
+/// It is there and can't be read.
+pub fn command_line() -> Result<Option<String>, Failure> {
+    let path = report::runtime_dir().join(COMMAND_LINE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::new(format!("reading {}", path.display()), error.to_string())),
+    }
+}
+
+/// Leaves the flag that all deployments are used up.
+fn leave_flag(runtime: &Path, text: &str) -> io::Result<()> {
+    atomic::write(&runtime.join(EXHAUSTED), 0o644, format!("{text}\n").as_bytes())
+}

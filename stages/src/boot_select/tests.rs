@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Selection on real boot file systems in loop devices. What a bootloader sees of them is read by debugfs, which replays no journal
+//! either; what is left after a power cut is what had reached the file behind the device. Tools that aren't installed fail their test.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fledge_core::counting::{BLOCK, Environment, FOLDER, State, Tries};
+
+use super::*;
+use crate::host::bootfs::{BootFs, Place};
+
+fn run_program(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(args)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(output.status.success(), "{program} {args:?}: {said}");
+    said.trim().to_owned()
+}
+
+/// A file system in a file, and the loop device that it is in.
+struct Disk {
+    image: PathBuf,
+    device: String,
+}
+
+impl Disk {
+    fn attach(image: &Path) -> Self {
+        let device = run_program("losetup", &["--find", "--show", image.to_str().unwrap()]);
+        Self { image: image.to_owned(), device }
+    }
+
+    /// Mounts it for a moment.
+    fn within<T>(&self, look: impl FnOnce(&Path) -> T) -> T {
+        let point = tempfile::tempdir().unwrap();
+        run_program("mount", &[&self.device, point.path().to_str().unwrap()]);
+        let seen = look(point.path());
+        // A program that another test starts at this moment holds on to what is open here until it runs.
+        let unmounted = (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            rustix::mount::unmount(point.path(), rustix::mount::UnmountFlags::empty()).is_ok()
+        });
+        assert!(unmounted);
+        seen
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.within(|boot| {
+            let folder = fs::read_dir(boot.join(FOLDER.trim_start_matches('/'))).into_iter().flatten();
+            let mut names: Vec<_> = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        })
+    }
+
+    fn set(&self, names: &[&str]) {
+        self.within(|boot| {
+            let folder = boot.join(FOLDER.trim_start_matches('/'));
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir_all(&folder).unwrap();
+            for name in names {
+                fs::write(folder.join(name), "").unwrap();
+            }
+        });
+    }
+
+    /// What is left of it if power is lost now.
+    fn after_a_power_cut(&self) -> Self {
+        let copy = self.image.with_file_name(format!("copy-{}", self.device.replace('/', "-")));
+        fs::copy(&self.image, &copy).unwrap();
+        Self::attach(&copy)
+    }
+
+    /// A file as it is seen by who replays no journal.
+    fn seen_by_grub(&self, path: &str) -> String {
+        let image = self.image.to_str().unwrap();
+        run_program("debugfs", &["-R", &format!("cat {path}"), image])
+    }
+
+    /// Sectors that were written to it so far (the kernel's `Documentation/block/stat.rst`).
+    fn sectors_written(&self) -> u64 {
+        let name = Path::new(&self.device).file_name().unwrap();
+        let stat = fs::read_to_string(Path::new("/sys/block").join(name).join("stat")).unwrap();
+        stat.split_whitespace().nth(6).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("/usr/sbin/losetup").args(["--detach", &self.device]).status();
+    }
+}
+
+/// A machine with three deployments: the newest has a kernel of its own, the others differ in their stateroot.
+struct Machine {
+    folder: tempfile::TempDir,
+    boot: Disk,
+}
+
+const GRUB: &str = "set default=0\nif [ -f /grub2/grubenv ]; then\n  load_env -f /grub2/grubenv\nfi\nblscfg\n";
+/// Link, stateroot, deployment, the oldest first.
+const DEPLOYMENTS: [(&str, &str, &str); 3] = [
+    ("/ostree/boot.1/other/11/0", "other", "aa.0"),
+    ("/ostree/boot.1/nestos/11/0", "nestos", "bb.0"),
+    ("/ostree/boot.1/nestos/22/0", "nestos", "cc.0"),
+];
+
+static REBOOTS: AtomicUsize = AtomicUsize::new(0);
+
+impl Machine {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("boot.img");
+        fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        run_program("mkfs.ext4", &["-q", image.to_str().unwrap()]);
+        let machine = Self { boot: Disk::attach(&image), folder };
+        machine.boot.within(|boot| {
+            fs::create_dir_all(boot.join("loader.1/entries")).unwrap();
+            symlink("loader.1", boot.join("loader")).unwrap();
+            fs::create_dir(boot.join("grub2")).unwrap();
+            fs::write(boot.join("grub2/grub.cfg"), GRUB).unwrap();
+            fs::write(boot.join("grub2/grubenv"), Environment::default().render().unwrap()).unwrap();
+            for ((link, _, _), place) in DEPLOYMENTS.iter().zip(1..) {
+                let text = format!("title Nest {place}\noptions root=x rw ostree={link}\nlinux /vmlinuz\n");
+                fs::write(boot.join(format!("loader/entries/ostree-{place}.conf")), text).unwrap();
+            }
+        });
+        for (link, stateroot, deployment) in DEPLOYMENTS {
+            let root = machine.folder.path().join("root");
+            let path = root.join(format!("ostree/deploy/{stateroot}/deploy/{deployment}"));
+            fs::create_dir_all(path.join("usr")).unwrap();
+            let link = root.join(link.trim_start_matches('/'));
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            symlink(path, link).unwrap();
+        }
+        machine
+    }
+
+    fn places(&self) -> Places {
+        let folder = self.folder.path();
+        Places {
+            root: folder.join("root"),
+            initramfs: folder.join("initramfs"),
+            runtime: folder.join("run"),
+            units: folder.join("units"),
+            reboot: || {
+                REBOOTS.fetch_add(1, Ordering::SeqCst);
+                Failure::new("rebooting", "this is a test")
+            },
+        }
+    }
+
+    /// Boots a deployment by its place in the table.
+    fn boots(&self, deployment: usize, arguments: &str) -> Selection {
+        let _ = fs::remove_dir_all(self.folder.path().join("run"));
+        let _ = fs::remove_dir_all(self.folder.path().join("units"));
+        run(&self.cmdline(deployment, arguments), &self.places())
+    }
+
+    fn cmdline(&self, deployment: usize, arguments: &str) -> String {
+        format!("BOOT_IMAGE=/vmlinuz boot={} ostree={} {arguments}", self.boot.device, DEPLOYMENTS[deployment].0)
+    }
+
+    fn left(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.folder.path().join(name)).ok()
+    }
+
+    /// Without the newest deployment, whose kernel is another one.
+    fn with_one_kernel() -> Self {
+        let machine = Self::new();
+        machine.boot.within(|boot| fs::remove_file(boot.join("loader/entries/ostree-3.conf")).unwrap());
+        machine
+    }
+}
+
+fn id(text: &str) -> Option<Id> {
+    Id::parse(text)
+}
+
+#[test]
+fn a_bad_deployment_is_tried_three_times_and_gives_way_without_a_reboot() {
+    let machine = Machine::with_one_kernel();
+    for (name, done) in [("nestos-bb.0+2-1", 1), ("nestos-bb.0+1-2", 2), ("nestos-bb.0+0-3", 3)] {
+        let selection = machine.boots(1, "quiet");
+        assert_eq!(selection.verdict, Verdict::Counted, "{selection:?}");
+        assert_eq!(selection.tries, Some(Tries { left: 3 - done, done }));
+        assert_eq!(machine.boot.names(), [name]);
+        assert_eq!(machine.left("run/pivot-cmdline"), None);
+    }
+    machine.boot.set(&["nestos-bb.0+0-3", "other-aa.0.good"]);
+    let before = machine.boot.sectors_written();
+    let selection = machine.boots(1, "quiet");
+    assert_eq!((selection.verdict, &selection.deployment), (Verdict::FellBack, &id("other-aa.0")));
+    assert_eq!(machine.boot.sectors_written(), before, "a fallback to a blessed one writes nothing");
+    let cmdline = machine.left("run/pivot-cmdline").unwrap();
+    let expected = format!("BOOT_IMAGE=/vmlinuz boot={} quiet ostree={}\n", machine.boot.device, DEPLOYMENTS[0].0);
+    assert_eq!(cmdline, expected);
+    let unit = machine.left("units/var.mount").unwrap();
+    assert!(unit.contains("\nWhere=/var\nWhat=/sysroot/ostree/deploy/other/var\n"), "{unit}");
+    let record = machine.left("run/boot-select.json").unwrap();
+    assert_eq!(serde_json::from_str::<Selection>(&record).unwrap(), selection);
+    assert_eq!(machine.left("run/exhausted"), None);
+
+    // A file system of its own on /var stays what the deployment says.
+    let etc = machine.folder.path().join("root/ostree/deploy/other/deploy/aa.0/etc");
+    fs::create_dir(&etc).unwrap();
+    fs::write(etc.join("fstab"), "#x /var\nLABEL=var /var/ xfs defaults 0 0\n").unwrap();
+    assert_eq!(machine.boots(1, "").verdict, Verdict::FellBack);
+    assert_eq!(machine.left("units/var.mount"), None);
+}
+
+#[test]
+fn boots_of_a_blessed_deployment_write_nothing_and_leave_nothing_mounted() {
+    let machine = Machine::new();
+    machine.boot.set(&["nestos-cc.0.good"]);
+    let before = machine.boot.sectors_written();
+    for _ in 0..2 {
+        assert_eq!(machine.boots(2, "").verdict, Verdict::Blessed);
+    }
+    assert_eq!(machine.boots(1, "").verdict, Verdict::NotCounted, "picked by hand");
+    assert_eq!(machine.boots(2, "fledge.boot.count=0").verdict, Verdict::NotCounted);
+    assert_eq!(machine.boot.sectors_written(), before);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&format!(" {} ", machine.boot.device)), "{mounts}");
+}
+
+#[test]
+fn another_kernel_is_reached_by_what_grub_sees() {
+    let machine = Machine::new();
+    machine.boot.set(&["nestos-cc.0+0-3", "nestos-bb.0.good"]);
+    let inode = machine.boot.within(|boot| fs::metadata(boot.join("grub2/grubenv")).unwrap().ino());
+    let before = REBOOTS.load(Ordering::SeqCst);
+    // The test's reboot fails, so that the boot goes on.
+    let selection = machine.boots(2, "");
+    assert!(REBOOTS.load(Ordering::SeqCst) > before);
+    assert_eq!((selection.verdict, &selection.deployment), (Verdict::Exhausted, &id("nestos-cc.0")));
+    assert!(machine.left("run/exhausted").unwrap().contains("nestos-bb.0 could not be booted in its stead"));
+    assert_eq!(machine.boot.names(), ["nestos-bb.0.good", "nestos-cc.0+0-3", "nestos-cc.0.switched"]);
+    let block = machine.boot.seen_by_grub("/grub2/grubenv");
+    assert!(block.contains("\ndefault=ostree-2\n#") && block.contains("# GRUB Environment Block\n"), "{block}");
+    let after = machine.boot.within(|boot| fs::metadata(boot.join("grub2/grubenv")).unwrap());
+    assert_eq!((after.ino(), after.len()), (inode, BLOCK as u64));
+
+    // The next boot is the other one's, which is the bootloader's choice now.
+    let selection = machine.boots(1, "");
+    assert_eq!((selection.verdict, &selection.instead_of), (Verdict::Blessed, &id("nestos-cc.0")));
+    // Should the bootloader not obey, nothing reboots again.
+    let before = REBOOTS.load(Ordering::SeqCst);
+    assert_eq!(machine.boots(2, "").verdict, Verdict::NotCounted);
+    machine.boot.within(|boot| {
+        fs::write(boot.join("grub2/grubenv"), Environment::default().render().unwrap()).unwrap();
+        fs::write(boot.join("fledge/boot/nestos-cc.0.switched-again"), "").unwrap();
+    });
+    assert_eq!(machine.boots(2, "").verdict, Verdict::Exhausted);
+    assert_eq!(REBOOTS.load(Ordering::SeqCst), before);
+}
+
+#[test]
+fn what_counts_is_there_after_a_power_cut_once_it_was_synced() {
+    let machine = Machine::new();
+    let boot = BootFs::open(&Place::Device(machine.boot.device.clone().into()), true).unwrap();
+    boot.create_name(FOLDER, "nestos-cc.0+2-1").unwrap();
+    assert_eq!(machine.boot.after_a_power_cut().names(), [""; 0], "nothing was written yet");
+    boot.sync_names(FOLDER).unwrap();
+    assert_eq!(machine.boot.after_a_power_cut().names(), ["nestos-cc.0+2-1"]);
+    boot.rename_name(FOLDER, "nestos-cc.0+2-1", "nestos-cc.0+1-2").unwrap();
+    boot.sync_names(FOLDER).unwrap();
+    assert_eq!(machine.boot.after_a_power_cut().names(), ["nestos-cc.0+1-2"]);
+    boot.remove_name(FOLDER, "nestos-cc.0+1-2").unwrap();
+    boot.remove_name(FOLDER, "nestos-cc.0+1-2").unwrap();
+    boot.sync_names(FOLDER).unwrap();
+    assert_eq!(machine.boot.after_a_power_cut().names(), [""; 0]);
+
+    // A new file is somewhere else on the disk: GRUB finds it when the file system was written out.
+    boot.write_readable("/grub2/grubenv", &[b'#'; BLOCK]).unwrap();
+    assert!(machine.boot.seen_by_grub("/grub2/grubenv").starts_with("# GRUB"), "debugfs would see what GRUB doesn't");
+    boot.flush().unwrap();
+    assert!(!machine.boot.seen_by_grub("/grub2/grubenv").contains("GRUB Environment"));
+    boot.create_name(FOLDER, "it-is.thawed").unwrap();
+    for (path, why) in [("/grub2/grub.cfg", "bytes"), ("/loader", "symbolic link"), ("/grub2", "directory")] {
+        let failure = boot.overwrite(path, &[b'#'; BLOCK]).unwrap_err();
+        assert!(failure.why.contains(why), "{failure}");
+    }
+}
+
+#[test]
+fn a_boot_goes_on_that_can_t_be_counted() {
+    let machine = Machine::new();
+    run_program("blockdev", &["--setro", &machine.boot.device]);
+    let selection = machine.boots(2, "");
+    assert_eq!((selection.verdict, &selection.deployment), (Verdict::CouldNotCount, &id("nestos-cc.0")));
+    assert!(!selection.counted && selection.reason.contains("Permission denied"), "{}", selection.reason);
+    run_program("blockdev", &["--setrw", &machine.boot.device]);
+
+    // No file can be made any more.
+    let names = machine.boot.within(|boot| {
+        let fill = (0..).map_while(|number| fs::write(boot.join(format!("fill-{number}")), "").ok());
+        fill.count()
+    });
+    assert!(names > 100);
+    let selection = machine.boots(2, "");
+    assert_eq!(selection.verdict, Verdict::CouldNotCount, "{}", selection.reason);
+    assert!(selection.reason.contains("No space left"), "{}", selection.reason);
+
+    fs::write(&machine.boot.image, vec![0; 16 << 20]).unwrap();
+    let damaged = Disk::attach(&machine.boot.image);
+    let selection = run(&machine.cmdline(2, "").replace(&machine.boot.device, &damaged.device), &machine.places());
+    assert_eq!(selection.verdict, Verdict::CouldNotCount, "{}", selection.reason);
+    let selection = run("rw quiet", &machine.places());
+    assert_eq!((selection.verdict, selection.deployment), (Verdict::CouldNotCount, None));
+}
+
+#[test]
+fn a_damaged_grubenv_and_damaged_names_stop_nothing() {
+    let machine = Machine::new();
+    machine.boot.set(&["nestos-cc.0+0-3", "nestos-bb.0.good", "nestos-cc.0+0x-3", "x"]);
+    machine.boot.within(|boot| fs::write(boot.join("grub2/grubenv"), "torn").unwrap());
+    let selection = machine.boots(2, "fledge.boot.tries=none");
+    assert_eq!(selection.verdict, Verdict::Exhausted);
+    assert!(selection.reason.contains("grubenv: it has 4 bytes"), "{}", selection.reason);
+    assert_eq!(selection.remarks.len(), 3, "{:?}", selection.remarks);
+    machine.boot.within(|boot| fs::remove_file(boot.join("grub2/grubenv")).unwrap());
+    machine.boots(2, "");
+    assert!(machine.boot.seen_by_grub("/grub2/grubenv").contains("\ndefault=ostree-2\n"), "it is made");
+}
+
+#[test]
+fn who_else_counts_is_left_alone() {
+    let machine = Machine::new();
+    machine.boot.within(|boot| {
+        let block = Environment::default().with("boot_counter", Some("2")).render().unwrap();
+        fs::write(boot.join("grub2/grubenv"), block).unwrap();
+    });
+    let selection = machine.boots(2, "");
+    assert_eq!(selection.verdict, Verdict::NotCounted);
+    assert!(selection.reason.contains("boot_counter"), "{}", selection.reason);
+    machine.boot.within(|boot| {
+        fs::remove_file(boot.join("grub2/grubenv")).unwrap();
+        let entries = boot.join("loader/entries");
+        fs::rename(entries.join("ostree-3.conf"), entries.join("ostree-3+2-1.conf")).unwrap();
+    });
+    let selection = machine.boots(2, "");
+    assert!(selection.reason.contains("the name of the entry ostree-3+2-1"), "{}", selection.reason);
+    assert_eq!(machine.boot.names(), [""; 0]);
+}
+
+#[test]
+fn a_boot_folder_of_the_physical_root_is_used_where_it_is() {
+    let machine = Machine::with_one_kernel();
+    let boot = machine.folder.path().join("root/boot");
+    machine.boot.within(|from| run_program("cp", &["-a", from.to_str().unwrap(), boot.to_str().unwrap()]));
+    assert_eq!(machine.boots(1, "").verdict, Verdict::Counted);
+    assert!(boot.join("fledge/boot/nestos-bb.0+2-1").exists());
+    assert_eq!(machine.boot.names(), [""; 0], "the device isn't asked");
+    let name = State::Good.name(&id("nestos-bb.0").unwrap());
+    fs::rename(boot.join("fledge/boot/nestos-bb.0+2-1"), boot.join("fledge/boot").join(name)).unwrap();
+    assert_eq!(machine.boots(1, "").verdict, Verdict::Blessed);
+}
+
+#[test]
+fn a_deployment_that_can_t_be_booted_is_no_fallback() {
+    let machine = Machine::with_one_kernel();
+    machine.boot.set(&["nestos-bb.0.bad", "other-aa.0.good"]);
+    let conf = machine.folder.path().join("initramfs/etc/ostree/prepare-root.conf");
+    fs::create_dir_all(conf.parent().unwrap()).unwrap();
+    fs::write(&conf, "[composefs]\nenabled=yes\n").unwrap();
+    assert_eq!(machine.boots(1, "").verdict, Verdict::Exhausted, "it has no image");
+    fs::remove_file(&conf).unwrap();
+    let root = machine.folder.path().join("root/ostree/deploy/other/deploy/aa.0");
+    fs::remove_dir(root.join("usr")).unwrap();
+    assert_eq!(machine.boots(1, "").verdict, Verdict::Exhausted, "it has no usr");
+    fs::remove_dir(&root).unwrap();
+    let selection = machine.boots(1, "");
+    assert_eq!(selection.verdict, Verdict::NotCounted, "it is gone, and no other is there");
+    assert!(selection.reason.contains("no other deployment"), "{}", selection.reason);
+}
