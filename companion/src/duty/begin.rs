@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The beginning of a boot in the real root.
+
+use std::fs;
+
+use fledge_core::counting::{Id, Selection};
+use fledge_core::diag::Failure;
+use fledge_stages::host::atomic;
+
+use super::{Machine, Tried, give_back};
+use crate::attempt;
+use crate::programs::SYSTEMCTL;
+use crate::records::{self, PINNED};
+
+/// Below `/run/fledge`: how many soft reboots there were when this boot began.
+const BEGAN: &str = "attempt-began";
+
+/// Notes a counted boot, and pins the deployment that it would fall back to: whatever is deployed meanwhile, that one stays. After a
+/// fallback, collects what is known of the one that failed, and tells.
+///
+/// # Errors
+/// Each thing that could not be done. All are tried, and none stops a boot.
+pub fn begin(machine: &Machine) -> Result<(), Vec<Failure>> {
+    let mut tried = Tried::default();
+    let Some(Some(selection)) = tried.note(machine.sysroot.selection()) else {
+        return tried.all();
+    };
+    match soft_reboots(machine) {
+        // The userspace of the same boot begins once more: the first one did not fail.
+        reboots if had(machine).is_some_and(|had| reboots > had) => drop(tried.note(give_back(machine))),
+        reboots => {
+            let path = machine.live.runtime.join(BEGAN);
+            let written = atomic::write(&path, 0o644, reboots.to_string().as_bytes());
+            tried.note(written.map_err(|error| Failure::new(format!("writing {}", path.display()), error.to_string())));
+            if let Selection { counted: true, deployment: Some(deployment), .. } = &selection {
+                tried.note(attempt::begin(&machine.store(), &machine.attempt(&selection, deployment, None)));
+                if let Some(fallback) = &selection.fallback {
+                    tried.note(pin(machine, fallback));
+                }
+            }
+        }
+    }
+    if let Some(failed) = &selection.instead_of {
+        tried.note(attempt::gather(&machine.sysroot, &machine.var(), failed, &machine.admin.programs));
+    }
+    tried.note(machine.tell());
+    tried.all()
+}
+
+/// How many soft reboots this boot had so far: none, where systemd doesn't know them.
+fn soft_reboots(machine: &Machine) -> u32 {
+    let shown = machine.admin.programs.run(SYSTEMCTL, &["show", "--property=SoftRebootsCount", "--value"]);
+    shown.ok().and_then(|output| output.stdout.trim().parse().ok()).unwrap_or_default()
+}
+
+fn had(machine: &Machine) -> Option<u32> {
+    fs::read_to_string(machine.live.runtime.join(BEGAN)).ok()?.trim().parse().ok()
+}
+
+/// A deployment that a person pinned is left to that person.
+fn pin(machine: &Machine, id: &Id) -> Result<(), Failure> {
+    let deployments = machine.sysroot.deployments()?;
+    if deployments.iter().any(|deployment| deployment.id == *id && deployment.pinned) {
+        return Ok(());
+    }
+    // First the note: what is pinned without one would stay for ever.
+    let boot = records::writable(&machine.sysroot)?;
+    boot.create_name(PINNED, id.as_str())?;
+    boot.sync_names(PINNED)?;
+    drop(boot);
+    machine.admin.pin(id, true)
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What units do in the course of a boot, each by `fledgectl unit NAME`.
+//!
+//! | name | when | what |
+//! |---|---|---|
+//! | `begin` | once `/boot` and `/var` are there | notes a counted boot, pins what it would fall back to; after a fallback, collects what is known of the one that failed |
+//! | `health` | before `boot-complete.target` | the checks; failing keeps that target from being reached |
+//! | `bless` | after it | marks the deployment as good; after a fallback, puts the default right |
+//! | `green` | after that | the green hooks |
+//! | `red` | when that target can't be reached | the red hooks, the journal, and a reboot if this boot was counted |
+//! | `deadline` | when the time of `fledge.boot.deadline=` is over | the same without hooks, if the boot isn't healthy |
+//! | `give-back` | in a rescue or emergency shell that a person asked for | the boot was no try |
+
+mod begin;
+mod bless;
+mod unhealthy;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use fledge_core::counting::{self, Id, Selection};
+use fledge_core::diag::Failure;
+use fledge_stages::host::{atomic, clock};
+use fledge_stages::report;
+
+use crate::admin::Admin;
+use crate::attempt::{self, Attempt};
+use crate::health::{self, Kind};
+use crate::records;
+use crate::status;
+use crate::sysroot::{Live, Sysroot};
+
+pub use begin::begin;
+pub use bless::bless;
+pub use unhealthy::{Next, after_unhealthy, deadline, red};
+
+/// The message of the day, below `/run`: `pam_motd(8)` shows all files of that folder.
+const MESSAGE: &str = "motd.d/80-fledge-boot";
+
+/// The machine that units work on.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Its deployments.
+    pub sysroot: Sysroot,
+    /// What changes them.
+    pub admin: Admin,
+    /// The system that runs.
+    pub live: Live,
+    /// The id of this boot.
+    pub boot_id: String,
+}
+
+impl Machine {
+    /// This one.
+    ///
+    /// # Errors
+    /// The boot's id can't be read.
+    pub fn this() -> Result<Self, Failure> {
+        let sysroot = Sysroot::default();
+        let live = Live { root: "/".into(), runtime: report::runtime_dir() };
+        let boot_id =
+            report::boot_id().map_err(|error| Failure::new("reading the id of this boot", error.to_string()))?;
+        Ok(Self { sysroot, admin: Admin::default(), live, boot_id })
+    }
+
+    /// The `/var` of this system.
+    fn var(&self) -> PathBuf {
+        self.live.root.join("var")
+    }
+
+    /// Where attempts are kept.
+    fn store(&self) -> PathBuf {
+        self.var().join(attempt::FOLDER)
+    }
+
+    /// This boot as an attempt.
+    fn attempt(&self, selection: &Selection, deployment: &Id, end: Option<String>) -> Attempt {
+        Attempt {
+            version: attempt::VERSION,
+            boot_id: self.boot_id.clone(),
+            deployment: deployment.clone(),
+            tries: selection.tries,
+            date: clock::date(),
+            end,
+        }
+    }
+
+    /// Tells whoever logs in what they have to know, or takes that back.
+    ///
+    /// # Errors
+    /// The state can't be read, or the message not be written.
+    pub fn tell(&self) -> Result<(), Failure> {
+        let path = self.live.root.join("run").join(MESSAGE);
+        let failure = |error: io::Error| Failure::new(format!("writing {}", path.display()), error.to_string());
+        match status::of_the_day(&status::look(&self.sysroot)?) {
+            Some(text) => {
+                let folder = path.parent().unwrap_or(&path);
+                // Read by programs without privileges.
+                atomic::make_directory(folder, 0o755).and_then(|()| atomic::write(&path, 0o644, text.as_bytes()))
+            }
+            None => match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        }
+        .map_err(failure)
+    }
+}
+
+/// Runs the checks, leaves the result, and says whether the boot is healthy.
+///
+/// # Errors
+/// The result can't be left.
+pub fn check(machine: &Machine) -> Result<bool, Failure> {
+    let health = health::check(&machine.live.root, &machine.boot_id);
+    health::leave(&machine.live.runtime, &health)?;
+    Ok(health.healthy)
+}
+
+/// Runs the green hooks. Whatever they do, the boot stays healthy.
+pub fn green(machine: &Machine) {
+    health::hooks(&machine.live.root, Kind::Green);
+}
+
+/// Gives this boot's try back: it was none. It is not counted any more then, and nothing reboots it.
+///
+/// # Errors
+/// The records can't be read or written.
+pub fn give_back(machine: &Machine) -> Result<(), Failure> {
+    let Some(mut selection) = machine.sysroot.selection()?.filter(|selection| selection.counted) else { return Ok(()) };
+    let steps = counting::give_back(&machine.sysroot.records()?, &selection);
+    records::carry_out(&steps, &machine.sysroot, &machine.admin)?;
+    selection.counted = false;
+    "it was counted, and the try was given back".clone_into(&mut selection.reason);
+    machine.sysroot.leave_selection(&selection)?;
+    log::info!("this boot is no try any more");
+    attempt::forget(&machine.store(), &machine.boot_id)
+}
+
+/// Several things to do, each of them tried.
+#[derive(Debug, Default)]
+struct Tried {
+    failures: Vec<Failure>,
+}
+
+impl Tried {
+    fn note<T>(&mut self, result: Result<T, Failure>) -> Option<T> {
+        result.map_err(|failure| self.failures.push(failure)).ok()
+    }
+
+    fn all(self) -> Result<(), Vec<Failure>> {
+        if self.failures.is_empty() { Ok(()) } else { Err(self.failures) }
+    }
+}

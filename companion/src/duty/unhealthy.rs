@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A boot that isn't healthy, and what follows.
+
+use std::fmt::Write as _;
+use std::thread;
+use std::time::Duration;
+
+use fledge_core::cmdline::Cmdline;
+use fledge_core::counting::{Records, Selection, State, Tries};
+use fledge_core::diag::Failure;
+use fledge_core::go;
+use fledge_stages::host::clock;
+
+use super::{Machine, Tried};
+use crate::attempt;
+use crate::health::{self, Health, Kind};
+use crate::programs::{Programs, SYSTEMCTL};
+
+/// How long after boot it has to be healthy.
+const DEADLINE: &str = "fledge.boot.deadline";
+
+/// How many units are named.
+const TOLD: usize = 5;
+
+/// What follows a boot that isn't healthy.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// The machine is rebooted: into the next try, or into the deployment that it falls back to.
+    Reboot,
+    /// It stays as it is, for a person to repair; why.
+    Stay(String),
+}
+
+/// Decides it. Only a counted boot is rebooted, since only that comes to an end: the tries are used up one day.
+pub fn after_unhealthy(selection: Option<&Selection>, records: &Records, exhausted: Option<&str>) -> Next {
+    let stay = |why: &str| Next::Stay(why.to_owned());
+    if let Some(why) = exhausted {
+        return Next::Stay(format!("no deployment is left to fall back to: {why}"));
+    }
+    let Some(selection) = selection else {
+        return stay("nothing selected this boot: nobody counts how often it is rebooted");
+    };
+    let Some(deployment) = selection.deployment.as_ref().filter(|_| selection.counted) else {
+        return Next::Stay(format!("this boot isn't counted: {}", selection.reason));
+    };
+    let tries = match records.state(deployment) {
+        Some(State::Good) => {
+            return stay("the deployment was healthy before, in this boot: rebooting it would never end");
+        }
+        Some(State::Bad) => return stay("the deployment was marked as bad in this boot, by a person"),
+        Some(State::Trying(tries)) => Some(tries),
+        // The boot file system may be what isn't there. The try was counted in the initramfs.
+        None => selection.tries,
+    };
+    match tries {
+        None => stay("nobody knows how often it was tried"),
+        Some(Tries { left: 0, .. }) if selection.fallback.is_none() => {
+            stay("this was the last try, and there is no other deployment to boot")
+        }
+        Some(_) => Next::Reboot,
+    }
+}
+
+/// Runs the red hooks, keeps why and the journal, tells, and reboots if this boot was counted.
+///
+/// # Errors
+/// Each thing that could not be done. All are tried.
+pub fn red(machine: &Machine) -> Result<(), Vec<Failure>> {
+    let mut tried = Tried::default();
+    health::hooks(&machine.live.root, Kind::Red);
+    let health = tried.note(health::left(&machine.live.runtime)).flatten();
+    let why = health.as_ref().and_then(reason).unwrap_or_else(|| not_reached(&machine.admin.programs));
+    conclude(machine, &why, &mut tried);
+    tried.all()
+}
+
+/// The first thing that made a boot unhealthy.
+fn reason(health: &Health) -> Option<String> {
+    let failed = health.failed().find(|check| check.kind == Kind::Required).map(ToString::to_string);
+    failed.or_else(|| health.problems.first().map(|problem| format!("{}: {}", problem.what, problem.why)))
+}
+
+fn not_reached(programs: &Programs) -> String {
+    format!("boot-complete.target was not reached; failed: {}", listed(&failed_units(programs)))
+}
+
+fn failed_units(programs: &Programs) -> Vec<String> {
+    let listed = programs.run(SYSTEMCTL, &["list-units", "--failed", "--no-legend", "--plain", "--no-pager"]);
+    let text = listed.map(|output| output.stdout).unwrap_or_default();
+    text.lines().filter_map(|line| line.split_whitespace().next()).take(TOLD).map(str::to_owned).collect()
+}
+
+fn listed(units: &[String]) -> String {
+    if units.is_empty() { "none".to_owned() } else { units.join(", ") }
+}
+
+/// Waits for the time that `fledge.boot.deadline=` gives; a boot that isn't healthy then ends as one that failed a check.
+///
+/// # Errors
+/// The time can't be understood; otherwise as [`red`].
+pub fn deadline(machine: &Machine, cmdline: &Cmdline) -> Result<(), Vec<Failure>> {
+    let Some(limit) = limit(cmdline).map_err(|failure| vec![failure])? else { return Ok(()) };
+    loop {
+        let left = limit.saturating_sub(clock::since_boot());
+        if left.is_zero() {
+            break;
+        }
+        // A machine that sleeps doesn't count this time, and the clock since boot does.
+        thread::sleep(left.min(Duration::from_secs(30)));
+    }
+    let programs = &machine.admin.programs;
+    // A systemd that doesn't answer is no healthy one.
+    if programs.output(SYSTEMCTL, &["is-active", "boot-complete.target"]).is_ok_and(|output| output.code == Some(0)) {
+        return Ok(());
+    }
+    let mut why = format!("it was not healthy {} seconds after boot ({DEADLINE})", limit.as_secs());
+    for (what, units) in [("still starting", running_jobs(programs)), ("failed", failed_units(programs))] {
+        // Writing to a String can't fail.
+        let _ = write!(why, "; {what}: {}", listed(&units));
+    }
+    let mut tried = Tried::default();
+    conclude(machine, &why, &mut tried);
+    tried.all()
+}
+
+/// The units that systemd is starting, without those that only wait for them.
+fn running_jobs(programs: &Programs) -> Vec<String> {
+    let listed = programs.run(SYSTEMCTL, &["list-jobs", "--no-legend", "--plain", "--no-pager"]);
+    let text = listed.map(|output| output.stdout).unwrap_or_default();
+    let unit = |line: &str| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+        [_, unit, "start", "running"] => Some((*unit).to_owned()),
+        _ => None,
+    };
+    text.lines().filter_map(unit).take(TOLD).collect()
+}
+
+/// The deadline, if there is one.
+fn limit(cmdline: &Cmdline) -> Result<Option<Duration>, Failure> {
+    let Some(text) = cmdline.value(DEADLINE) else { return Ok(None) };
+    match go::duration(text) {
+        Some(limit) => Ok(Some(limit).filter(|limit| !limit.is_zero())),
+        None if text.is_empty() => Ok(None),
+        None => Err(Failure::new(format!("reading {DEADLINE}={text}"), "it is no time")
+            .remedy("write it with units, such as 10m or 1m30s; there is no deadline now")),
+    }
+}
+
+fn conclude(machine: &Machine, why: &str, tried: &mut Tried) {
+    log::error!("this boot is not healthy: {why}");
+    let selection = tried.note(machine.sysroot.selection()).flatten();
+    // Without records nothing is rebooted.
+    let records = tried.note(machine.sysroot.records()).unwrap_or_default();
+    let next = after_unhealthy(selection.as_ref(), &records, machine.sysroot.exhausted().as_deref());
+    if let Some(selection @ Selection { counted: true, deployment: Some(deployment), .. }) = &selection {
+        let attempt = machine.attempt(selection, deployment, Some(why.to_owned()));
+        tried.note(attempt::end(&machine.store(), &attempt, &machine.admin.programs));
+    }
+    tried.note(machine.tell());
+    match next {
+        Next::Stay(why) => log::warn!("the machine is not rebooted: {why}"),
+        Next::Reboot => {
+            log::warn!("the machine reboots: into the next try, or into the deployment that it falls back to");
+            tried.note(reboot(&machine.admin.programs));
+        }
+    }
+}
+
+/// Whatever is in the way of a reboot, this boot is to end: programs that would rather not be interrupted, a systemd that takes no jobs, a
+/// systemd that doesn't answer.
+fn reboot(programs: &Programs) -> Result<(), Failure> {
+    let asked = programs.run(SYSTEMCTL, &["--check-inhibitors=no", "reboot"]);
+    let by_force = |failure: Failure, args: &[&str]| {
+        log::warn!("{failure}");
+        programs.run(SYSTEMCTL, args)
+    };
+    let forced = asked.or_else(|failure| by_force(failure, &["--force", "reboot"]));
+    forced.or_else(|failure| by_force(failure, &["--force", "--force", "reboot"])).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use fledge_core::counting::{Id, Verdict};
+
+    use super::*;
+
+    #[test]
+    fn only_a_counted_boot_that_leads_somewhere_is_rebooted() {
+        let id = Id::parse("n-aa.0").unwrap();
+        let records = |name: &str| Records::parse([name]);
+        let mut counted = Selection::not_counted(Verdict::Counted, Some(id.clone()), "try 1 of 3");
+        counted.counted = true;
+        counted.fallback = Id::parse("n-bb.0");
+        let next = |selection: &Selection, name: &str| after_unhealthy(Some(selection), &records(name), None);
+        assert_eq!(next(&counted, "n-aa.0+2-1"), Next::Reboot);
+        assert_eq!(next(&counted, "n-aa.0+0-3"), Next::Reboot, "the next boot falls back");
+        assert!(matches!(next(&counted, "n-aa.0.good"), Next::Stay(_)));
+        assert!(matches!(next(&counted, "n-aa.0.bad"), Next::Stay(_)));
+        assert!(matches!(next(&counted, ""), Next::Stay(_)), "its tries aren't known");
+        let known = Selection { tries: Some(Tries { left: 1, done: 2 }), ..counted.clone() };
+        assert_eq!(next(&known, ""), Next::Reboot, "the boot file system isn't there");
+        assert!(matches!(after_unhealthy(Some(&counted), &records("n-aa.0+2-1"), Some("why")), Next::Stay(_)));
+        assert!(matches!(after_unhealthy(None, &records("n-aa.0+2-1"), None), Next::Stay(_)));
+        let alone = Selection { fallback: None, ..counted.clone() };
+        assert_eq!(next(&alone, "n-aa.0+1-2"), Next::Reboot, "it may get healthy yet");
+        assert!(matches!(next(&alone, "n-aa.0+0-3"), Next::Stay(_)));
+        let blessed = Selection::not_counted(Verdict::Blessed, Some(id), "it was blessed before");
+        assert!(matches!(next(&blessed, "n-aa.0+2-1"), Next::Stay(_)));
+    }
+
+    #[test]
+    fn a_deadline_has_units_and_nothing_means_none() {
+        let limit = |text: &str| limit(&Cmdline::parse(text));
+        assert_eq!(limit("quiet").unwrap(), None);
+        assert_eq!(limit("fledge.boot.deadline=0").unwrap(), None);
+        assert_eq!(limit("fledge.boot.deadline=").unwrap(), None);
+        assert_eq!(limit("fledge.boot.deadline=10m fledge.boot.deadline=90s").unwrap(), Some(Duration::from_secs(90)));
+        for text in ["fledge.boot.deadline=600", "fledge.boot.deadline=soon", "fledge.boot.deadline=-1s"] {
+            assert!(limit(text).unwrap_err().remedy.is_some(), "{text}");
+        }
+    }
+}

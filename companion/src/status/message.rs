@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The message of the day: what whoever logs in has to know. A machine on which all is well says nothing.
+
+use std::fmt::Write as _;
+
+use super::{Row, Status, Verdict, short};
+
+/// As wide as a text console is at least.
+const RULE: &str = "==============================================================================";
+
+/// The words for logins, if there is anything to say.
+pub fn of_the_day(status: &Status) -> Option<String> {
+    let parts: Vec<String> =
+        [exhausted(status), unhealthy(status), fallen_back(status)].into_iter().flatten().collect();
+    if parts.is_empty() {
+        return None;
+    }
+    Some(format!("{RULE}\n{}\nMore: fledgectl status\n{RULE}\n", parts.join("\n")))
+}
+
+fn exhausted(status: &Status) -> Option<String> {
+    let why = status.exhausted.as_ref()?;
+    Some(format!(
+        "NO DEPLOYMENT OF THIS MACHINE IS LEFT that gets healthy: {why}.\n\
+        It runs on as it is, and isn't rebooted by itself any more.\n\
+        What to do: repair it, or deploy another version; then `fledgectl bless`.\n"
+    ))
+}
+
+fn unhealthy(status: &Status) -> Option<String> {
+    let health = status.health.as_ref().filter(|health| !health.healthy)?;
+    let mut text = "THIS BOOT IS NOT HEALTHY.\n".to_owned();
+    for check in health.failed() {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "  {check}");
+    }
+    for problem in &health.problems {
+        let _ = writeln!(text, "  {}: {}", problem.what, problem.why);
+    }
+    text.push_str("What the checks wrote: journalctl -b -u fledge-health.service\n");
+    Some(text)
+}
+
+/// The deployment that failed: the one in whose stead this boot is, or one that is still there and marked as bad.
+fn fallen_back(status: &Status) -> Option<String> {
+    let boot = status.boot.as_ref();
+    let failed = boot.and_then(|boot| boot.instead_of.as_ref());
+    let is_over = |row: &&Row| row.verdict == Verdict::Bad && !row.running;
+    let row = match failed {
+        Some(id) => status.row(id),
+        None => status.deployments.iter().find(is_over),
+    };
+    let name = match (row, failed) {
+        (Some(row), _) => row.name(),
+        (None, Some(id)) => short(id),
+        (None, None) => return None,
+    };
+    let running = status.running().map_or_else(|| "another deployment".to_owned(), Row::name);
+    let mut text = match failed {
+        Some(_) => {
+            format!("THIS MACHINE FELL BACK to an earlier deployment.\n  failed:  {name}\n  running: {running}\n")
+        }
+        None => format!(
+            "A deployment failed on this machine, and isn't booted by itself any more.\n  failed:  {name}\n  running: {running}\n"
+        ),
+    };
+    for attempt in row.map(|row| row.attempts.as_slice()).unwrap_or_default() {
+        let _ = writeln!(text, "  {attempt}");
+    }
+    if let Some(words) = row.and_then(Row::traceless) {
+        let _ = writeln!(text, "  {words}");
+    }
+    let same = status.running().zip(row).is_some_and(|(running, row)| running.stateroot == row.stateroot);
+    if same {
+        text.push_str("/etc is that of the running deployment; /var is as the failed one left it.\n");
+    }
+    if let Some(Row { index, .. }) = row {
+        let _ = writeln!(
+            text,
+            "To try it once more: fledgectl bless --forget {index}; fledgectl rollback --reboot {index}"
+        );
+    }
+    Some(text)
+}

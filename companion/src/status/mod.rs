@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The state of a machine's deployments: what is there, what is known of each, and why this boot is the one that it is. The JSON of
+//! `fledgectl status --json` is [`Status`].
+
+mod message;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use fledge_core::counting::{Id, Records, Selection, State, Tries};
+use fledge_core::diag::Failure;
+use serde::{Deserialize, Serialize};
+
+use crate::attempt::{self, Kept};
+use crate::health::{self, Health};
+use crate::sysroot::{Deployment, Sysroot};
+
+pub use message::of_the_day;
+
+/// The version of the form that this build writes.
+pub const VERSION: u32 = 1;
+
+/// A machine and its deployments.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Whether a deployment runs. Otherwise this is what is on a disk.
+    pub booted: bool,
+    /// The deployments in the bootloader's order.
+    pub deployments: Vec<Row>,
+    /// Whether an update takes effect when the machine is shut down.
+    pub staged: bool,
+    /// How this boot was selected; `None` where nothing selected it, as on a first boot.
+    pub boot: Option<Selection>,
+    /// Why no deployment is left to fall back to, if that is so.
+    pub exhausted: Option<String>,
+    /// How the health checks of this boot went; `None` as long as they haven't ended.
+    pub health: Option<Health>,
+    /// What is odd, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+}
+
+/// One deployment.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Its place in the bootloader's order, from 0.
+    pub index: usize,
+    /// Its name in records.
+    pub id: Id,
+    /// Its stateroot.
+    pub stateroot: String,
+    /// Its commit and serial: `CHECKSUM.SERIAL`.
+    pub deployment: String,
+    /// Its boot entry's title: name and version of what it is.
+    pub title: String,
+    /// Where it came from.
+    pub origin: Option<String>,
+    /// Whether it runs.
+    pub running: bool,
+    /// Whether the bootloader starts it by itself, if nothing overrides that.
+    pub default: bool,
+    /// Whether OSTree keeps it whatever is deployed.
+    pub pinned: bool,
+    /// What is known of it.
+    pub verdict: Verdict,
+    /// Its tries, while it is neither good nor bad.
+    pub tries: Option<Tries>,
+    /// Why the verdict is what it is, in words.
+    pub why: String,
+    /// Its counted boots that were not healthy, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Try>,
+}
+
+/// What is known of a deployment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Nothing: it was not counted yet.
+    New,
+    /// It is being tried.
+    Trying,
+    /// Its tries are used up.
+    UsedUp,
+    /// A boot of it was healthy.
+    Good,
+    /// It isn't booted by itself any more.
+    Bad,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::New => "new",
+            Self::Trying => "trying",
+            Self::UsedUp => "used up",
+            Self::Good => "good",
+            Self::Bad => "bad",
+        })
+    }
+}
+
+/// One counted boot that was not healthy.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Try {
+    /// Which try it was, from 1; 0 if that isn't known.
+    pub number: u32,
+    /// The boot's id.
+    pub boot_id: String,
+    /// Date and time by the wall clock of that boot.
+    pub date: String,
+    /// Why it ended, if it came to say so.
+    pub end: Option<String>,
+    /// The last lines of its journal, if there are any.
+    pub journal: Option<PathBuf>,
+}
+
+/// Looks at a system.
+///
+/// # Errors
+/// Its boot entries can't be read. What else can't be read is told in the remarks: what is known is shown.
+pub fn look(sysroot: &Sysroot) -> Result<Status, Failure> {
+    let (deployments, damaged) = sysroot.entries()?;
+    let ids: Vec<Id> = deployments.iter().map(|deployment| deployment.id.clone()).collect();
+    let mut remarks = damaged;
+    let running = or_remark(sysroot.running(&ids), &mut remarks);
+    let records = or_remark(sysroot.records(), &mut remarks);
+    let boot = or_remark(sysroot.selection(), &mut remarks);
+    let health = sysroot.live.as_ref().map_or(Ok(None), |live| health::left(&live.runtime));
+    let health = or_remark(health, &mut remarks);
+    if sysroot.is_booted() && running.is_none() {
+        remarks.push("no boot entry starts the deployment that runs".to_owned());
+    }
+    if or_remark(sysroot.overridden(), &mut remarks) {
+        remarks.push("grubenv overrides the bootloader's default (default=)".to_owned());
+    }
+    remarks.extend(records.odd.iter().map(|name| format!("the name {name:?} among the records means nothing")));
+    remarks.extend(boot.iter().flat_map(|boot| boot.remarks.iter().cloned()));
+    remarks.dedup();
+    let row = |(index, deployment): (usize, Deployment)| {
+        let attempts = attempt::of(&sysroot.var(deployment.id.stateroot()).join(attempt::FOLDER), &deployment.id);
+        row(index, deployment, running.as_ref(), &records, boot.as_ref(), attempts)
+    };
+    let rows: Vec<Row> = deployments.into_iter().enumerate().map(row).collect();
+    // It may have got healthy after all: then there is one again.
+    let is_good = rows.iter().any(|row| row.running && row.verdict == Verdict::Good);
+    Ok(Status {
+        version: VERSION,
+        booted: sysroot.is_booted(),
+        deployments: rows,
+        staged: sysroot.is_staged(),
+        boot,
+        exhausted: sysroot.exhausted().filter(|_| !is_good),
+        health,
+        remarks,
+    })
+}
+
+fn or_remark<T: Default>(result: Result<T, Failure>, remarks: &mut Vec<String>) -> T {
+    result.unwrap_or_else(|failure| {
+        remarks.push(format!("{}: {}", failure.what, failure.why));
+        T::default()
+    })
+}
+
+fn row(
+    index: usize,
+    deployment: Deployment,
+    running: Option<&Id>,
+    records: &Records,
+    boot: Option<&Selection>,
+    attempts: Vec<Kept>,
+) -> Row {
+    let Deployment { id, title, origin, pinned } = deployment;
+    let is_running = running == Some(&id);
+    let state = records.state(&id);
+    let on_trial = is_running && boot.is_some_and(|boot| boot.counted && boot.deployment.as_ref() == Some(&id));
+    let attempts: Vec<Try> = attempts
+        .into_iter()
+        .map(|Kept { attempt, journal }| Try {
+            number: attempt.tries.map_or(0, |tries| tries.done),
+            boot_id: attempt.boot_id,
+            date: attempt.date,
+            end: attempt.end,
+            journal,
+        })
+        .collect();
+    let last = attempts.iter().rev().find_map(|attempt| attempt.end.as_deref());
+    let last = last.map_or(String::new(), |end| format!("; the last that said why: {end}"));
+    let (verdict, mut why) = match state {
+        None => (Verdict::New, "no boot of it was counted".to_owned()),
+        Some(State::Good) => (Verdict::Good, "a boot of it was healthy".to_owned()),
+        Some(State::Bad) => (Verdict::Bad, format!("it isn't booted by itself any more{last}")),
+        Some(State::Trying(Tries { left, done })) if left > 0 || on_trial => {
+            (Verdict::Trying, format!("try {done} of {} was begun", done.saturating_add(left)))
+        }
+        Some(State::Trying(Tries { done, .. })) => {
+            (Verdict::UsedUp, format!("none of its {done} tries was healthy{last}"))
+        }
+    };
+    if records.switched(&id) > 0 {
+        why.push_str("; the bootloader was told to start another one in its stead");
+    }
+    let tries = match state {
+        Some(State::Trying(tries)) => Some(tries),
+        _ => None,
+    };
+    Row {
+        index,
+        stateroot: id.stateroot().to_owned(),
+        deployment: id.deployment().to_owned(),
+        id,
+        title,
+        origin,
+        running: is_running,
+        default: index == 0,
+        pinned,
+        verdict,
+        tries,
+        why,
+        attempts,
+    }
+}
+
+impl Status {
+    /// The deployment that runs.
+    pub fn running(&self) -> Option<&Row> {
+        self.deployments.iter().find(|row| row.running)
+    }
+
+    /// The deployment of an id.
+    pub fn row(&self, id: &Id) -> Option<&Row> {
+        self.deployments.iter().find(|row| row.id == *id)
+    }
+
+    /// The deployment that a person means: by its index, `running`, its id, or the beginning of its commit.
+    ///
+    /// # Errors
+    /// There is none, or more than one.
+    pub fn named(&self, name: &str) -> Result<&Row, Failure> {
+        let fits = |row: &&Row| match name.parse::<usize>() {
+            // A commit may begin with digits alone; nobody has a hundred deployments.
+            Ok(index) if name.len() <= 2 => row.index == index,
+            _ if name == "running" => row.running,
+            _ => {
+                row.id.as_str() == name
+                    || row.deployment == name
+                    || (name.len() >= 4 && row.deployment.starts_with(name))
+            }
+        };
+        let mut found = self.deployments.iter().filter(fits);
+        match (found.next(), found.next()) {
+            (Some(row), None) => Ok(row),
+            (None, _) => Err(Failure::new(format!("looking for the deployment {name}"), "there is none")
+                .remedy("name it by its index in `fledgectl status`, or by the beginning of its commit")),
+            (Some(_), Some(_)) => Err(Failure::new(format!("looking for the deployment {name}"), "there are several")
+                .remedy("name it by its index in `fledgectl status`")),
+        }
+    }
+}
+
+impl Row {
+    /// How people are told of it: stateroot, the beginning of the commit, serial, and title.
+    pub fn name(&self) -> String {
+        if self.title.is_empty() { self.short() } else { format!("{} ({})", self.short(), self.title) }
+    }
+
+    /// In words: how many of its tries left nothing, once they are used up.
+    pub fn traceless(&self) -> Option<String> {
+        let done = self.tries.filter(|_| self.verdict == Verdict::UsedUp)?.done;
+        let kept = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
+        let count = done.checked_sub(kept).filter(|count| *count > 0)?;
+        Some(format!(
+            "{count} of its tries left nothing: they ended before /var was there, in the kernel or the initramfs"
+        ))
+    }
+
+    /// Without the title.
+    pub fn short(&self) -> String {
+        short(&self.id)
+    }
+}
+
+/// Stateroot, the beginning of the commit, and serial.
+pub fn short(id: &Id) -> String {
+    let (commit, serial) = id.deployment().split_once('.').unwrap_or((id.deployment(), "0"));
+    format!("{} {}.{serial}", id.stateroot(), commit.get(..12).unwrap_or(commit))
+}

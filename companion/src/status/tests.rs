@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The words for states that machines get into.
+
+use fledge_core::counting::Verdict as Selected;
+
+use std::path::Path;
+
+use super::*;
+use crate::attempt::{Attempt, FOLDER};
+use crate::health::{Check, Kind, Outcome};
+
+const NEW: &str = "nestos-bbbbbbbbbbbbbbbbbb.0";
+const OLD: &str = "nestos-aaaaaaaaaaaaaaaaaa.0";
+
+fn id(text: &str) -> Id {
+    Id::parse(text).unwrap()
+}
+
+fn deployment(text: &str, title: &str) -> Deployment {
+    Deployment { id: id(text), title: title.into(), origin: Some("nestos/x".into()), pinned: false }
+}
+
+fn kept(number: u32, end: Option<&str>) -> Kept {
+    let attempt = Attempt {
+        version: attempt::VERSION,
+        boot_id: format!("boot-{number}"),
+        deployment: id(NEW),
+        tries: Some(Tries { left: 3 - number, done: number }),
+        date: "2026-11-20T10:31:08Z".into(),
+        end: end.map(str::to_owned),
+    };
+    let journal = end.map(|_| Path::new("/var").join(FOLDER).join(&attempt.boot_id).join("journal.txt"));
+    Kept { attempt, journal }
+}
+
+fn status(running: &str, names: &[&str], boot: Option<&Selection>, attempts: Vec<Kept>) -> Status {
+    let records = Records::parse(names.iter().copied());
+    let running = id(running);
+    let known = |index, deployment, attempts| row(index, deployment, Some(&running), &records, boot, attempts);
+    Status {
+        version: VERSION,
+        booted: true,
+        deployments: vec![
+            known(0, deployment(NEW, "NestOS 2.0"), attempts),
+            known(1, deployment(OLD, "NestOS 1.0"), Vec::new()),
+        ],
+        staged: false,
+        boot: boot.cloned(),
+        exhausted: None,
+        health: None,
+        remarks: Vec::new(),
+    }
+}
+
+fn fell_back() -> Status {
+    let mut boot = Selection::not_counted(Selected::FellBack, Some(id(OLD)), "the other one is used up");
+    boot.bootloader = Some(id(NEW));
+    boot.instead_of = Some(id(NEW));
+    let end = "required check /etc/fledge/health.d/10.sh failed with exit code 1; it said: no route to host";
+    status(OLD, &[&format!("{NEW}+0-2"), &format!("{OLD}.good")], Some(&boot), vec![kept(1, Some(end)), kept(2, None)])
+}
+
+#[test]
+fn after_a_fallback_the_table_and_the_message_say_what_happened() {
+    let status = fell_back();
+    let table = "\
+boot:    FELL BACK; the other one is used up
+         in the stead of nestos bbbbbbbbbbbb.0 (NestOS 2.0)
+health:  not checked yet
+
+   #  deployment             verdict                       title
+   0  nestos bbbbbbbbbbbb.0  used up   default             NestOS 2.0
+       none of its 2 tries was healthy; the last that said why: required check /etc/fledge/health.d/10.sh failed with exit code 1; it said: no route to host
+         try 1: required check /etc/fledge/health.d/10.sh failed with exit code 1; it said: no route to host [/var/lib/fledge/attempts/boot-1/journal.txt]
+         try 2: it didn't say why it ended: it hung, lost its power, panicked or was rebooted [no journal was kept]
+*  1  nestos aaaaaaaaaaaa.0  good      running             NestOS 1.0
+       a boot of it was healthy
+";
+    assert_eq!(status.to_string(), table);
+    let message = of_the_day(&status).unwrap();
+    for part in [
+        "THIS MACHINE FELL BACK to an earlier deployment.\n  failed:  nestos bbbbbbbbbbbb.0 (NestOS 2.0)\n  running: nestos aaaaaaaaaaaa.0 (NestOS 1.0)\n  try 1: required check",
+        "/var is as the failed one left it",
+        "fledgectl bless --forget 0; fledgectl rollback --reboot 0",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn tries_that_left_nothing_are_counted() {
+    let names = [format!("{NEW}+0-3"), format!("{OLD}.good")];
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut boot = Selection::not_counted(Selected::FellBack, Some(id(OLD)), "");
+    boot.instead_of = Some(id(NEW));
+    let status = status(OLD, &names, Some(&boot), vec![kept(2, None)]);
+    let words = "2 of its tries left nothing: they ended before /var was there";
+    assert!(status.to_string().contains(words) && of_the_day(&status).unwrap().contains(words), "{status}");
+}
+
+#[test]
+fn later_boots_still_tell_of_the_bad_one_as_long_as_it_is_there() {
+    let boot = Selection::not_counted(Selected::Blessed, Some(id(OLD)), "it was blessed before");
+    let status = status(OLD, &[&format!("{NEW}.bad"), &format!("{OLD}.good")], Some(&boot), vec![kept(1, Some("why"))]);
+    assert_eq!(status.deployments[0].verdict, Verdict::Bad);
+    let message = of_the_day(&status).unwrap();
+    assert!(message.contains("A deployment failed on this machine") && message.contains("try 1: why"), "{message}");
+}
+
+#[test]
+fn where_all_is_well_there_is_no_message() {
+    let names = [format!("{NEW}.good"), format!("{OLD}.good")];
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let boot = Selection::not_counted(Selected::Blessed, Some(id(NEW)), "it was blessed before");
+    assert_eq!(of_the_day(&status(NEW, &names, Some(&boot), Vec::new())), None);
+    assert_eq!(of_the_day(&status(NEW, &[], None, Vec::new())), None);
+    let mut trying = Selection::not_counted(Selected::Counted, Some(id(NEW)), "this is try 3 of 3");
+    trying.counted = true;
+    let trying = status(NEW, &[&format!("{NEW}+0-3")], Some(&trying), Vec::new());
+    assert_eq!(trying.deployments[0].verdict, Verdict::Trying, "the last try, while it runs");
+    assert_eq!(of_the_day(&trying), None);
+}
+
+#[test]
+fn an_unhealthy_boot_and_an_exhausted_machine_are_told() {
+    let mut status = fell_back();
+    status.exhausted = Some("all deployments are used up".into());
+    let check = Check {
+        kind: Kind::Required,
+        path: "/etc/fledge/health.d/10.sh".into(),
+        outcome: Outcome::Failed(1),
+        took_ms: 5,
+        said: vec!["no route to host".into()],
+    };
+    status.health = Some(Health {
+        version: health::VERSION,
+        boot_id: "b".into(),
+        healthy: false,
+        start_ms: 1,
+        checks: vec![check],
+        problems: Vec::new(),
+        unknown_disabled: Vec::new(),
+    });
+    let message = of_the_day(&status).unwrap();
+    for part in [
+        "NO DEPLOYMENT OF THIS MACHINE IS LEFT",
+        "THIS BOOT IS NOT HEALTHY.\n  required check /etc/fledge/health.d/10.sh failed with exit code 1; it said: no route to host\n",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    let table = status.to_string();
+    assert!(table.contains("health:  NOT HEALTHY; checks run: 1, failed: 1\n"), "{table}");
+    let text = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+}
+
+#[test]
+fn a_deployment_is_named_by_index_commit_or_running() {
+    let status = fell_back();
+    for (name, index) in [("0", 0), ("1", 1), ("running", 1), ("bbbb", 0), (OLD, 1), ("aaaaaaaaaaaaaaaaaa.0", 1)] {
+        assert_eq!(status.named(name).unwrap().index, index, "{name}");
+    }
+    for name in ["2", "aaa", "cccc", "", "nestos"] {
+        assert!(status.named(name).is_err(), "{name}");
+    }
+}

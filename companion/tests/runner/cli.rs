@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The program itself: what it prints where, and its exit codes.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use crate::machine::System;
+
+fn fledgectl(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fledgectl")).args(args).env_remove("JOURNAL_STREAM").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn help_is_no_error_and_nonsense_is_one() {
+    for command in ["status", "rollback", "pin", "bless", "health", "report", "unit"] {
+        let output = fledgectl(&[command, "--help"]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).starts_with(&format!("usage: fledgectl {command} ")), "{command}");
+        assert!(text(&fledgectl(&["--help"]).stdout).contains(&format!("\n  {command} ")), "{command}");
+        let output = fledgectl(&[command, "--no-such-flag"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(output.stdout.is_empty() && text(&output.stderr).contains("--no-such-flag"), "{command}");
+    }
+    for args in
+        [&[][..], &["frobnicate"], &["status", "extra"], &["unit"], &["unit", "x"], &["bless", "--bad", "--forget"]]
+    {
+        assert_eq!(fledgectl(args).status.code(), Some(2), "{args:?}");
+    }
+    assert!(text(&fledgectl(&["--version"]).stdout).starts_with("fledgectl 0."));
+}
+
+#[test]
+fn a_system_on_a_disk_is_shown_marked_and_pinned() {
+    let system = System::new(&["1", "2"]);
+    let root = system.machine.sysroot.root.to_str().unwrap().to_owned();
+    let run = |args: &[&str]| fledgectl(&[args, &["--sysroot", &root]].concat());
+    for (args, says) in
+        [(&["bless", "1"][..], "is good.\n"), (&["bless", "--bad", "0"], "is bad.\n"), (&["pin", "1"], "")]
+    {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        assert!(text(&output.stdout).ends_with(says), "{args:?}");
+    }
+    let shown = text(&run(&["status"]).stdout);
+    assert!(shown.contains("bad       default") && shown.contains("good      pinned"), "{shown}");
+    let status: serde_json::Value = serde_json::from_slice(&run(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(status.pointer("/deployments/0/verdict"), Some(&"bad".into()));
+    assert_eq!(status.pointer("/deployments/1/pinned"), Some(&true.into()));
+    let refused = run(&["rollback", "0"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("fledgectl bless --forget 0"), "{}", text(&refused.stderr));
+    assert_eq!(run(&["bless", "--forget", "0"]).status.code(), Some(0));
+    assert_eq!(system.records(), [format!("{}.good", system.ids()[1])]);
+    let (rolled, id) = (run(&["rollback"]), system.ids()[0].clone());
+    if System::has_set_default() {
+        assert_eq!(rolled.status.code(), Some(0), "{}", text(&rolled.stderr));
+        assert!(system.records()[0].starts_with(id.as_str()), "the good one is the first now");
+    } else {
+        assert!(rolled.status.code() == Some(1) && text(&rolled.stderr).contains("2023.6"));
+    }
+    let running = run(&["pin"]);
+    assert!(running.status.code() == Some(1) && text(&running.stderr).contains("running"), "no deployment runs there");
+}
+
+#[test]
+fn a_report_is_printed_or_drawn() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("report.json");
+    let json = r#"{"version":1,"program":"fledge 0.1.0","boot_id":"b007","stages":[{"stage":"files","start_ms":4200,"took_ms":31,"outcome":"done","steps":[{"what":"write /etc/<motd>","outcome":"done","took_ms":12}]}]}"#;
+    fs::write(&file, json).unwrap();
+    let path = file.to_str().unwrap();
+    assert!(text(&fledgectl(&["report", path]).stdout).contains("write /etc/<motd>"));
+    let svg = text(&fledgectl(&["report", "--svg", path]).stdout);
+    assert!(svg.starts_with("<?xml") && svg.contains("write /etc/&lt;motd&gt; (12 ms)"), "{svg}");
+    fs::write(&file, r#"{"version":99,"program":"","boot_id":""}"#).unwrap();
+    let newer = fledgectl(&["report", path]);
+    assert!(newer.status.code() == Some(1) && text(&newer.stderr).contains("version 99"));
+    assert_eq!(fledgectl(&["report", "/no/such/file"]).status.code(), Some(1));
+}

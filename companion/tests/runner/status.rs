@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is read of a system is what OSTree says of it.
+
+use fledge_companion::duty;
+use fledge_companion::status::{self, Verdict};
+use fledge_companion::sysroot::Sysroot;
+
+use crate::machine::System;
+
+#[test]
+fn deployments_are_those_of_ostree_in_its_order() {
+    let system = System::new(&["1", "2k", "3"]);
+    let status = status::look(&Sysroot::at(&system.machine.sysroot.root)).unwrap();
+    let listed: Vec<_> = system.machine.admin.list().unwrap().into_iter().map(|line| line.id).collect();
+    assert_eq!(status.deployments.iter().map(|row| row.id.clone()).collect::<Vec<_>>(), listed);
+    assert_eq!(status.deployments.len(), 3);
+    let first = &status.deployments[0];
+    assert!(first.default && !first.running && !status.booted && first.verdict == Verdict::New);
+    assert_eq!(first.title, "NestOS 3", "without the place in the list that OSTree adds");
+    assert_eq!(first.origin.as_deref(), Some("nestos/x"));
+    assert_eq!(system.machine.sysroot.all().unwrap().len(), 3);
+    assert_eq!(system.machine.sysroot.stateroots().unwrap(), ["nestos"]);
+}
+
+#[test]
+fn the_running_deployment_is_the_one_whose_folder_is_the_root() {
+    let system = System::new(&["1", "2"]);
+    let ids = system.ids();
+    let sysroot = &system.machine.sysroot;
+    assert_eq!(sysroot.running(&ids).unwrap(), None, "nothing was booted");
+    for id in &ids {
+        system.boot(id, None);
+        assert_eq!(sysroot.running(&ids).unwrap().as_ref(), Some(id));
+        assert_eq!(status::look(sysroot).unwrap().running().unwrap().id, *id);
+    }
+    // Older ones leave an empty file, and the root itself is the deployment.
+    system.file("run/ostree-booted", "");
+    assert_eq!(sysroot.running(&ids).unwrap(), None);
+    assert!(status::look(sysroot).unwrap().remarks[0].contains("no boot entry starts"), "and that is told");
+}
+
+#[test]
+fn pinning_is_ostrees_own() {
+    let system = System::new(&["1", "2"]);
+    let id = &system.ids()[1];
+    let admin = &system.machine.admin;
+    admin.pin(id, true).unwrap();
+    admin.pin(id, true).unwrap();
+    assert_eq!(system.pinned_by_ostree(), 1);
+    let is_pinned = || system.machine.sysroot.deployments().unwrap()[1].pinned;
+    assert!(is_pinned());
+    admin.pin(id, false).unwrap();
+    assert!(!is_pinned() && system.pinned_by_ostree() == 0);
+}
+
+#[test]
+fn the_default_is_changed_where_ostree_can_and_refused_in_words_where_it_can_not() {
+    let system = System::new(&["1", "2k"]);
+    let ids = system.ids();
+    let admin = &system.machine.admin;
+    assert!(!admin.set_default(&ids[0]).unwrap(), "it is already");
+    if System::has_set_default() {
+        assert!(admin.set_default(&ids[1]).unwrap());
+        assert_eq!(system.ids(), [ids[1].clone(), ids[0].clone()]);
+    } else {
+        let failure = admin.set_default(&ids[1]).unwrap_err();
+        assert!(failure.why.contains("2023.6") && failure.remedy.is_some(), "{failure}");
+        assert_eq!(system.ids(), ids);
+    }
+}
+
+#[test]
+fn an_entry_that_leads_nowhere_is_told_and_the_others_are_there() {
+    let system = System::new(&["1", "2"]);
+    let ids = system.ids();
+    system.boot(&ids[0], None);
+    let folder = system.machine.sysroot.root.join(ids[1].path().trim_start_matches('/'));
+    let _ = std::process::Command::new("chattr").args(["-f", "-i"]).arg(&folder).status();
+    std::fs::rename(&folder, system.path().join("gone")).unwrap();
+    let status = status::look(&system.machine.sysroot).unwrap();
+    assert_eq!(status.deployments.len(), 1);
+    assert!(status.remarks[0].starts_with("the boot entry ostree-1"), "{:?}", status.remarks);
+    duty::bless(&system.machine).unwrap();
+    assert_eq!(system.records(), [format!("{}.good", ids[0])]);
+    std::fs::remove_dir_all(system.machine.sysroot.boot.join("loader/entries")).unwrap();
+    assert!(status::look(&system.machine.sysroot).unwrap_err().remedy.is_some());
+}
