@@ -1,0 +1,44 @@
+set -eu
+records=/boot/fledge/boot
+old=$(basename /ostree/deploy/*/deploy/*.0)
+new=${old%.0}.1
+other=${old%.0}.2
+writable() { mount -o remount,rw /boot; }
+records_of() { (cd $records && ls | sed -n "s/^nestos-$1//p" | tr '\n' ' '); }
+case $1 in
+    deploy)
+        ostree admin deploy --os=nestos "${old%.0}" >/dev/null
+        writable
+        mkdir -p $records
+        touch "$records/nestos-$new+1-2"
+        ;;
+    deploy-other)
+        ostree admin deploy --os=nestos --karg-append=fledge-case.other "${old%.0}" >/dev/null
+        writable
+        touch "$records/nestos-$other+0-3"
+        ;;
+    look)
+        [ -z "$(records_of "$old")" ] || echo "old: $(records_of "$old")"
+        echo "new: $(records_of "$new")"
+        case $(ostree admin status | sed -n 's/^\* //p') in
+            *"$old"*) echo "booted: old" ;;
+            *"$new"*) echo "booted: new" ;;
+        esac
+        if [ ! -e "$records/nestos-$old.good" ]; then
+            writable
+            touch "$records/nestos-$old.good"
+        fi
+        ;;
+    instead)
+        grep -q "\"instead_of\": \"nestos-$other\"" /run/fledge/boot-select.json
+        echo "other: $(records_of "$other")"
+        ;;
+    # Sectors since the kernel started (Documentation/block/stat.rst).
+    written) awk '{ print $7 }' "/sys/class/block/$(basename "$(readlink -f /dev/disk/by-label/boot)")/stat" ;;
+    # Milliseconds from "Starting" to "Finished" in the journal.
+    took)
+        ms=$(journalctl -b -o json --output-fields=JOB_TYPE,JOB_RESULT,CODE_FUNC UNIT=fledge-boot-select.service |
+            sed -n 's/.*"__MONOTONIC_TIMESTAMP":"\([0-9]*\)".*/\1/p' | sed -n '1h;2{G;p}' | { read -r end; read -r start; echo $(((end - start) / 1000)); })
+        if [ "$ms" -le "$2" ]; then echo "in time"; else echo "$ms ms"; fi
+        ;;
+esac
