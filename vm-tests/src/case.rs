@@ -57,6 +57,8 @@ pub enum Sabotage {
     NoOp,
     /// Each config of the case (its files `*.ign`, on the firmware device, served, or placed) is replaced by an empty one.
     EmptyConfig,
+    /// The boot entries say `fledge.boot.count=0`: nothing is counted, and nothing falls back.
+    NoCount,
 }
 
 /// Which runs take a case.
@@ -94,6 +96,9 @@ pub struct Case {
     pub folder: PathBuf,
     /// What the case shows, in one sentence.
     pub summary: String,
+    /// Other names of the case: what its machine shows as well.
+    #[serde(default)]
+    pub also: Vec<String>,
     /// Seconds that it takes on two cores without KVM.
     pub seconds: u64,
     /// Which runs take it.
@@ -308,10 +313,12 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")
 }
 
-/// A file of a case: in its folder, or else of the demo, which the smallest machine runs too.
+/// A file of a case: in its folder, or else of those that several cases share, or of the demo, which the smallest machine runs too.
 pub fn resolve(folder: &Path, name: &str) -> PathBuf {
-    let own = folder.join(name);
-    if own.is_file() { own } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("demo").join(name) }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let places = [folder.join(name), here.join("shared").join(name)];
+    let found = places.into_iter().find(|place| place.is_file());
+    found.unwrap_or_else(|| here.join("demo").join(name))
 }
 
 /// All cases, by name.
@@ -330,12 +337,17 @@ pub fn list() -> Result<Vec<Case>> {
     names.iter().map(|name| load(name)).collect()
 }
 
-/// The case of this name, its placeholders still in it.
+/// The case of this name, which may be one of its other names, its placeholders still in it.
 ///
 /// # Errors
 /// If there is none, or its `case.toml` is not valid.
 pub fn load(name: &str) -> Result<Case> {
     let folder = folder().join(name);
+    if !folder.is_dir() {
+        if let Some(case) = list()?.into_iter().find(|case| case.also.iter().any(|other| other == name)) {
+            return Ok(case);
+        }
+    }
     let path = folder.join("case.toml");
     let text = fs::read_to_string(&path).with_context(|| format!("there is no case {name:?} ({})", path.display()))?;
     parse(name, &folder, &text)
@@ -413,14 +425,17 @@ mod tests {
     fn every_case_folder_holds_a_valid_case_and_its_files() {
         let cases = list().unwrap();
         assert!(!cases.is_empty());
+        let mut names: Vec<&String> = cases.iter().flat_map(|case| case.also.iter().chain([&case.name])).collect();
+        names.sort();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "a name stands for two cases: {names:?}");
         for case in &cases {
             assert!(case.summary.ends_with('.'), "{}: the summary is no sentence", case.name);
             assert!(case.seconds > 0, "{}: expected seconds", case.name);
-            let named = case.serve.iter().filter_map(|served| served.file.as_ref());
-            let named = named.chain(case.boots.iter().filter_map(|boot| boot.config.as_ref()));
-            let named =
-                named.chain(case.boot_files.iter().chain(&case.target).filter_map(|placed| placed.file.as_ref()));
-            for file in named {
+            let files = case.serve.iter().filter_map(|served| served.file.as_ref());
+            let files = files.chain(case.boots.iter().filter_map(|boot| boot.config.as_ref()));
+            let files =
+                files.chain(case.boot_files.iter().chain(&case.target).filter_map(|placed| placed.file.as_ref()));
+            for file in files {
                 assert!(resolve(&case.folder, file).is_file(), "{}: there is no file {file}", case.name);
             }
             for placed in case.boot_files.iter().chain(&case.target) {

@@ -11,11 +11,12 @@
 //! | `rootfs-composefs` | the same with a newer OSTree, for the [`Variant`] with composefs | the former, a package list |
 //! | `oracle` | Debian's own Ignition, only made for the case that compares with it | a package list |
 //! | `system` | the disk, the kernel, the initramfs, `/boot` | all of these, and the tree under test without its binary |
-//! | `system-composefs` | the same of the other variant | the same |
+//! | `system-composefs` | the same of the variant with composefs | the same |
+//! | `system-companion` | the same of the variant with the companion | the same, and the companion's tree without its binary |
 //!
 //! Beside them stands `policy`, Debian's SELinux policy, which is made when a case wants it.
 //!
-//! What changes with every build of `fledge` is an [`Overlay`] on the initramfs, and, for boots through GRUB, a boot
+//! What changes with every build of `fledge` and `fledgectl` is an [`Overlay`] on the initramfs, and, for boots through GRUB, a boot
 //! partition that [`Image::boot_disk`] makes anew in a tenth of a second.
 
 use std::ffi::OsString;
@@ -54,11 +55,16 @@ pub struct Elevate {
     pub command: Vec<OsString>,
 }
 
+/// Programs that the overlay brings: the image is the same whatever they are.
+const OVERLAID: [&str; 2] = ["usr/bin/fledge", "usr/bin/fledgectl"];
+
 /// What the image is made for.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// The installable tree under test (`usr/bin/fledge` and the rest); none: a system that only boots.
     pub dist: Option<PathBuf>,
+    /// The companion's installable tree, for the [`Variant`] with it.
+    pub companion: Option<PathBuf>,
     /// Which system it holds.
     pub variant: Variant,
 }
@@ -72,6 +78,8 @@ pub enum Variant {
     Plain,
     /// The same with a newer OSTree, composefs turned on, and an ext4 root that knows fs-verity.
     Composefs,
+    /// The first with the companion, and a journal that is kept on disk.
+    Companion,
 }
 
 impl Variant {
@@ -80,6 +88,7 @@ impl Variant {
         match self {
             Self::Plain => ("system", "rootfs"),
             Self::Composefs => ("system-composefs", "rootfs-composefs"),
+            Self::Companion => ("system-companion", "rootfs"),
         }
     }
 
@@ -88,13 +97,14 @@ impl Variant {
         match self {
             Self::Plain => recipe::PLAIN_FILES,
             Self::Composefs => recipe::COMPOSEFS_FILES,
+            Self::Companion => recipe::COMPANION_FILES,
         }
     }
 
     /// Files that are other ones in its deployment than in its initramfs.
     fn deployed(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Plain => &[],
+            Self::Plain | Self::Companion => &[],
             Self::Composefs => recipe::COMPOSEFS_DEPLOYED,
         }
     }
@@ -354,6 +364,9 @@ impl Keys {
         if let Some(dist) = &inputs.dist {
             system = hash_tree(system.with("dist", ""), dist, Path::new(""))?;
         }
+        if let Some(companion) = &inputs.companion {
+            system = hash_tree(system.with("companion", ""), companion, Path::new(""))?;
+        }
         Ok(Self { variant: inputs.variant, tools, grub, rootfs, own, system: system.finish() })
     }
 
@@ -374,7 +387,7 @@ impl Keys {
     }
 }
 
-/// Adds names, kinds, links and contents below a folder; not the contents of the binary, which the overlay brings.
+/// Adds names, kinds, links and contents below a folder; not the contents of programs that the overlay brings.
 fn hash_tree(mut key: Key, root: &Path, below: &Path) -> Result<Key> {
     let folder = root.join(below);
     let entries = fs::read_dir(&folder).with_context(|| format!("can't read {}", folder.display()))?;
@@ -391,7 +404,7 @@ fn hash_tree(mut key: Key, root: &Path, below: &Path) -> Result<Key> {
         } else {
             let executable = std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o111 != 0;
             let mut hash = Sha256::new();
-            if path != Path::new("usr/bin/fledge") {
+            if !OVERLAID.iter().any(|overlaid| path == Path::new(overlaid)) {
                 let mut bytes = Vec::new();
                 File::open(root.join(&path))?.read_to_end(&mut bytes)?;
                 hash.update(&bytes);
@@ -431,6 +444,7 @@ fn build(cache: &Cache, inputs: &Inputs, keys: &Keys, elevate: &Elevate) -> Resu
             grub: at("grub", &keys.grub),
             rootfs: own.map_or(rootfs, |(_, archive)| archive),
             dist: inputs.dist.clone(),
+            companion: inputs.companion.clone(),
         }),
         ..root::Order::default()
     };

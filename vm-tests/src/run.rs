@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs cases, several at once, and sums up.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -118,6 +119,8 @@ pub fn run(session: &Session, choice: Choice<'_>) -> Result<Summary> {
         Choice::All => case::list()?,
         Choice::Named(names) => names.iter().map(|name| case::load(name)).collect::<Result<_>>()?,
     };
+    let mut known = BTreeSet::new();
+    cases.retain(|case| known.insert(case.name.clone()));
     // Taken from the end.
     cases.sort_by_key(|case| case.seconds);
     let total = cases.len();

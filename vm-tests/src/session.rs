@@ -20,6 +20,8 @@ use crate::qemu::Accel;
 pub struct Options {
     /// The installable tree under test; none: a system that only boots.
     pub dist: Option<PathBuf>,
+    /// The companion's.
+    pub companion: Option<PathBuf>,
     /// The static checker, see [`build_checker`].
     pub checker: PathBuf,
     /// How root is had when a layer of the image must be built.
@@ -111,6 +113,7 @@ impl Session {
         let path = self.scratch.path().join(format!("initramfs-{}.img", known.len()));
         let overlay = Overlay {
             dist: self.options.dist.clone(),
+            companion: self.options.companion.clone().filter(|_| variant == Variant::Companion),
             checker: self.options.checker.clone(),
             sabotage: wanted.sabotage,
             stay_in_initramfs: wanted.stays,
@@ -141,7 +144,8 @@ impl Session {
 }
 
 fn inputs(options: &Options, variant: Variant) -> Inputs {
-    Inputs { dist: options.dist.clone(), variant }
+    let companion = options.companion.clone().filter(|_| variant == Variant::Companion);
+    Inputs { dist: options.dist.clone(), companion, variant }
 }
 
 /// Builds the static checker with cargo, and returns its path.

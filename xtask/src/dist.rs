@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `./dev dist`: the installable tree under `target/dist`, as a package would install it.
+//! `./dev dist`: two installable trees, as packages would install them: what the initramfs needs under `target/dist`, and the companion
+//! under `target/dist-companion`.
 //!
 //! | source | goes to |
 //! |---|---|
 //! | the static binary | `usr/bin/fledge`, and a link for each applet that has one |
 //! | `dracut/NNname/` | `usr/lib/dracut/modules.d/NNname/`, rules of `udev/` included by the links there |
-//! | `dracut/real-root/` | `usr/lib/systemd/system{,-preset}/`, each service wanted by the targets of its `[Install]` |
+//! | `dracut/real-root/` | `usr/lib/systemd/system{,-preset}/`, each unit enabled as its `[Install]` asks for |
 //! | `dracut/grub2/` | `usr/lib/bootupd/grub2-static/configs.d/` (upstream's place), `usr/share/fledge/grub2/` (without bootupd) |
+//!
+//! The companion's:
+//!
+//! | source | goes to |
+//! |---|---|
+//! | `fledgectl` | `usr/bin/` |
+//! | `companion/units/` | `usr/lib/systemd/system/` with the folders of drop-ins, `system-preset/`, `usr/lib/tmpfiles.d/`; not what is optional |
+//! | nothing | the folder `etc/fledge/health.d/` for checks |
 //!
 //! What has not changed is not written again, so that images made from the tree know by time that they are up to date.
 
@@ -36,6 +45,7 @@ const LINKER_SCRIPT: &str = "initramfs/size.ld";
 enum Entry {
     File { bytes: Vec<u8>, mode: u32 },
     Link(PathBuf),
+    Folder,
 }
 
 /// Paths below the tree's root.
@@ -50,26 +60,51 @@ pub(crate) fn dist(repo: &Path) -> Result<PathBuf> {
     let mut tree = sources(repo)?;
     tree.extend(applets(&binary)?);
     tree.insert("usr/bin/fledge".into(), file(&binary, 0o755)?);
-    let root = repo.join("target/dist");
-    remove_others(&root, Path::new(""), &tree)?;
-    for (path, entry) in &tree {
-        put(&root.join(path), entry).with_context(|| format!("writing {}", path.display()))?;
-    }
+    let root = lay(repo.join("target/dist"), &tree)?;
     weigh(&root.join("usr/bin/fledge"), &repo.join("target/dist.weight"))?;
     Ok(root)
 }
 
+/// Builds `fledgectl`, lays the companion's tree, prints what both weigh, and returns the tree's root.
+///
+/// # Errors
+/// Anything can't be built or written.
+pub(crate) fn companion(repo: &Path) -> Result<PathBuf> {
+    step("building fledgectl");
+    let mut command = cargo(&["build", "--release", "--package", "fledge-companion"]);
+    ensure!(succeeds(command.current_dir(repo))?, "fledgectl does not build");
+    let binary = target(repo).join("release/fledgectl");
+    let mut tree = companion_sources(repo)?;
+    tree.insert("usr/bin/fledgectl".into(), file(&binary, 0o755)?);
+    let bytes: usize = tree.values().map(Entry::bytes).sum();
+    let root = lay(repo.join("target/dist-companion"), &tree)?;
+    println!("usr/bin/fledgectl: {} bytes, with its units {bytes}", fs::metadata(&binary)?.len());
+    Ok(root)
+}
+
+/// Writes a tree, and removes what isn't of it.
+fn lay(root: PathBuf, tree: &Tree) -> Result<PathBuf> {
+    remove_others(&root, Path::new(""), tree)?;
+    for (path, entry) in tree {
+        put(&root.join(path), entry).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(root)
+}
+
+fn target(repo: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repo.join("target"), PathBuf::from)
+}
+
 fn build(repo: &Path) -> Result<PathBuf> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    step(&format!("building the static fledge for {target}"));
-    let mut command = cargo(&["build", "--release", "--package", "fledge", "--target", &target]);
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    step(&format!("building the static fledge for {triple}"));
+    let mut command = cargo(&["build", "--release", "--package", "fledge", "--target", &triple]);
     command
         .current_dir(repo)
         .env("RUSTFLAGS", format!("{RUSTFLAGS} -C link-arg=-Wl,-T,{}", repo.join(LINKER_SCRIPT).display()))
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     ensure!(succeeds(&mut command)?, "the binary does not build");
-    let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repo.join("target"), PathBuf::from);
-    Ok(folder.join(target).join("release/fledge"))
+    Ok(target(repo).join(triple).join("release/fledge"))
 }
 
 /// Everything but the binary.
@@ -84,7 +119,7 @@ fn sources(repo: &Path) -> Result<Tree> {
         }
     }
     for source in files(&dracut.join("real-root"))? {
-        real_root(&mut tree, &source)?;
+        installed(&mut tree, &source)?;
     }
     let grub = "05_ignition.cfg";
     for folder in ["usr/lib/bootupd/grub2-static/configs.d", "usr/share/fledge/grub2"] {
@@ -99,20 +134,54 @@ fn is_module(path: &Path) -> bool {
     path.is_dir() && name.bytes().take(2).filter(u8::is_ascii_digit).count() == 2
 }
 
-fn real_root(tree: &mut Tree, source: &Path) -> Result<()> {
+/// Everything but `fledgectl`.
+fn companion_sources(repo: &Path) -> Result<Tree> {
+    let mut tree = Tree::new();
+    for source in files(&repo.join("companion/units"))?.into_iter().filter(|source| !source.ends_with("optional")) {
+        installed(&mut tree, &source)?;
+    }
+    tree.insert("etc/fledge/health.d".into(), Entry::Folder);
+    tree.insert("usr/share/licenses/fledge-companion/LICENSE".into(), file(&repo.join("LICENSE"), 0o644)?);
+    Ok(tree)
+}
+
+/// A unit, a folder with drop-ins of one, or a setting of systemd's, in the place for it.
+fn installed(tree: &mut Tree, source: &Path) -> Result<()> {
     let name = Path::new(source.file_name().context("a file has a name")?);
     let folder = match name.extension().and_then(|extension| extension.to_str()) {
         Some("preset") => "usr/lib/systemd/system-preset",
-        Some("service") => "usr/lib/systemd/system",
+        Some("service" | "target" | "d") => "usr/lib/systemd/system",
+        Some("conf") => "usr/lib/tmpfiles.d",
         _ => bail!("where does {} go?", source.display()),
     };
-    // A preset is applied only when an image is made or a machine has no id yet; the link is there for all others.
-    for target in fs::read_to_string(source)?.lines().filter_map(|line| line.strip_prefix("WantedBy=")) {
-        let wants = Path::new(folder).join(format!("{target}.wants")).join(name);
-        tree.insert(wants, Entry::Link(Path::new("..").join(name)));
+    let place = Path::new(folder).join(name);
+    if source.is_dir() {
+        for below in files(source)? {
+            tree.insert(place.join(below.file_name().context("a file has a name")?), file(&below, 0o644)?);
+        }
+        return Ok(());
     }
-    tree.insert(Path::new(folder).join(name), file(source, 0o644)?);
+    // A preset is applied only when an image is made or a machine has no id yet; the links are there for all others.
+    for line in fs::read_to_string(source)?.lines() {
+        let link = match line.split_once('=') {
+            Some(("WantedBy", target)) => Path::new(&format!("{target}.wants")).join(name),
+            Some(("RequiredBy", target)) => Path::new(&format!("{target}.requires")).join(name),
+            Some(("Alias", other)) => other.into(),
+            _ => continue,
+        };
+        let up = link.parent().map_or(0, |parent| parent.components().count());
+        let target: PathBuf = std::iter::repeat_n(Path::new(".."), up).chain([name]).collect();
+        tree.insert(Path::new(folder).join(link), Entry::Link(target));
+    }
+    tree.insert(place, file(source, 0o644)?);
     Ok(())
+}
+
+impl Entry {
+    /// Bytes of its contents.
+    fn bytes(&self) -> usize {
+        if let Self::File { bytes, .. } = self { bytes.len() } else { 0 }
+    }
 }
 
 /// The links that the binary asks for: the second column of `--list-applets`.
@@ -158,6 +227,7 @@ fn put(path: &Path, entry: &Entry) -> Result<()> {
         fs::remove_file(path)?;
     }
     match entry {
+        Entry::Folder => fs::create_dir(path)?,
         Entry::Link(target) => symlink(target, path)?,
         Entry::File { bytes, mode } => {
             fs::write(path, bytes)?;
@@ -169,6 +239,7 @@ fn put(path: &Path, entry: &Entry) -> Result<()> {
 
 fn same(path: &Path, entry: &Entry) -> bool {
     match entry {
+        Entry::Folder => fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()),
         Entry::Link(target) => fs::read_link(path).is_ok_and(|found| found == *target),
         Entry::File { bytes, mode } => {
             fs::symlink_metadata(path)
@@ -186,6 +257,8 @@ fn remove_others(root: &Path, below: &Path, tree: &Tree) -> Result<()> {
         let path = below.join(entry.file_name());
         if entry.file_type()?.is_dir() && tree.keys().any(|kept| kept.starts_with(&path) && *kept != path) {
             remove_others(root, &path, tree)?;
+        } else if tree.get(&path) == Some(&Entry::Folder) {
+            continue;
         } else if entry.file_type()?.is_dir() {
             fs::remove_dir_all(entry.path())?;
         } else if !tree.contains_key(&path) {
@@ -248,6 +321,32 @@ mod tests {
     }
 
     #[test]
+    fn units_are_enabled_as_they_ask_for() {
+        let tree = companion_sources(repo()).unwrap();
+        let system = Path::new("usr/lib/systemd/system");
+        for (link, target) in [
+            ("boot-complete.target.requires/fledge-health.service", "../fledge-health.service"),
+            ("greenboot-healthcheck.service", "fledge-health.service"),
+            ("multi-user.target.wants/fledge-bless.service", "../fledge-bless.service"),
+            ("redboot.target.wants/fledge-red.service", "../fledge-red.service"),
+        ] {
+            assert_eq!(tree.get(&system.join(link)), Some(&Entry::Link(target.into())), "{link}");
+        }
+        for path in
+            ["redboot.target", "boot-complete.target.d/10-fledge.conf", "../../tmpfiles.d/fledge-companion.conf"]
+        {
+            let path =
+                path.strip_prefix("../../").map_or_else(|| system.join(path), |path| Path::new("usr/lib").join(path));
+            assert!(matches!(tree.get(&path), Some(Entry::File { .. })), "{}", path.display());
+        }
+        assert_eq!(tree.get(Path::new("etc/fledge/health.d")), Some(&Entry::Folder));
+        assert!(
+            !tree.keys().any(|path| path.to_string_lossy().contains("watchdog")),
+            "it is the distribution's to add"
+        );
+    }
+
+    #[test]
     fn links_lead_to_the_binary() {
         for (link, target) in [
             ("/usr/bin/ignition", "fledge"),
@@ -262,17 +361,13 @@ mod tests {
     fn only_what_changed_is_written_and_what_is_gone_is_removed() {
         let root = std::env::temp_dir().join(format!("fledge-dist-{}", std::process::id()));
         let entry = |text: &str, mode| Entry::File { bytes: text.into(), mode };
-        let lay = |tree: &Tree| {
-            remove_others(&root, Path::new(""), tree).unwrap();
-            for (path, entry) in tree {
-                put(&root.join(path), entry).unwrap();
-            }
-        };
+        let lay = |tree: &Tree| drop(lay(root.clone(), tree).unwrap());
         let mut tree = Tree::from([
             ("a/same".into(), entry("same", 0o644)),
             ("a/gone".into(), entry("", 0o644)),
             ("b/c/gone".into(), entry("", 0o644)),
             ("link".into(), Entry::Link("a".into())),
+            ("empty".into(), Entry::Folder),
         ]);
         lay(&tree);
         let time = |path: &str| fs::metadata(root.join(path)).unwrap().modified().unwrap();
@@ -281,6 +376,7 @@ mod tests {
         tree.remove(Path::new("b/c/gone"));
         tree.insert("link".into(), entry("a file now", 0o755));
         lay(&tree);
+        assert!(root.join("empty").is_dir());
         assert_eq!(time("a/same"), before);
         assert!(!root.join("a/gone").exists() && !root.join("b").exists());
         assert_eq!(fs::read_to_string(root.join("link")).unwrap(), "a file now");

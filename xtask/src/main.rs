@@ -37,7 +37,10 @@ fn run(args: &[String]) -> Result<bool> {
         "vm" => vm::run(&repo, rest),
         "demo" => vm::demo(&repo, rest),
         "mutate-fields" => mutate::run(&repo, rest),
-        "dist" => dist::dist(&repo).map(|root| println!("{}", root.display())).map(|()| true),
+        "dist" => {
+            println!("{}\n{}", dist::dist(&repo)?.display(), dist::companion(&repo)?.display());
+            Ok(true)
+        }
         "clean" => clean::run(&repo).map(|()| true),
         vm::AS_ROOT => image::as_root(&rest.iter().map(Into::into).collect::<Vec<_>>()).map(|()| true),
         _ => bail!("there is no command {command:?}\n{USAGE}"),

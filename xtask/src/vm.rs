@@ -109,6 +109,7 @@ pub(crate) fn demo(repo: &Path, args: &[String]) -> Result<bool> {
 fn open(repo: &Path, sabotage: bool) -> Result<Session> {
     Session::open(Options {
         dist: Some(dist::dist(repo)?),
+        companion: Some(dist::companion(repo)?),
         checker: session::build_checker(repo)?,
         elevate: Elevate { command: vec![std::env::current_exe()?.into(), AS_ROOT.into()] },
         logs: repo.join("target/vm-logs"),

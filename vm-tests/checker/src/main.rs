@@ -4,8 +4,9 @@
 //! Called as
 //! - `checker before`: remembers the trees that the case compares;
 //! - `checker prepare`: runs the host's shell script `opt/org.fledge.test/prepare`, if there is one;
-//! - `checker stage`: takes itself and the `fledge` under test from the initramfs to the real root, and remembers what
+//! - `checker stage`: takes itself and the programs under test from the initramfs to the real root, and remembers what
 //!   the case wants to know of the moment in which the initramfs is left;
+//! - `checker cut N PROGRAM ARG..`: runs a program, and has the machine's power cut in the place of its nth effect on a disk, see [`cut`];
 //! - `checker report PLACE`: looks at what the host asks for, sends it as one line of JSON, and does what it is told;
 //! - by any other name: nothing, successfully. The harness puts it in place of `fledge` to see the tests fail;
 //! - as process 1: says that the machine works, and powers it off.
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
+mod cut;
 mod journal;
 mod left;
 mod look;
@@ -52,8 +54,9 @@ fn main() -> ExitCode {
         ["before"] => before(),
         ["prepare"] => prepare(),
         ["stage"] => stage(),
+        ["cut", number, program @ ..] => cut_at(number, program),
         ["report", place] => report(place),
-        _ => Err(anyhow::anyhow!("usage: checker before | prepare | stage | report PLACE")),
+        _ => Err(anyhow::anyhow!("usage: checker before | prepare | stage | cut N PROGRAM ARG.. | report PLACE")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -116,16 +119,27 @@ fn stage() -> Result<()> {
     if !link.is_symlink() {
         std::os::unix::fs::symlink(Path::new("..").join(unit), link)?;
     }
-    let target = Path::new("/sysroot/usr/bin/fledge");
-    if target.exists() {
-        let source = folder.join("fledge");
-        fs::copy("/usr/bin/fledge", &source)?;
-        let status = Command::new("mount").arg("--bind").arg(&source).arg(target).status()?;
+    for (program, source) in [("fledge", "/usr/bin/fledge"), ("fledgectl", "/usr/lib/fledge-test/fledgectl")] {
+        let target = Path::new("/sysroot/usr/bin").join(program);
+        if !target.exists() || !Path::new(source).exists() {
+            continue;
+        }
+        let copy = folder.join(program);
+        fs::copy(source, &copy)?;
+        let status = Command::new("mount").arg("--bind").arg(&copy).arg(&target).status()?;
         if !status.success() {
-            bail!("can't bind the fledge under test over {}", target.display());
+            bail!("can't bind the {program} under test over {}", target.display());
         }
     }
     Ok(())
+}
+
+fn cut_at(number: &str, program: &[&str]) -> Result<()> {
+    let mut port = open_port()?;
+    cut::at(number.parse().context("the number of an effect")?, program, || {
+        port.write_all(b"cut\n").context("asking for the power to be cut")?;
+        cut::wait()
+    })
 }
 
 fn report(place: &str) -> Result<()> {

@@ -3,8 +3,8 @@
 //! replaces what dracut put there: a new `fledge` needs no new image. It also carries the checker and its units; the
 //! image itself knows nothing of tests.
 //!
-//! Nothing but this harness puts the new `fledge` into the real root: the unit `fledge-test-stage.service` binds the
-//! initramfs's over `/usr/bin/fledge` of the deployment.
+//! Nothing but this harness puts the new `fledge` and `fledgectl` into the real root: the unit `fledge-test-stage.service` binds the
+//! initramfs's over those in `/usr/bin` of the deployment.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -22,6 +22,8 @@ use crate::cpio::Archive;
 pub struct Overlay {
     /// The tree under test: its `fledge` replaces the image's.
     pub dist: Option<PathBuf>,
+    /// The companion's tree, if the image has the companion: its `fledgectl` replaces the image's.
+    pub companion: Option<PathBuf>,
     /// The static `fledge-vm-checker`.
     pub checker: PathBuf,
     /// Replaces `fledge` by a program that does nothing and succeeds.
@@ -46,6 +48,8 @@ pub enum Pivot {
 const PREPARE_ROOT: &str = "etc/systemd/system/ostree-prepare-root.service";
 
 const CHECKER: &str = "usr/lib/fledge-test/checker";
+/// Where the checker finds it; nothing in the initramfs runs it.
+const FLEDGECTL: &str = "usr/lib/fledge-test/fledgectl";
 const UNITS: &str = "usr/lib/systemd/system";
 
 impl Overlay {
@@ -71,6 +75,9 @@ impl Overlay {
             archive.file("usr/bin/fledge", 0o755, &checker);
         } else if let Some(dist) = &self.dist {
             archive.file("usr/bin/fledge", 0o755, &read(&dist.join("usr/bin/fledge"))?);
+        }
+        if let Some(companion) = &self.companion {
+            archive.file(FLEDGECTL, 0o755, &read(&companion.join("usr/bin/fledgectl"))?);
         }
         self.pick(&mut archive)?;
         for (name, text, wanted_by) in [

@@ -254,6 +254,12 @@ pub(super) const COMPOSEFS_FILES: &[(&str, &str)] = &[
 pub(super) const COMPOSEFS_DEPLOYED: &[(&str, &str)] =
     &[("usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled=verity\n")];
 
+/// Files of the variant with the companion alone: of boots that hung, only what is on the disk tells anything.
+pub(super) const COMPANION_FILES: &[(&str, &str)] = &[
+    ("usr/lib/ostree/prepare-root.conf", include_str!("../../image/prepare-root.conf")),
+    ("usr/lib/systemd/journald.conf.d/10-persistent.conf", "[Journal]\nStorage=persistent\nSyncIntervalSec=5s\n"),
+];
+
 /// Links of the system: path, target.
 pub(super) const LINKS: &[(&str, &str)] = &[
     ("etc/localtime", "/usr/share/zoneinfo/UTC"),

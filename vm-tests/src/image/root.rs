@@ -65,6 +65,8 @@ pub(super) struct SystemOrder {
     pub(super) rootfs: PathBuf,
     /// The installable tree under test.
     pub(super) dist: Option<PathBuf>,
+    /// The companion's.
+    pub(super) companion: Option<PathBuf>,
 }
 
 impl Order {
@@ -301,7 +303,8 @@ fn make_system(order: &Order, system: &SystemOrder, work: &Path) -> Result<()> {
     let initramfs = work.join("initramfs.img");
     let kernel = step("unpacking the system and laying the tree under test over it", || {
         unpack(&system.rootfs, &root)?;
-        tree::furnish(&root, system.dist.as_deref(), system.variant)?;
+        let trees: Vec<&Path> = [&system.dist, &system.companion].into_iter().flatten().map(PathBuf::as_path).collect();
+        tree::furnish(&root, &trees, system.variant)?;
         kernel_version(&root)
     })?;
     step("making the initramfs with dracut", || dracut(&root, &kernel, &our_modules(system)?, &initramfs))?;
@@ -418,7 +421,7 @@ fn finish_system(order: &Order, system: &SystemOrder, tools: &Tools, sysroot: &P
     let uuid = format!("reflink=1,uuid={}", disk::ROOT_UUID);
     let plain = ["-q", "-m", &uuid, "-L", "root"];
     let (format, options) = match system.variant {
-        Variant::Plain => ("xfs", plain.as_slice()),
+        Variant::Plain | Variant::Companion => ("xfs", plain.as_slice()),
         // Few inodes: the kernel would go on making their tables while the machine boots.
         Variant::Composefs => ("ext4", ["-q", "-N", "65536", "-L", "root"].as_slice()),
     };

@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result};
 use super::{Variant, recipe};
 use crate::host;
 
-/// Lays the distribution's tree and the image's own files over a freshly unpacked root. After it, dracut can run.
-pub(super) fn furnish(tree: &Path, dist: Option<&Path>, variant: Variant) -> Result<()> {
+/// Lays the trees under test and the image's own files over a freshly unpacked root. After it, dracut can run.
+pub(super) fn furnish(tree: &Path, trees: &[&Path], variant: Variant) -> Result<()> {
     for (path, contents) in recipe::FILES.iter().chain(variant.files()) {
         write(&tree.join(path), contents)?;
     }
@@ -33,7 +33,7 @@ pub(super) fn furnish(tree: &Path, dist: Option<&Path>, variant: Variant) -> Res
     add_groups(tree)?;
     write(&tree.join("etc/fstab"), "")?;
     drop(fs::remove_file(tree.join("etc/hostname")));
-    if let Some(dist) = dist {
+    for dist in trees {
         let mut copy = Command::new("cp");
         copy.args(["-r", "--no-dereference", "--preserve=mode,links", "--no-target-directory", "--"])
             .arg(dist)

@@ -232,7 +232,7 @@ impl Run<'_> {
             }
             let partition = BootPartition {
                 initramfs: (self.case.form == Form::Grub).then(|| self.initramfs()).transpose()?,
-                arguments: self.arguments().cloned().collect(),
+                arguments: self.arguments().collect(),
                 without: self.case.without.clone(),
                 stamp: self.case.first_boot.then(|| self.case.stamp.clone()),
                 files,
@@ -242,8 +242,9 @@ impl Run<'_> {
         Ok(disk)
     }
 
-    fn arguments(&self) -> impl Iterator<Item = &String> {
-        self.case.arguments.iter().chain(&self.boot.arguments)
+    fn arguments(&self) -> impl Iterator<Item = String> {
+        let no_count = (self.sabotage == Some(Sabotage::NoCount)).then(|| "fledge.boot.count=0".to_owned());
+        self.case.arguments.iter().chain(&self.boot.arguments).cloned().chain(no_count)
     }
 
     fn contents(&self, placed: &Placed) -> Result<Vec<u8>> {
@@ -285,7 +286,7 @@ impl Run<'_> {
         } else {
             let first = self.first && self.case.first_boot;
             let mut words: Vec<String> = image.options(first).split_whitespace().map(str::to_owned).collect();
-            words.extend(self.arguments().cloned());
+            words.extend(self.arguments());
             if self.case.form == Form::Initramfs {
                 words.retain(|word| !word.starts_with("ostree="));
             }
