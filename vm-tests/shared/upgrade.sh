@@ -10,10 +10,14 @@ shift
 work=/var/tmp/upgrade
 repo=$work/repo
 tree=$work/$name
-link=$(sed 's/.*ostree=\([^ ]*\).*/\1/' /run/fledge/pivot-cmdline /proc/cmdline 2>/dev/null | head -n 1)
+# After a fallback without a reboot, /proc/cmdline names another one.
+line=/proc/cmdline
+[ ! -e /run/fledge/pivot-cmdline ] || line=/run/fledge/pivot-cmdline
+link=$(sed 's/.*ostree=\([^ ]*\).*/\1/' "$line")
 running=$(basename "$(realpath "$link")")
 running=${running%.*}
 
+mkdir -p "$work"
 if [ ! -d "$repo" ]; then
     ostree init --repo="$repo" --mode=bare
     ostree config --repo="$repo" set core.parent /sysroot/ostree/repo
@@ -35,11 +39,23 @@ fi
 ostree commit --repo="$repo" --branch="case/$name" --owner-uid=0 --owner-gid=0 \
     --tree=ref="$running" --tree=dir="$tree" >/dev/null
 unshare --mount sh -c "mount -o remount,bind,rw /sysroot && ostree --repo=/sysroot/ostree/repo pull-local '$repo' 'case/$name'" >/dev/null
-if [ -n "${STATEROOT:-}" ]; then
-    ostree admin os-init "$STATEROOT"
+os=${STATEROOT:-nestos}
+arguments=()
+if [ "$os" != nestos ]; then
+    ostree admin os-init "$os"
+    # There is no deployment of it yet whose arguments OSTree could take over.
+    for word in $(sed -n 's/^options //p' /boot/loader/entries/*.conf); do
+        [[ $word = ostree=* ]] || arguments+=("--karg=$word")
+    done
 fi
-ostree admin deploy --os="${STATEROOT:-nestos}" "case/$name" >/dev/null
+ostree admin deploy --os="$os" "${arguments[@]}" "case/$name" >/dev/null
+if [ "$os" != nestos ]; then
+    # OSTree took the initramfs of the commit; what is tested is in the one that stands on /boot.
+    mount -o remount,rw /boot
+    cat /boot/ostree/nestos-*/initramfs* >/var/tmp/initramfs
+    cat /var/tmp/initramfs >"$(echo "/boot/ostree/$os"-*/initramfs*)"
+    mount -o remount,ro /boot
+fi
 rm -r "$tree"
-# What GRUB reads is where the file system says, and not in its journal: the checker powers the machine off with all unmounted.
 sync
 echo deployed "$name"
