@@ -10,12 +10,8 @@ shift
 work=/var/tmp/upgrade
 repo=$work/repo
 tree=$work/$name
-# After a fallback without a reboot, /proc/cmdline names another one.
-line=/proc/cmdline
-[ ! -e /run/fledge/pivot-cmdline ] || line=/run/fledge/pivot-cmdline
-link=$(sed 's/.*ostree=\([^ ]*\).*/\1/' "$line")
-running=$(basename "$(realpath "$link")")
-running=${running%.*}
+# After a fallback without a reboot, /proc/cmdline names another one, and links may lead elsewhere since then.
+running=$(ostree admin status | sed -n 's/^[*] [^ ]* \([0-9a-f]*\)[.].*/\1/p')
 
 mkdir -p "$work"
 if [ ! -d "$repo" ]; then
@@ -42,7 +38,7 @@ unshare --mount sh -c "mount -o remount,bind,rw /sysroot && ostree --repo=/sysro
 os=${STATEROOT:-nestos}
 arguments=()
 if [ "$os" != nestos ]; then
-    ostree admin os-init "$os"
+    ostree admin os-init "$os" >/dev/null
     # There is no deployment of it yet whose arguments OSTree could take over.
     for word in $(sed -n 's/^options //p' /boot/loader/entries/*.conf); do
         [[ $word = ostree=* ]] || arguments+=("--karg=$word")

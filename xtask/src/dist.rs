@@ -255,10 +255,10 @@ fn remove_others(root: &Path, below: &Path, tree: &Tree) -> Result<()> {
     for entry in entries {
         let entry = entry?;
         let path = below.join(entry.file_name());
-        if entry.file_type()?.is_dir() && tree.keys().any(|kept| kept.starts_with(&path) && *kept != path) {
+        let is_kept =
+            || tree.iter().any(|(kept, entry)| kept.starts_with(&path) && (*kept != path || *entry == Entry::Folder));
+        if entry.file_type()?.is_dir() && is_kept() {
             remove_others(root, &path, tree)?;
-        } else if tree.get(&path) == Some(&Entry::Folder) {
-            continue;
         } else if entry.file_type()?.is_dir() {
             fs::remove_dir_all(entry.path())?;
         } else if !tree.contains_key(&path) {
