@@ -5,6 +5,9 @@
 //! of its stateroot, or, if there is none, the running one (rpm-ostree's `rollback_transaction_execute`; its man page tells it otherwise).
 //! `ostree admin set-default` takes any, since 2023.6. rpm-ostree goes first where one call of its does what is wanted: it is the one whose
 //! state users look at. An OSTree without `set-default` gets by with several calls.
+//!
+//! An update that is staged becomes the default when the machine is shut down, whatever is the default until then, and OSTree drops it
+//! without a word when the list is written anew: it is dropped here, in words, before another default is chosen.
 
 use std::path::PathBuf;
 
@@ -29,8 +32,10 @@ pub struct Line {
     pub id: Id,
     /// Whether it runs.
     pub running: bool,
-    /// Whether it takes effect when the machine is shut down.
+    /// Whether it takes effect when the machine is shut down, at once or once its finalization is unlocked.
     pub staged: bool,
+    /// Whether OSTree keeps it whatever is deployed.
+    pub pinned: bool,
 }
 
 /// How to make a deployment the default.
@@ -40,8 +45,8 @@ enum Way {
     Already,
     /// So many calls of `rpm-ostree rollback`.
     Rollback(usize),
-    /// `ostree admin set-default` with this index.
-    SetDefault(usize),
+    /// `ostree admin set-default`.
+    SetDefault,
 }
 
 impl Admin {
@@ -59,41 +64,75 @@ impl Admin {
         Ok(lines)
     }
 
-    /// Makes a deployment the one that OSTree lists first, which the bootloader starts by itself. Says whether anything was to be done.
+    /// Makes a deployment the one that OSTree lists first, which the bootloader starts by itself. A staged update, which would take its
+    /// place, is dropped. Says whether anything was to be done.
     ///
     /// # Errors
     /// It isn't there, no program can do it, or the program fails.
     pub fn set_default(&self, id: &Id) -> Result<bool, Failure> {
         let rollback = self.sysroot.is_none() && self.programs.find(RPM_OSTREE).is_some();
+        let knows_set_default = self.knows_set_default()?;
         let lines = self.list()?;
-        match choose(&lines, id, rollback, self.knows_set_default()?)? {
-            Way::Already => return Ok(false),
-            Way::SetDefault(index) => drop(self.ostree(&["set-default", &index.to_string()])?),
+        // Nothing is dropped for what can't be done.
+        let way = choose(&lines, id, rollback, knows_set_default)?;
+        let dropped = self.drop_staged(&lines)?;
+        match way {
+            Way::Already => return Ok(dropped),
+            Way::SetDefault => {}
             Way::Rollback(calls) => {
-                for _ in 0..calls {
-                    self.programs.run(RPM_OSTREE, &["rollback"])?;
+                let rolled = (0..calls).try_for_each(|_| self.programs.run(RPM_OSTREE, &["rollback"]).map(drop));
+                let rolled = rolled.and_then(|()| self.is_first(id));
+                match rolled {
+                    Ok(()) => return Ok(true),
+                    Err(failure) if !knows_set_default => return Err(failure),
+                    Err(failure) => log::warn!("{failure}\n`ostree admin set-default` does it instead"),
                 }
             }
         }
-        // What the program says it did isn't what counts.
-        match self.list()?.iter().find(|line| !line.staged) {
-            Some(first) if first.id == *id => Ok(true),
-            _ => Err(Failure::new(
-                format!("making {id} the default"),
-                "the command succeeded, but another one is first in the list",
-            )
-            .remedy("look at `ostree admin status`; another program may be deploying at the same time")),
+        let index = index(&self.list()?, id)?;
+        self.ostree(&["set-default", &index.to_string()])?;
+        self.is_first(id).map(|()| true)
+    }
+
+    /// Drops the update that would become the default when the machine is shut down. Says whether there was one.
+    fn drop_staged(&self, lines: &[Line]) -> Result<bool, Failure> {
+        let Some((index, line)) = lines.iter().enumerate().find(|(_, line)| line.staged) else { return Ok(false) };
+        log::warn!(
+            "the staged update {} is dropped: it would become the default when the machine is shut down",
+            line.id
+        );
+        self.ostree(&["undeploy", &index.to_string()])?;
+        Ok(true)
+    }
+
+    /// What a program says it did isn't what counts.
+    fn is_first(&self, id: &Id) -> Result<(), Failure> {
+        if self.list()?.first().is_some_and(|first| first.id == *id) {
+            return Ok(());
         }
+        Err(Failure::new(
+            format!("making {id} the default"),
+            "the command succeeded, but another one is first in the list",
+        )
+        .remedy("look at `ostree admin status`; another program may be deploying at the same time"))
     }
 
     /// Pins a deployment, so that OSTree keeps it whatever is deployed, or lets go of it.
     ///
     /// # Errors
-    /// It isn't there, or OSTree fails.
+    /// It isn't there, or OSTree fails, or does it to another one.
     pub fn pin(&self, id: &Id, pinned: bool) -> Result<(), Failure> {
         let index = index(&self.list()?, id)?.to_string();
         let args: &[&str] = if pinned { &["pin", &index] } else { &["pin", "--unpin", &index] };
-        self.ostree(args).map(drop)
+        self.ostree(args)?;
+        // The index is of a list that another program may have changed meanwhile.
+        if self.list()?.iter().any(|line| line.id == *id && line.pinned == pinned) {
+            return Ok(());
+        }
+        let (what, how) = if pinned { ("pinning", "isn't pinned") } else { ("unpinning", "is still pinned") };
+        Err(Failure::new(format!("{what} {id}"), format!("the command succeeded, but the deployment {how}")).remedy(
+            "look at `ostree admin status`: another program may have deployed at the same time, and another deployment be the one that was meant",
+        ))
     }
 
     fn knows_set_default(&self) -> Result<bool, Failure> {
@@ -109,19 +148,33 @@ impl Admin {
     }
 }
 
-/// The lines of `ostree admin status` that name deployments: a mark, the stateroot, the commit and serial, and what it is.
+/// The deployments of `ostree admin status`: a mark, the stateroot, the commit and serial, and what it is; more of it in lines that follow.
 fn lines(text: &str) -> Vec<Line> {
-    text.lines().filter_map(line).collect()
+    let mut all: Vec<Line> = Vec::new();
+    for text in text.lines() {
+        if let Some(line) = line(text) {
+            all.push(line);
+        } else if let (Some(last), "Pinned: yes") = (all.last_mut(), text.trim()) {
+            last.pinned = true;
+        }
+    }
+    all
 }
 
+/// `* STATEROOT CHECKSUM.SERIAL (staged)`: the mark is a star for the running one, and else a space. One whose finalization is locked, as
+/// update agents stage it, is staged as well, and called `(finalization locked)` alone since 2023.8 (`ot-admin-builtin-status.c`).
 fn line(line: &str) -> Option<Line> {
-    // Newer ones mark the running deployment with a sign that isn't of ASCII.
     let mut chars = line.chars();
-    let mark = chars.next()?;
+    let running = match chars.next()? {
+        '*' => true,
+        ' ' => false,
+        _ => return None,
+    };
     let rest = chars.as_str().strip_prefix(' ').filter(|rest| !rest.starts_with(' '))?;
     let mut words = rest.split_whitespace();
     let id = Id::new(words.next()?, words.next()?)?;
-    Some(Line { id, running: mark != ' ', staged: words.any(|word| word == "(staged)") })
+    let staged = ["(staged)", "(finalization locked)"].iter().any(|what| rest.contains(what));
+    Some(Line { id, running, staged, pinned: false })
 }
 
 fn index(lines: &[Line], id: &Id) -> Result<usize, Failure> {
@@ -131,16 +184,15 @@ fn index(lines: &[Line], id: &Id) -> Result<usize, Failure> {
     })
 }
 
+/// How to do it. A staged one, which is dropped first, doesn't count.
 fn choose(lines: &[Line], id: &Id, rollback: bool, set_default: bool) -> Result<Way, Failure> {
-    let index = index(lines, id)?;
-    let is_staged = lines.iter().any(|line| line.staged);
-    // A staged one isn't in the boot entries yet, and whatever is written now drops it.
+    index(lines, id)?;
     let mut order: Vec<&Line> = lines.iter().filter(|line| !line.staged).collect();
     if order.first().is_some_and(|first| first.id == *id) {
         return Ok(Way::Already);
     }
     let mut calls = 0;
-    if rollback && !is_staged {
+    if rollback {
         // It moves one to the front each time: soon all states were there.
         while calls < lines.len() && order.first().is_none_or(|first| first.id != *id) && rolled_back(&mut order) {
             calls += 1;
@@ -149,26 +201,16 @@ fn choose(lines: &[Line], id: &Id, rollback: bool, set_default: bool) -> Result<
     let reached = order.first().is_some_and(|first| first.id == *id);
     match (reached, set_default) {
         (true, true) if calls == 1 => Ok(Way::Rollback(1)),
-        (_, true) => Ok(Way::SetDefault(index)),
+        (_, true) => Ok(Way::SetDefault),
         (true, false) => Ok(Way::Rollback(calls)),
         (false, false) => {
-            let why = match (rollback, is_staged) {
-                (true, true) => {
-                    "this OSTree has no `ostree admin set-default`, which came with 2023.6, and `rpm-ostree rollback` refuses while an update is staged"
-                }
-                (true, false) => {
-                    "this OSTree has no `ostree admin set-default`, which came with 2023.6, and `rpm-ostree rollback` never chooses this deployment"
-                }
-                (false, _) => {
-                    "this OSTree has no `ostree admin set-default`, which came with 2023.6, and there is no rpm-ostree"
-                }
-            };
-            let remedy = if is_staged {
-                "drop the staged update with `rpm-ostree cleanup -p` first"
+            let why = if rollback {
+                "this OSTree has no `ostree admin set-default`, which came with 2023.6, and `rpm-ostree rollback` never chooses this deployment"
             } else {
-                "choose it in the bootloader's menu, or deploy its commit once more"
+                "this OSTree has no `ostree admin set-default`, which came with 2023.6, and there is no rpm-ostree"
             };
-            Err(Failure::new(format!("making {id} the default"), why).remedy(remedy))
+            Err(Failure::new(format!("making {id} the default"), why)
+                .remedy("choose it in the bootloader's menu, or deploy its commit once more"))
         }
     }
 }
@@ -202,14 +244,25 @@ mod tests {
     fn reads_what_ostree_lists() {
         let lines = lines(TEXT);
         assert_eq!(lines.len(), 4);
-        assert!(lines[0].staged && !lines[0].running);
-        assert!(lines[1].running && lines[1].id == id("nestos", "aa.0"));
+        assert!(lines[0].staged && !lines[0].running && !lines[0].pinned);
+        assert!(lines[1].running && lines[1].id == id("nestos", "aa.0") && lines[1].pinned);
+        assert!(!lines[2].pinned && !lines[2].staged);
         assert_eq!(index(&lines, &id("other-root", "88.0")).unwrap(), 3, "a staged one has a place, too");
         assert!(index(&lines, &id("nestos", "88.0")).unwrap_err().remedy.is_some());
     }
 
+    /// As OSTree since 2023.8 lists what was staged with its finalization locked, and a newer one what a soft reboot goes to.
+    #[test]
+    fn one_whose_finalization_is_locked_is_staged() {
+        let lines = lines(
+            "  nestos bb.0 (finalization locked)\n    Version: 3\n* nestos aa.0\n    Version: 2\n  nestos 99.0 (rollback) (soft-reboot)\n",
+        );
+        assert_eq!(lines.iter().map(|line| line.staged).collect::<Vec<_>>(), [true, false, false]);
+    }
+
     fn list(ids: &[&Id], running: usize) -> Vec<Line> {
-        let line = |(at, id): (usize, &&Id)| Line { id: (*id).clone(), running: at == running, staged: false };
+        let line =
+            |(at, id): (usize, &&Id)| Line { id: (*id).clone(), running: at == running, staged: false, pinned: false };
         ids.iter().enumerate().map(line).collect()
     }
 
@@ -220,22 +273,22 @@ mod tests {
         for rpm in [false, true] {
             assert_eq!(way(0, &first, rpm, true), Ok(Way::Already));
             assert_eq!(way(1, &first, rpm, true), Ok(Way::Already));
-            assert_eq!(way(0, &other, rpm, true), Ok(Way::SetDefault(2)), "another stateroot's");
+            assert_eq!(way(0, &other, rpm, true), Ok(Way::SetDefault), "another stateroot's");
             assert!(way(0, &other, rpm, false).is_err());
         }
         assert_eq!(way(0, &second, true, true), Ok(Way::Rollback(1)));
-        assert_eq!(way(0, &second, false, true), Ok(Way::SetDefault(1)));
+        assert_eq!(way(0, &second, false, true), Ok(Way::SetDefault));
         assert!(way(0, &second, false, false).unwrap_err().why.contains("no rpm-ostree"));
         // The running one isn't the first, and none of its stateroot comes after it: rollback makes it the first.
         assert_eq!(way(1, &second, true, false), Ok(Way::Rollback(1)));
-        assert_eq!(way(2, &second, true, true), Ok(Way::SetDefault(1)));
+        assert_eq!(way(2, &second, true, true), Ok(Way::SetDefault));
     }
 
     #[test]
     fn with_an_older_deployment_rollback_takes_that_one_first() {
         let (bad, good, older) = (id("n", "aa.0"), id("n", "bb.0"), id("n", "cc.0"));
         let lines = list(&[&bad, &good, &older], 1);
-        assert_eq!(choose(&lines, &good, true, true), Ok(Way::SetDefault(1)));
+        assert_eq!(choose(&lines, &good, true, true), Ok(Way::SetDefault));
         // To the front come the older one, then the running one.
         assert_eq!(choose(&lines, &good, true, false), Ok(Way::Rollback(2)));
         let mut list: Vec<&Line> = lines.iter().collect();
@@ -244,12 +297,12 @@ mod tests {
     }
 
     #[test]
-    fn a_staged_update_keeps_rpm_ostree_from_rolling_back() {
+    fn a_staged_update_is_dropped_first_and_does_not_count() {
         let (first, second) = (id("n", "aa.0"), id("n", "bb.0"));
         let mut lines = list(&[&first, &second], 0);
-        lines.insert(0, Line { id: id("n", "dd.0"), running: false, staged: true });
-        assert_eq!(choose(&lines, &second, true, true), Ok(Way::SetDefault(2)));
+        lines.insert(0, Line { id: id("n", "dd.0"), running: false, staged: true, pinned: false });
+        assert_eq!(choose(&lines, &second, true, true), Ok(Way::Rollback(1)));
+        assert_eq!(choose(&lines, &second, false, true), Ok(Way::SetDefault));
         assert_eq!(choose(&lines, &first, true, true), Ok(Way::Already));
-        assert!(choose(&lines, &second, true, false).unwrap_err().remedy.unwrap().contains("cleanup -p"));
     }
 }
