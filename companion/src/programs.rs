@@ -44,6 +44,8 @@ pub const JOURNALCTL: Tool =
 /// Asks for a reboot, and for the state of units.
 pub const SYSTEMCTL: Tool =
     Tool { name: "systemctl", limit: Duration::from_secs(60), remedy: "install systemd into the image" };
+/// Runs scripts, and these without a limit. It isn't looked up in the path, which begins with folders that aren't the deployment's.
+const BASH: Tool = Tool { name: "bash", limit: Duration::from_secs(60), remedy: "install bash into the image" };
 
 /// Where tools are.
 #[derive(Clone, Debug)]
@@ -129,22 +131,38 @@ fn text(file: &mut File) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Waits for a child; one that takes too long is ended.
+/// How long a child that was killed may take to go. One that waits for a device that doesn't answer never does.
+const GOES: Duration = Duration::from_secs(2);
+
+/// Waits for a child; one that takes too long is ended, and not waited for if that doesn't end it.
 fn within(child: &mut Child, limit: Duration) -> io::Result<ExitStatus> {
-    let deadline = Instant::now() + limit;
     let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    if ends(&ended, limit)? {
+        return child.wait();
+    }
+    // It is ours and must not outlive this; if it ended meanwhile, so be it.
+    let _ = child.kill();
+    let how = if ends(&ended, GOES)? {
+        child.wait()?;
+        ""
+    } else {
+        ", and could not be killed"
+    };
+    Err(io::Error::other(format!("it did not end within {} seconds{how}", limit.as_secs())))
+}
+
+/// Whether the process of a pidfd ends within this time.
+fn ends(pidfd: &OwnedFd, limit: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            // It is ours and must not outlive this; if it ended meanwhile, so be it.
-            let _ = child.kill();
-            child.wait()?;
-            return Err(io::Error::other(format!("it did not end within {} seconds", limit.as_secs())));
+            return Ok(false);
         }
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
-        match poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&timeout)) {
+        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)) {
             Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            Ok(_) => return child.wait(),
+            Ok(_) => return Ok(true),
             Err(error) => return Err(error.into()),
         }
     }
@@ -157,11 +175,14 @@ fn within(child: &mut Child, limit: Duration) -> io::Result<ExitStatus> {
 /// # Errors
 /// It can't be started, or not be waited for.
 pub fn script(path: &Path, told: &mut dyn FnMut(&str)) -> io::Result<ExitStatus> {
-    let by_bash = path.extension().is_some_and(|extension| extension == "sh");
-    let mut command = if by_bash { Command::new("bash") } else { Command::new(path) };
-    if by_bash {
+    let mut command = if path.extension().is_some_and(|extension| extension == "sh") {
+        let bash = Programs::default().find(BASH);
+        let mut command = Command::new(bash.ok_or_else(|| io::Error::other(format!("no bash: {}", BASH.remedy)))?);
         command.arg(path);
-    }
+        command
+    } else {
+        Command::new(path)
+    };
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     command.current_dir("/").stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn()?;
@@ -308,6 +329,29 @@ pub(crate) mod tests {
         assert_eq!((status.code(), lines), (None, vec!["/".into()]));
         fs::set_permissions(&by_mode, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(script(&by_mode, &mut |_| {}).is_err());
+    }
+
+    /// `/usr/local/bin`, which comes first in the path of units, is a folder of `/var`.
+    #[test]
+    fn bash_is_the_one_of_the_deployment() {
+        const CHILD: &str = "FLEDGE_TEST_SCRIPT";
+        if let Some(path) = std::env::var_os(CHILD) {
+            println!("\nit said {:?}", lines_of(Path::new(&path)).1);
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("a.sh");
+        fs::write(&script, "echo the real one").unwrap();
+        executable(&directory.path().join("bash"), "#!/bin/sh\necho another one\n");
+        let name = "programs::tests::bash_is_the_one_of_the_deployment";
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, &script)
+            .env("PATH", directory.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("\nit said [\"the real one\"]\n"), "{said}");
     }
 
     #[test]
