@@ -23,8 +23,8 @@ pub const VERSION: u32 = 1;
 pub const FOLDER: &str = "lib/fledge/attempts";
 /// How many of the last lines of a journal are kept.
 pub const LINES: &str = "200";
-/// How many attempts are kept; the oldest go first.
-const KEPT: usize = 12;
+/// How many attempts are kept; the oldest go first. A deployment has at most 99 tries.
+const KEPT: usize = 100;
 
 const RECORD: &str = "attempt.json";
 const JOURNAL: &str = "journal.txt";
@@ -38,7 +38,7 @@ pub struct Attempt {
     pub boot_id: String,
     /// The deployment that ran.
     pub deployment: Id,
-    /// Which try it was.
+    /// Which try it was; `None` if the deployment was forgotten since, and its tries are counted anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tries: Option<Tries>,
     /// Date and time by the wall clock of that boot, for people only.
@@ -93,6 +93,16 @@ pub fn forget(store: &Path, boot_id: &str) -> Result<(), Failure> {
     }
 }
 
+/// Tries of a deployment are counted anew: those that are kept lose their numbers.
+///
+/// # Errors
+/// The first that can't be written; all are tried.
+pub fn set_aside(store: &Path, deployment: &Id) -> Result<(), Failure> {
+    let numbered = of(store, deployment).into_iter().map(|kept| kept.attempt).filter(|attempt| attempt.tries.is_some());
+    let written: Vec<_> = numbered.map(|attempt| write(store, &Attempt { tries: None, ..attempt })).collect();
+    written.into_iter().collect()
+}
+
 /// The attempts of a deployment that are kept, in the order of its tries. What can't be read is passed over, and logged.
 pub fn of(store: &Path, deployment: &Id) -> Vec<Kept> {
     let mut attempts: Vec<Kept> =
@@ -106,10 +116,10 @@ fn order(attempt: &Attempt) -> (u32, &str) {
 }
 
 /// After a fallback: brings the attempts of the deployment that failed together in this boot's store, each with its journal if one can be
-/// had. `own` is this boot's `/var`.
+/// had. `own` is this boot's `/var`. A journal that can't be had is told in the log: it may never have been kept.
 ///
 /// # Errors
-/// The first thing that could not be done; all are tried.
+/// The first thing that could not be written; all are tried.
 pub fn gather(sysroot: &Sysroot, own: &Path, deployment: &Id, programs: &Programs) -> Result<(), Failure> {
     let mut first = None;
     let mut noted = |result: Result<(), Failure>| {
@@ -134,7 +144,10 @@ pub fn gather(sysroot: &Sysroot, own: &Path, deployment: &Id, programs: &Program
                     .map_err(|error| Failure::new(format!("reading {}", journal.display()), error.to_string())),
                 None => earlier_journal(var, var == own, &kept.attempt.boot_id, programs),
             };
-            noted(text.and_then(|text| keep_journal(&folder, &text)));
+            match text {
+                Ok(text) => noted(keep_journal(&folder, &text)),
+                Err(failure) => log::warn!("{failure}"),
+            }
         }
     }
     first.map_or(Ok(()), Err)
@@ -304,9 +317,24 @@ mod tests {
         let (own, bad) = (directory.path().join("var"), id("nestos", "aa.0"));
         begin(&own.join(FOLDER), &attempt("b1", &bad, 1)).unwrap();
         begin(&own.join(FOLDER), &attempt("b2", &bad, 2)).unwrap();
-        let failure = gather(&sysroot, &own, &bad, &programs).unwrap_err();
-        assert!(failure.remedy.unwrap().contains("/var/log/journal"));
+        gather(&sysroot, &own, &bad, &programs).unwrap();
+        executable(&directory.path().join("journalctl"), "#!/bin/sh\nexit 1\n");
+        gather(&sysroot, &own, &bad, &programs).unwrap();
         assert_eq!(of(&own.join(FOLDER), &bad).len(), 2);
+        assert!(of(&own.join(FOLDER), &bad).iter().all(|kept| kept.journal.is_none()));
+    }
+
+    #[test]
+    fn what_can_not_be_written_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let programs = journalctl(directory.path());
+        let sysroot = Sysroot::at(&directory.path().join("sysroot"));
+        let (own, bad) = (directory.path().join("var"), id("other", "aa.0"));
+        begin(&sysroot.root.join("ostree/deploy/other/var").join(FOLDER), &attempt("b1", &bad, 1)).unwrap();
+        // A file where the folder of attempts would be.
+        fs::create_dir_all(own.join("lib")).unwrap();
+        fs::write(own.join("lib/fledge"), "").unwrap();
+        assert!(gather(&sysroot, &own, &bad, &programs).unwrap_err().what.starts_with("writing "));
     }
 
     #[test]
@@ -314,11 +342,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let bad = id("nestos", "aa.0");
         for boot in 0..KEPT + 3 {
-            begin(directory.path(), &attempt(&format!("b{boot:02}"), &bad, 1)).unwrap();
+            begin(directory.path(), &attempt(&format!("b{boot:03}"), &bad, 1)).unwrap();
         }
         assert_eq!(of(directory.path(), &bad).len(), KEPT);
-        assert!(!directory.path().join("b00").exists() && directory.path().join("b14").exists());
-        fs::write(directory.path().join("b14").join(RECORD), "{").unwrap();
+        assert!(!directory.path().join("b000").exists() && directory.path().join("b102").exists());
+        fs::write(directory.path().join("b102").join(RECORD), "{").unwrap();
         assert_eq!(of(directory.path(), &bad).len(), KEPT - 1);
     }
 }

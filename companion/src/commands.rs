@@ -10,8 +10,8 @@ use fledge_companion::duty::{self, Machine};
 use fledge_companion::programs::{Programs, SYSTEMCTL};
 use fledge_companion::status::{self, Row, Status, Verdict};
 use fledge_companion::sysroot::Sysroot;
-use fledge_companion::{health, records, timeline};
-use fledge_core::counting::{Step, forget, mark_bad, mark_good};
+use fledge_companion::{attempt, health, records, timeline};
+use fledge_core::counting::{Id, Step, forget, mark_bad, mark_good};
 use fledge_core::diag::Failure;
 use fledge_stages::logger::{self, Sink};
 use fledge_stages::report;
@@ -46,7 +46,7 @@ went.
   --sysroot DIR  of a system that isn't running, mounted at DIR
 
 Verdicts: new (no boot of it was counted), trying, used up (none of its tries was healthy), good (a boot of it was healthy), bad (it
-isn't booted by itself any more).",
+isn't booted by itself any more), unknown (what is known of it can't be read).",
         flags: &["json"],
         values: 0,
         sysroot: true,
@@ -59,7 +59,7 @@ isn't booted by itself any more).",
 usage: fledgectl rollback [--reboot] [--sysroot DIR] [DEPLOYMENT]
 Makes a deployment the one that the bootloader starts by itself: DEPLOYMENT, by its index in `fledgectl status`, its id, or the beginning
 of its commit; otherwise the running one, or, if that is so already, the newest of the others that is good, or else not used up.
-It is done by rpm-ostree or `ostree admin`.
+A staged update is dropped: it would become the default when the machine is shut down. It is done by rpm-ostree or `ostree admin`.
   --reboot       reboot into it
   --sysroot DIR  on a system that isn't running, mounted at DIR",
         flags: &["reboot"],
@@ -173,7 +173,7 @@ fn show_status(args: &Arguments) -> ExitCode {
     let (sysroot, _) = system(args);
     match status::look(&sysroot) {
         Ok(status) if args.has("json") => json(&status),
-        Ok(status) => out::line(status.to_string().trim_end()),
+        Ok(status) => out::line(status::printable(status.to_string().trim_end())),
         Err(failure) => out::failed(&[failure]),
     }
 }
@@ -196,7 +196,7 @@ fn rollback(args: &Arguments) -> ExitCode {
         let status = status::look(&sysroot)?;
         let target = match args.value() {
             Some(name) => status.named(name)?,
-            None => rollback_target(&status)?,
+            None => status.rollback()?,
         };
         if matches!(target.verdict, Verdict::Bad | Verdict::UsedUp) && target.running {
             log::warn!("{} is {}, and runs all the same", target.name(), target.verdict);
@@ -206,9 +206,14 @@ fn rollback(args: &Arguments) -> ExitCode {
                 .remedy(format!("to try it once more, say `fledgectl bless --forget {}` first", target.index)));
         }
         let mut steps = vec![Step::SetDefault { id: target.id.clone() }];
-        // An override goes by an entry's place, which has just changed.
-        if sysroot.overridden()? && sysroot.records()?.iter().any(|record| record.switched > 0) {
-            steps.push(Step::RemoveOverride);
+        // An override goes by an entry's place, which has just changed, and would have the bootloader start another one. There may be no
+        // mark any more that tells whose it is.
+        match sysroot.overridden() {
+            Ok(true) => steps.push(Step::RemoveOverride),
+            Ok(false) => {}
+            Err(failure) => log::warn!(
+                "{failure}\nif the bootloader can read that file, it may start another deployment than this one"
+            ),
         }
         records::carry_out(&steps, &sysroot, &admin)?;
         Ok(target.name())
@@ -225,24 +230,14 @@ fn rollback(args: &Arguments) -> ExitCode {
     }
 }
 
-fn rollback_target(status: &Status) -> Result<&Row, Failure> {
-    if let Some(running) = status.running().filter(|row| !row.default) {
-        return Ok(running);
-    }
-    let others = || status.deployments.iter().filter(|row| !row.running && !row.default);
-    let good = others().find(|row| row.verdict == Verdict::Good);
-    let found = good.or_else(|| others().find(|row| !matches!(row.verdict, Verdict::Bad | Verdict::UsedUp)));
-    found.ok_or_else(|| {
-        Failure::new("looking for a deployment to roll back to", "there is no other that isn't bad or used up")
-            .remedy("see `fledgectl status`; name one to choose it all the same, or deploy another version")
-    })
-}
-
 fn pin(args: &Arguments) -> ExitCode {
     let (sysroot, admin) = system(args);
     let pin = || {
         let status = status::look(&sysroot)?;
-        admin.pin(&named(&status, args)?.id, !args.has("unpin"))
+        let id = &named(&status, args)?.id;
+        admin.pin(id, !args.has("unpin"))?;
+        // Whatever pinned it before: it is a person's now, and stays as that person has it.
+        records::forget_pin(&sysroot, id)
     };
     out::ended(pin())
 }
@@ -262,6 +257,9 @@ fn bless(args: &Arguments) -> ExitCode {
             _ => (mark_good(&records, &row.id), "good"),
         };
         records::carry_out(&steps, &sysroot, &admin)?;
+        if what == "new" {
+            set_aside(&sysroot, &row.id);
+        }
         Ok((row.name(), what, row.running))
     };
     let (name, what, running) = match mark() {
@@ -281,6 +279,16 @@ fn bless(args: &Arguments) -> ExitCode {
         }
     }
     out::line(format!("{name} is {what}."))
+}
+
+/// What is kept of the tries of a deployment that is counted anew isn't mixed with what comes. It was written by this stateroot or its own.
+fn set_aside(sysroot: &Sysroot, id: &Id) {
+    let own = Sysroot::at(&sysroot.root).var(id.stateroot());
+    for var in [sysroot.var(id.stateroot()), own] {
+        if let Err(failure) = attempt::set_aside(&var.join(attempt::FOLDER), id) {
+            log::warn!("{failure}");
+        }
+    }
 }
 
 fn check_health(args: &Arguments) -> ExitCode {

@@ -24,10 +24,10 @@ pub(crate) fn usage(text: impl Display) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// Says what failed; exit code 1.
+/// Says what failed, to the journal as an error; exit code 1.
 pub(crate) fn failed(failures: &[Failure]) -> ExitCode {
     for failure in failures {
-        let _ = writeln!(io::stderr(), "{failure}");
+        log::error!("{failure}");
     }
     ExitCode::from(FAILED)
 }

@@ -2,7 +2,7 @@
 //! Carries out what [`fledge_core::counting`] decided for after boot: names on the boot file system, the bootloader's variable, OSTree's
 //! default.
 
-use fledge_core::counting::{FOLDER, STEERING, Step};
+use fledge_core::counting::{FOLDER, Id, STEERING, Step};
 use fledge_core::diag::Failure;
 use fledge_stages::host::bootfs::{BootFs, Place};
 use nix::sched::{CloneFlags, unshare};
@@ -40,21 +40,54 @@ pub fn carry_out(steps: &[Step], sysroot: &Sysroot, admin: &Admin) -> Result<(),
     Ok(())
 }
 
-/// Takes the bootloader's variable out of `grubenv`, so that it starts the first entry again.
+/// Takes the bootloader's variable out of `grubenv`, so that it starts the first entry again. One that hasn't got it stays as it is.
 ///
 /// # Errors
-/// There is no such file, it is none, or whatever the operating system says.
+/// The file can't be read, is none, or whatever the operating system says: then the bootloader may see the variable yet, and what relies
+/// on its absence is not to be done.
 fn remove_override(sysroot: &Sysroot, boot: &BootFs) -> Result<(), Failure> {
     let Some((path, environment)) = sysroot.grubenv()? else { return Ok(()) };
+    if environment.get(STEERING).is_none() {
+        // It may have been taken out before, and not have got to where GRUB sees it, which replays no journal.
+        return boot.flush();
+    }
     let what = || format!("removing {STEERING} from {path} on the boot file system");
     let block = environment.with(STEERING, None).render().map_err(|why| Failure::new(what(), why))?;
     boot.overwrite(&path, &block)?;
-    // GRUB replays no journal. A file system that can't be frozen has none.
-    if let Err(failure) = boot.flush() {
-        log::warn!("{failure}");
-    }
+    boot.flush()?;
     log::info!("the bootloader starts the first entry by itself again");
     Ok(())
+}
+
+/// Notes that this program pins a deployment.
+///
+/// # Errors
+/// The boot file system can't be written.
+pub fn note_pin(sysroot: &Sysroot, id: &Id) -> Result<(), Failure> {
+    let boot = writable(sysroot)?;
+    boot.create_name(PINNED, id.as_str())?;
+    boot.sync_names(PINNED)
+}
+
+/// Forgets that this program pinned a deployment, if it did: its pin is a person's now. Nothing is written if it did not.
+///
+/// # Errors
+/// The boot file system can't be read or written.
+pub fn forget_pin(sysroot: &Sysroot, id: &Id) -> Result<(), Failure> {
+    if !pins(sysroot)?.iter().any(|name| name == id.as_str()) {
+        return Ok(());
+    }
+    let boot = writable(sysroot)?;
+    boot.remove_name(PINNED, id.as_str())?;
+    boot.sync_names(PINNED)
+}
+
+/// The names of the deployments that this program pinned.
+///
+/// # Errors
+/// The boot file system can't be read.
+pub fn pins(sysroot: &Sysroot) -> Result<Vec<String>, Failure> {
+    BootFs::open(&Place::Mounted(sysroot.boot.clone()), false)?.names(PINNED)
 }
 
 /// Opens the boot file system for writing. If it is mounted read-only, as most distributions have it, it becomes writable for this process

@@ -165,16 +165,18 @@ impl Sysroot {
     /// It can't be told.
     pub fn running(&self, deployments: &[Id]) -> Result<Option<Id>, Failure> {
         let Some(live) = &self.live else { return Ok(None) };
-        let failure = |error: io::Error| Failure::new("finding out which deployment runs", error.to_string());
-        let identity = match fs::read(live.booted()) {
+        let failure = |path: &Path, error: io::Error| {
+            Failure::new("finding out which deployment runs", format!("{}: {error}", path.display()))
+                .remedy("do this as root; if it is root, see `ostree admin status`")
+        };
+        let booted = live.booted();
+        let identity = match fs::read(&booted) {
             Ok(bytes) => pivot::identity(&bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failure(error)),
+            Err(error) => return Err(failure(&booted, error)),
         };
-        let identity = match identity {
-            Some(identity) => identity,
-            None => fs::metadata(&live.root).map(|root| (root.dev(), root.ino())).map_err(failure)?,
-        };
+        let of_root = || fs::metadata(&live.root).map(|root| (root.dev(), root.ino()));
+        let identity = identity.map_or_else(|| of_root().map_err(|error| failure(&live.root, error)), Ok)?;
         let is_it = |id: &&Id| {
             let folder = fs::metadata(self.root.join(id.path().trim_start_matches('/')));
             folder.is_ok_and(|folder| (folder.dev(), folder.ino()) == identity)
@@ -244,13 +246,16 @@ impl Sysroot {
         Ok(Some(selection))
     }
 
-    /// Why no deployment is left to fall back to, if that is so: nothing may reboot the machine by itself then.
-    pub fn exhausted(&self) -> Option<String> {
-        let path = self.live.as_ref()?.runtime.join(EXHAUSTED);
-        match fs::read_to_string(path) {
-            Ok(text) => Some(text.trim().to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => Some(format!("the flag can't be read: {error}")),
+    /// Why the machine can't go to another deployment by itself, if that is so: nothing may reboot it by itself then.
+    ///
+    /// # Errors
+    /// The flag is there and can't be read.
+    pub fn exhausted(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = self.live.as_ref().map(|live| live.runtime.join(EXHAUSTED)) else { return Ok(None) };
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::new(format!("reading {}", path.display()), error.to_string())),
         }
     }
 

@@ -3,20 +3,20 @@
 
 use std::fs;
 
-use fledge_core::counting::{Id, Selection};
+use fledge_core::counting::{Id, Selection, State};
 use fledge_core::diag::Failure;
 use fledge_stages::host::atomic;
 
 use super::{Machine, Tried, give_back};
 use crate::attempt;
 use crate::programs::SYSTEMCTL;
-use crate::records::{self, PINNED};
+use crate::records;
 
 /// Below `/run/fledge`: how many soft reboots there were when this boot began.
 const BEGAN: &str = "attempt-began";
 
-/// Notes a counted boot, and pins the deployment that it would fall back to: whatever is deployed meanwhile, that one stays. After a
-/// fallback, collects what is known of the one that failed, and tells.
+/// Notes a counted boot, and pins the deployment that would be fallen back to until the running one is good: whatever is deployed
+/// meanwhile, that one stays. After a fallback, collects what is known of the one that failed, and tells.
 ///
 /// # Errors
 /// Each thing that could not be done. All are tried, and none stops a boot.
@@ -34,10 +34,14 @@ pub fn begin(machine: &Machine) -> Result<(), Vec<Failure>> {
             tried.note(written.map_err(|error| Failure::new(format!("writing {}", path.display()), error.to_string())));
             if let Selection { counted: true, deployment: Some(deployment), .. } = &selection {
                 tried.note(attempt::begin(&machine.store(), &machine.attempt(&selection, deployment, None)));
-                if let Some(fallback) = &selection.fallback {
-                    tried.note(pin(machine, fallback));
-                }
             }
+        }
+    }
+    // Not only where it is counted: a boot that a person chose, and one after which none is left by itself, may deploy, too.
+    if let Some(fallback) = &selection.fallback {
+        let state = |id| machine.state(id).ok().flatten();
+        if selection.deployment.as_ref().and_then(state) != Some(State::Good) {
+            tried.note(pin(machine, fallback));
         }
     }
     if let Some(failed) = &selection.instead_of {
@@ -64,9 +68,6 @@ fn pin(machine: &Machine, id: &Id) -> Result<(), Failure> {
         return Ok(());
     }
     // First the note: what is pinned without one would stay for ever.
-    let boot = records::writable(&machine.sysroot)?;
-    boot.create_name(PINNED, id.as_str())?;
-    boot.sync_names(PINNED)?;
-    drop(boot);
+    records::note_pin(&machine.sysroot, id)?;
     machine.admin.pin(id, true)
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A healthy boot.
 
-use fledge_core::counting::{self, Healthy, Id};
+use fledge_core::counting::{self, Healthy, Id, State};
 use fledge_core::diag::Failure;
-use fledge_stages::host::bootfs::{BootFs, Place};
 
 use super::{Machine, Tried};
 use crate::attempt;
+use crate::health;
 use crate::records::{self, PINNED};
 
 /// Marks the running deployment as good; after a fallback, marks the one that failed as bad and puts the bootloader's default right. A
@@ -16,40 +16,66 @@ use crate::records::{self, PINNED};
 /// Each thing that could not be done. What doesn't rely on another is tried.
 pub fn bless(machine: &Machine) -> Result<(), Vec<Failure>> {
     let mut tried = Tried::default();
-    let marked = mark(machine);
-    let is_marked = marked.is_ok();
-    tried.note(marked);
-    if is_marked {
-        tried.note(attempt::forget(&machine.store(), &machine.boot_id));
-        tried.note(unpin(machine));
+    if let Some(running) = tried.note(running(machine)) {
+        tried.note(mark(machine, &running));
+        // A default that can't be put right doesn't make it less good.
+        if machine.state(&running).is_ok_and(|state| state == Some(State::Good)) {
+            tried.note(attempt::forget(&machine.store(), &machine.boot_id));
+            tried.note(unpin(machine));
+        }
     }
+    let left = leave(machine, &tried.failures);
+    tried.note(left);
     tried.note(machine.tell());
     tried.all()
 }
 
-fn mark(machine: &Machine) -> Result<(), Failure> {
-    let sysroot = &machine.sysroot;
-    let deployments = sysroot.all()?;
-    let running = sysroot.running(&deployments)?.ok_or_else(|| {
+fn running(machine: &Machine) -> Result<Id, Failure> {
+    machine.sysroot.running(&machine.sysroot.all()?)?.ok_or_else(|| {
         Failure::new("marking the running deployment as good", "none of the deployments is the one that runs")
             .remedy("this is for systems that OSTree booted: see `ostree admin status`")
-    })?;
+    })
+}
+
+fn mark(machine: &Machine, running: &Id) -> Result<(), Failure> {
+    let sysroot = &machine.sysroot;
     let boot = Healthy {
+        running: running.clone(),
         records: sysroot.records()?,
         // The deployment is healthy, whatever else can't be read.
         selection: or_warn(sysroot.selection()),
+        deployments: sysroot.all()?,
         first: sysroot.deployments()?.into_iter().next().map(|first| first.id),
-        overridden: or_warn(sysroot.overridden()),
-        deployments,
-        running,
+        // One that is damaged may have been the override, and be it again for a bootloader that reads more of it.
+        overridden: sysroot.overridden().unwrap_or_else(|failure| {
+            log::warn!("{failure}");
+            true
+        }),
     };
     let steps = counting::bless(&boot);
     records::carry_out(&steps, sysroot, &machine.admin)?;
-    match steps.as_slice() {
-        [] => log::info!("{} was good before", boot.running),
-        _ => log::info!("{} is good", boot.running),
+    match boot.records.state(running) {
+        Some(State::Bad) => {
+            log::warn!(
+                "{running} is marked as bad, and stays so though this boot is healthy: `fledgectl bless` marks it as good"
+            );
+        }
+        Some(State::Good) if steps.is_empty() => log::info!("{running} was good before"),
+        Some(State::Good) => log::info!("{running} was good before; what other deployments left is put right"),
+        _ => log::info!("{running} is good"),
     }
     Ok(())
+}
+
+/// Leaves what could not be done with what the checks left.
+fn leave(machine: &Machine, undone: &[Failure]) -> Result<(), Failure> {
+    match health::left(&machine.live.runtime)? {
+        Some(mut health) if health.undone != undone => {
+            health.undone = undone.to_vec();
+            health::leave(&machine.live.runtime, &health)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn or_warn<T: Default>(result: Result<T, Failure>) -> T {
@@ -61,7 +87,7 @@ fn or_warn<T: Default>(result: Result<T, Failure>) -> T {
 
 /// Lets go of what was pinned while this deployment was tried. It may be gone; then the note goes, too.
 fn unpin(machine: &Machine) -> Result<(), Failure> {
-    let names = BootFs::open(&Place::Mounted(machine.sysroot.boot.clone()), false)?.names(PINNED)?;
+    let names = records::pins(&machine.sysroot)?;
     if names.is_empty() {
         return Ok(());
     }

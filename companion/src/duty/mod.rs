@@ -3,7 +3,7 @@
 //!
 //! | name | when | what |
 //! |---|---|---|
-//! | `begin` | once `/boot` and `/var` are there | notes a counted boot, pins what it would fall back to; after a fallback, collects what is known of the one that failed |
+//! | `begin` | once `/boot` and `/var` are there | notes a counted boot, pins what would be fallen back to; after a fallback, collects what is known of the one that failed |
 //! | `health` | before `boot-complete.target` | the checks; failing keeps that target from being reached |
 //! | `bless` | after it | marks the deployment as good; after a fallback, puts the default right |
 //! | `green` | after that | the green hooks |
@@ -18,8 +18,9 @@ mod unhealthy;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use fledge_core::counting::{self, Id, Selection};
+use fledge_core::counting::{self, Id, Selection, State};
 use fledge_core::diag::Failure;
 use fledge_stages::host::{atomic, clock};
 use fledge_stages::report;
@@ -49,7 +50,14 @@ pub struct Machine {
     pub live: Live,
     /// The id of this boot.
     pub boot_id: String,
+    /// How long what a boot that isn't healthy leaves may take: a disk may not answer, and the boot is to end all the same.
+    pub patience: Duration,
+    /// Restarts the machine where systemd doesn't; returns only if that fails.
+    pub restart: fn() -> Failure,
 }
+
+/// [`Machine::patience`] of this machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Machine {
     /// This one.
@@ -61,7 +69,8 @@ impl Machine {
         let live = Live { root: "/".into(), runtime: report::runtime_dir() };
         let boot_id =
             report::boot_id().map_err(|error| Failure::new("reading the id of this boot", error.to_string()))?;
-        Ok(Self { sysroot, admin: Admin::default(), live, boot_id })
+        let (patience, restart) = (PATIENCE, unhealthy::restart);
+        Ok(Self { sysroot, admin: Admin::default(), live, boot_id, patience, restart })
     }
 
     /// The `/var` of this system.
@@ -72,6 +81,11 @@ impl Machine {
     /// Where attempts are kept.
     fn store(&self) -> PathBuf {
         self.var().join(attempt::FOLDER)
+    }
+
+    /// What is known of a deployment.
+    fn state(&self, id: &Id) -> Result<Option<State>, Failure> {
+        Ok(self.sysroot.records()?.state(id))
     }
 
     /// This boot as an attempt.

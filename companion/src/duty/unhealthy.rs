@@ -2,6 +2,7 @@
 //! A boot that isn't healthy, and what follows.
 
 use std::fmt::Write as _;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use fledge_core::counting::{Records, Selection, State, Tries};
 use fledge_core::diag::Failure;
 use fledge_core::go;
 use fledge_stages::host::clock;
+use rustix::system::RebootCommand;
 
 use super::{Machine, Tried};
 use crate::attempt;
@@ -35,7 +37,7 @@ pub enum Next {
 pub fn after_unhealthy(selection: Option<&Selection>, records: &Records, exhausted: Option<&str>) -> Next {
     let stay = |why: &str| Next::Stay(why.to_owned());
     if let Some(why) = exhausted {
-        return Next::Stay(format!("no deployment is left to fall back to: {why}"));
+        return Next::Stay(format!("it can't go to another deployment by itself: {why}"));
     }
     let Some(selection) = selection else {
         return stay("nothing selected this boot: nobody counts how often it is rebooted");
@@ -49,7 +51,7 @@ pub fn after_unhealthy(selection: Option<&Selection>, records: &Records, exhaust
         }
         Some(State::Bad) => return stay("the deployment was marked as bad in this boot, by a person"),
         Some(State::Trying(tries)) => Some(tries),
-        // The boot file system may be what isn't there. The try was counted in the initramfs.
+        // The boot file system may be what isn't there, or what doesn't answer. The try was counted in the initramfs.
         None => selection.tries,
     };
     match tries {
@@ -145,36 +147,91 @@ fn limit(cmdline: &Cmdline) -> Result<Option<Duration>, Failure> {
     }
 }
 
+/// What comes of it is decided first; then why is left, and kept as far as that is possible, and the machine rebooted. Nothing is waited
+/// for without an end: a disk that doesn't answer is a reason to be here.
 fn conclude(machine: &Machine, why: &str, tried: &mut Tried) {
     log::error!("this boot is not healthy: {why}");
     let selection = tried.note(machine.sysroot.selection()).flatten();
-    // Without records nothing is rebooted.
-    let records = tried.note(machine.sysroot.records()).unwrap_or_default();
-    let next = after_unhealthy(selection.as_ref(), &records, machine.sysroot.exhausted().as_deref());
-    if let Some(selection @ Selection { counted: true, deployment: Some(deployment), .. }) = &selection {
-        let attempt = machine.attempt(selection, deployment, Some(why.to_owned()));
-        tried.note(attempt::end(&machine.store(), &attempt, &machine.admin.programs));
+    let exhausted = machine.sysroot.exhausted().unwrap_or_else(|failure| Some(failure.to_string()));
+    let sysroot = machine.sysroot.clone();
+    let answer = bounded(machine.patience, move || sysroot.records());
+    if answer.is_none() {
+        log::warn!("the boot file system doesn't answer");
     }
-    tried.note(machine.tell());
-    match next {
+    let records = answer.map_or(Some(Records::default()), |records| tried.note(records));
+    let next = match &records {
+        Some(records) => after_unhealthy(selection.as_ref(), records, exhausted.as_deref()),
+        None => Next::Stay("what is known of the deployments can't be read".to_owned()),
+    };
+    match &next {
         Next::Stay(why) => log::warn!("the machine is not rebooted: {why}"),
         Next::Reboot => {
             log::warn!("the machine reboots: into the next try, or into the deployment that it falls back to");
-            tried.note(reboot(&machine.admin.programs));
         }
+    }
+    tried.note(leave(machine, why, &next));
+    let attempt = selection.filter(|selection| selection.counted).and_then(|selection| {
+        let deployment = selection.deployment.as_ref()?;
+        // One that was healthy in this boot is no failed try.
+        let is_good = records.as_ref().and_then(|records| records.state(deployment)) == Some(State::Good);
+        (!is_good).then(|| machine.attempt(&selection, deployment, Some(why.to_owned())))
+    });
+    let keeping = machine.clone();
+    let kept = bounded(machine.patience, move || {
+        let mut tried = Tried::default();
+        if let Some(attempt) = attempt {
+            tried.note(attempt::end(&keeping.store(), &attempt, &keeping.admin.programs));
+        }
+        tried.note(keeping.tell());
+        tried.failures
+    });
+    match kept {
+        Some(failures) => tried.failures.extend(failures),
+        None => log::warn!("what is known of this boot could not be kept in time: what it takes doesn't answer"),
+    }
+    if next == Next::Reboot {
+        tried.note(reboot(machine));
     }
 }
 
-/// Whatever is in the way of a reboot, this boot is to end: programs that would rather not be interrupted, a systemd that takes no jobs, a
-/// systemd that doesn't answer.
-fn reboot(programs: &Programs) -> Result<(), Failure> {
-    let asked = programs.run(SYSTEMCTL, &["--check-inhibitors=no", "reboot"]);
-    let by_force = |failure: Failure, args: &[&str]| {
-        log::warn!("{failure}");
-        programs.run(SYSTEMCTL, args)
+/// What a closure returns; `None` if that takes too long. It then goes on by itself as long as this program runs.
+fn bounded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, receiver) = mpsc::channel();
+    // Nobody listens any more after the time is over.
+    let thread = thread::Builder::new().spawn(move || drop(sender.send(work())));
+    thread.ok().and_then(|_| receiver.recv_timeout(limit).ok())
+}
+
+/// Leaves why with what the checks left, if it isn't theirs, and what comes of it: who asks for the status is told that this boot isn't
+/// healthy.
+fn leave(machine: &Machine, why: &str, next: &Next) -> Result<(), Failure> {
+    let left = health::left(&machine.live.runtime).unwrap_or_default();
+    let mut health = left.unwrap_or_else(|| Health::ended(&machine.boot_id));
+    health.end = Some(why.to_owned()).filter(|why| health.healthy || reason(&health).as_ref() != Some(why));
+    health.healthy = false;
+    health.stays = match next {
+        Next::Stay(why) => Some(why.clone()),
+        Next::Reboot => None,
     };
-    let forced = asked.or_else(|failure| by_force(failure, &["--force", "reboot"]));
-    forced.or_else(|failure| by_force(failure, &["--force", "--force", "reboot"])).map(drop)
+    health::leave(&machine.live.runtime, &health)
+}
+
+/// Whatever is in the way of a reboot, this boot is to end: programs that would rather not be interrupted, a systemd that takes no jobs, a
+/// systemd that doesn't answer, and a disk for which all of these wait.
+fn reboot(machine: &Machine) -> Result<(), Failure> {
+    for args in [&["--check-inhibitors=no", "reboot"][..], &["--force", "reboot"], &["--force", "--force", "reboot"]] {
+        match machine.admin.programs.run(SYSTEMCTL, args) {
+            Ok(_) => return Ok(()),
+            Err(failure) => log::warn!("{failure}"),
+        }
+    }
+    Err((machine.restart)())
+}
+
+/// Has the kernel restart the machine at once. What is in memory alone is lost: whoever would write it out has been asked before.
+pub(super) fn restart() -> Failure {
+    let why = rustix::system::reboot(RebootCommand::Restart).err().map_or_else(String::new, |error| error.to_string());
+    Failure::new("restarting the machine", why).remedy("reset this machine by hand")
 }
 
 #[cfg(test)]

@@ -30,8 +30,8 @@ use crate::programs;
 pub const VERSION: u32 = 1;
 /// The name of the file below the runtime directory that tells how the checks of this boot went.
 pub const FILE: &str = "health.json";
-/// How many of the last lines of a script that failed are kept.
-const KEPT_LINES: usize = 10;
+/// The longest line of a script that is kept, in characters. All that it wrote is in the journal.
+const LONGEST: usize = 300;
 
 /// What a script is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ impl std::fmt::Display for Check {
     /// On one line, with the last line that it wrote.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {} {}", self.kind.name(), self.path.display(), self.outcome)?;
-        match self.said.last() {
+        match &self.said {
             Some(line) => write!(f, "; it said: {line}"),
             None => Ok(()),
         }
@@ -137,9 +137,9 @@ pub struct Check {
     pub outcome: Outcome,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
-    /// The last lines that it wrote, if it failed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub said: Vec<String>,
+    /// The last line that it wrote, if it failed. No more of it: everybody reads it, and the journal isn't for everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
 }
 
 /// How the checks of one boot went: the file `/run/fledge/health.json`.
@@ -149,7 +149,7 @@ pub struct Health {
     pub version: u32,
     /// The boot's id, as in `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
-    /// Whether no required check failed.
+    /// Whether no required check failed, nor anything else that keeps a boot from being healthy.
     pub healthy: bool,
     /// When the checks began, in milliseconds since the machine booted.
     pub start_ms: u64,
@@ -161,9 +161,34 @@ pub struct Health {
     /// Names that greenboot.conf disables and that no check has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown_disabled: Vec<String>,
+    /// Why the boot ended as one that isn't healthy, where no check says so: a service that failed, a deadline that passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+    /// Why the machine isn't rebooted for that, if it isn't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stays: Option<String>,
+    /// What was to be done after a healthy boot and could not be: marking its deployment as good, and what belongs to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<Failure>,
 }
 
 impl Health {
+    /// A boot that isn't healthy, of which no check says so.
+    pub fn ended(boot_id: &str) -> Self {
+        Self {
+            version: VERSION,
+            boot_id: boot_id.to_owned(),
+            healthy: false,
+            start_ms: clock::millis(),
+            checks: Vec::new(),
+            problems: Vec::new(),
+            unknown_disabled: Vec::new(),
+            end: None,
+            stays: None,
+            undone: Vec::new(),
+        }
+    }
+
     /// The checks that ran and failed.
     pub fn failed(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| check.outcome.is_failure())
@@ -200,7 +225,7 @@ pub fn check(root: &Path, boot_id: &str) -> Health {
                 checks.iter().any(|check: &Check| check.kind == Kind::Required && check.outcome.is_failure());
             let without_run = if unhealthy { Some(Outcome::Skipped) } else { is_disabled.then_some(Outcome::Disabled) };
             checks.push(match without_run {
-                Some(outcome) => Check { kind, path, outcome, took_ms: 0, said: Vec::new() },
+                Some(outcome) => Check { kind, path, outcome, took_ms: 0, said: None },
                 None => run(kind, path),
             });
         }
@@ -212,7 +237,7 @@ pub fn check(root: &Path, boot_id: &str) -> Health {
         log::warn!("greenboot.conf disables {name:?}, but there is no check of that name");
     }
     let healthy = !unhealthy && problems.is_empty();
-    Health { version: VERSION, boot_id: boot_id.to_owned(), healthy, start_ms, checks, problems, unknown_disabled }
+    Health { healthy, start_ms, checks, problems, unknown_disabled, ..Health::ended(boot_id) }
 }
 
 /// Runs the hooks of a kind below a root. Whatever they do, all of them run.
@@ -230,11 +255,15 @@ pub fn hooks(root: &Path, kind: Kind) -> Vec<Check> {
 /// # Errors
 /// Whatever the operating system says.
 pub fn leave(runtime: &Path, health: &Health) -> Result<(), Failure> {
-    let failure = |error: io::Error| Failure::new("leaving the result of the health checks", error.to_string());
+    let path = runtime.join(FILE);
+    let failure = |error: io::Error| {
+        Failure::new(format!("writing the result of the health checks to {}", path.display()), error.to_string())
+            .remedy("see that /run has room: `df /run`")
+    };
     atomic::make_directory(runtime, 0o755).map_err(failure)?;
     let mut text = serde_json::to_vec(health).map_err(|error| failure(error.into()))?;
     text.push(b'\n');
-    atomic::write(&runtime.join(FILE), 0o644, &text).map_err(failure)
+    atomic::write(&path, 0o644, &text).map_err(failure)
 }
 
 /// The result that this boot left, if there is one yet.
@@ -314,13 +343,12 @@ fn is_script(path: &Path) -> bool {
 fn run(kind: Kind, path: PathBuf) -> Check {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let start = Instant::now();
-    let mut said: Vec<String> = Vec::new();
+    let mut said = None;
     let ended = programs::script(&path, &mut |line| {
         log::info!("{name}: {line}");
-        if said.len() == KEPT_LINES {
-            said.remove(0);
+        if !line.trim().is_empty() {
+            said = Some(line.chars().take(LONGEST).collect());
         }
-        said.push(line.to_owned());
     });
     let outcome = match ended {
         Ok(status) if status.success() => Outcome::Passed,
@@ -331,7 +359,7 @@ fn run(kind: Kind, path: PathBuf) -> Check {
         Err(error) => Outcome::NotStarted(error.to_string()),
     };
     if !outcome.is_failure() {
-        said.clear();
+        said = None;
     }
     let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let check = Check { kind, path, outcome, took_ms, said };

@@ -170,15 +170,20 @@ fn settings_or_folders_that_can_not_be_read_make_a_boot_unhealthy() {
 }
 
 #[test]
-fn the_last_lines_of_a_failed_check_are_kept() {
+fn the_last_line_of_a_failed_check_is_kept_and_no_other() {
     let tree = Tree::new();
-    tree.file("etc/fledge/health.d/10.sh", "seq 1 30; echo no route to host >&2; exit 1", 0o644);
+    tree.file("etc/fledge/health.d/10.sh", "echo password=x; echo no route to host >&2; echo; exit 1", 0o644);
     let health = check(tree.root(), "b007");
-    let said = &health.checks[0].said;
-    assert_eq!((said.len(), said.last().unwrap().as_str()), (KEPT_LINES, "no route to host"));
-    leave(&tree.root().join("run/fledge"), &health).unwrap();
-    assert_eq!(left(&tree.root().join("run/fledge")).unwrap(), Some(health));
+    assert_eq!(health.checks[0].said.as_deref(), Some("no route to host"));
+    let runtime = tree.root().join("run/fledge");
+    leave(&runtime, &health).unwrap();
+    let (file, folder) = (fs::metadata(runtime.join(FILE)).unwrap(), fs::metadata(&runtime).unwrap());
+    assert_eq!((file.permissions().mode() & 0o777, folder.permissions().mode() & 0o777), (0o644, 0o755));
+    assert!(!fs::read_to_string(runtime.join(FILE)).unwrap().contains("password"), "everybody reads it");
+    assert_eq!(left(&runtime).unwrap(), Some(health));
     assert_eq!(left(tree.root()).unwrap(), None);
+    tree.file("etc/fledge/health.d/10.sh", "seq -s ' ' 1 1000; exit 1", 0o644);
+    assert_eq!(check(tree.root(), "").checks[0].said.as_ref().unwrap().len(), LONGEST);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Row, Status, Verdict, short};
+use super::{Row, Status, Verdict, printable, short};
 
 /// As wide as a text console is at least.
 const RULE: &str = "==============================================================================";
@@ -11,15 +11,26 @@ const RULE: &str = "============================================================
 /// The words for logins, if there is anything to say.
 pub fn of_the_day(status: &Status) -> Option<String> {
     let parts: Vec<String> =
-        [exhausted(status), unhealthy(status), fallen_back(status)].into_iter().flatten().collect();
+        [exhausted(status), unhealthy(status), undone(status), fallen_back(status)].into_iter().flatten().collect();
     if parts.is_empty() {
         return None;
     }
-    Some(format!("{RULE}\n{}\nMore: fledgectl status\n{RULE}\n", parts.join("\n")))
+    Some(printable(&format!("{RULE}\n{}\nMore: fledgectl status\n{RULE}\n", parts.join("\n"))))
 }
 
 fn exhausted(status: &Status) -> Option<String> {
     let why = status.exhausted.as_ref()?;
+    if let Some(row) = status.way_out() {
+        let what = if row.verdict == Verdict::Good { "which is good" } else { "which nobody has seen healthy yet" };
+        return Some(format!(
+            "THIS DEPLOYMENT IS USED UP, AND THE MACHINE COULD NOT LEAVE IT BY ITSELF: {why}.\n\
+            It runs on as it is, and isn't rebooted by itself any more.\n\
+            There is {}, {what}.\n\
+            To boot that one: fledgectl rollback --reboot {}\n",
+            row.name(),
+            row.index
+        ));
+    }
     Some(format!(
         "NO DEPLOYMENT OF THIS MACHINE IS LEFT that gets healthy: {why}.\n\
         It runs on as it is, and isn't rebooted by itself any more.\n\
@@ -30,14 +41,34 @@ fn exhausted(status: &Status) -> Option<String> {
 fn unhealthy(status: &Status) -> Option<String> {
     let health = status.health.as_ref().filter(|health| !health.healthy)?;
     let mut text = "THIS BOOT IS NOT HEALTHY.\n".to_owned();
-    for check in health.failed() {
+    for why in health.failed().map(ToString::to_string).chain(health.end.clone()) {
         // Writing to a String can't fail.
-        let _ = writeln!(text, "  {check}");
+        let _ = writeln!(text, "  {why}");
     }
     for problem in &health.problems {
         let _ = writeln!(text, "  {}: {}", problem.what, problem.why);
     }
+    if let Some(why) = health.stays.as_ref().filter(|_| status.exhausted.is_none()) {
+        let _ = writeln!(text, "The machine isn't rebooted by itself: {why}.");
+    }
     text.push_str("What the checks wrote: journalctl -b -u fledge-health.service\n");
+    Some(text)
+}
+
+/// A healthy boot after which not all could be done that follows.
+fn undone(status: &Status) -> Option<String> {
+    let health = status.health.as_ref().filter(|health| health.healthy && !health.undone.is_empty())?;
+    let mut text = "THIS BOOT IS HEALTHY, BUT WHAT FOLLOWS A HEALTHY BOOT COULD NOT BE DONE.\n".to_owned();
+    for failure in &health.undone {
+        let _ = writeln!(text, "  {failure}");
+    }
+    if status.running().is_some_and(|row| row.verdict != Verdict::Good) {
+        text.push_str(
+            "The deployment isn't marked as good. Until it is, its boots are counted, and the machine\n\
+            leaves it when its tries are used up.\n",
+        );
+    }
+    text.push_str("Once that is mended: systemctl restart fledge-bless\n");
     Some(text)
 }
 

@@ -7,6 +7,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use fledge_core::counting::{Id, Records, Selection, State, Tries};
@@ -35,10 +36,13 @@ pub struct Status {
     pub staged: bool,
     /// How this boot was selected; `None` where nothing selected it, as on a first boot.
     pub boot: Option<Selection>,
-    /// Why no deployment is left to fall back to, if that is so.
+    /// Why the machine can't go to another deployment by itself, if that is so.
     pub exhausted: Option<String>,
     /// How the health checks of this boot went; `None` as long as they haven't ended.
     pub health: Option<Health>,
+    /// What of this can't be read, and so isn't known: `running`, `records`, `boot`, `exhausted`, `health`. Why is in the remarks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
     /// What is odd, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
@@ -90,6 +94,8 @@ pub enum Verdict {
     Good,
     /// It isn't booted by itself any more.
     Bad,
+    /// What is known of it can't be read.
+    Unknown,
 }
 
 impl std::fmt::Display for Verdict {
@@ -100,6 +106,7 @@ impl std::fmt::Display for Verdict {
             Self::UsedUp => "used up",
             Self::Good => "good",
             Self::Bad => "bad",
+            Self::Unknown => "unknown",
         })
     }
 }
@@ -107,7 +114,7 @@ impl std::fmt::Display for Verdict {
 /// One counted boot that was not healthy.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Try {
-    /// Which try it was, from 1; 0 if that isn't known.
+    /// Which try it was, from 1; 0 if it was before the deployment was forgotten, and its tries counted anew.
     pub number: u32,
     /// The boot's id.
     pub boot_id: String,
@@ -126,24 +133,31 @@ pub struct Try {
 pub fn look(sysroot: &Sysroot) -> Result<Status, Failure> {
     let (deployments, damaged) = sysroot.entries()?;
     let ids: Vec<Id> = deployments.iter().map(|deployment| deployment.id.clone()).collect();
-    let mut remarks = damaged;
-    let running = or_remark(sysroot.running(&ids), &mut remarks);
-    let records = or_remark(sysroot.records(), &mut remarks);
-    let boot = or_remark(sysroot.selection(), &mut remarks);
+    let mut read = Read { remarks: damaged, unknown: Vec::new() };
+    let running = read.known("running", sysroot.running(&ids));
+    let records = read.known("records", sysroot.records());
+    let boot = read.known("boot", sysroot.selection()).flatten();
+    let exhausted = read.known("exhausted", sysroot.exhausted()).flatten();
     let health = sysroot.live.as_ref().map_or(Ok(None), |live| health::left(&live.runtime));
-    let health = or_remark(health, &mut remarks);
-    if sysroot.is_booted() && running.is_none() {
-        remarks.push("no boot entry starts the deployment that runs".to_owned());
+    let health = read.known("health", health).flatten();
+    if sysroot.is_booted() && running == Some(None) {
+        read.remarks.push("no boot entry starts the deployment that runs".to_owned());
     }
-    if or_remark(sysroot.overridden(), &mut remarks) {
-        remarks.push("grubenv overrides the bootloader's default (default=)".to_owned());
+    match sysroot.overridden() {
+        Ok(true) => read.remarks.push("grubenv overrides the bootloader's default (default=)".to_owned()),
+        Ok(false) => {}
+        Err(failure) => read.remark(&failure),
     }
-    remarks.extend(records.odd.iter().map(|name| format!("the name {name:?} among the records means nothing")));
+    let Read { mut remarks, unknown } = read;
+    let odd = records.iter().flat_map(|records| &records.odd);
+    remarks.extend(odd.map(|name| format!("the name {name:?} among the records means nothing")));
     remarks.extend(boot.iter().flat_map(|boot| boot.remarks.iter().cloned()));
-    remarks.dedup();
+    let mut told = BTreeSet::new();
+    remarks.retain(|remark| told.insert(remark.clone()));
+    let running = running.flatten();
     let row = |(index, deployment): (usize, Deployment)| {
         let attempts = attempt::of(&sysroot.var(deployment.id.stateroot()).join(attempt::FOLDER), &deployment.id);
-        row(index, deployment, running.as_ref(), &records, boot.as_ref(), attempts)
+        row(index, deployment, running.as_ref(), records.as_ref(), boot.as_ref(), attempts)
     };
     let rows: Vec<Row> = deployments.into_iter().enumerate().map(row).collect();
     // It may have got healthy after all: then there is one again.
@@ -154,30 +168,46 @@ pub fn look(sysroot: &Sysroot) -> Result<Status, Failure> {
         deployments: rows,
         staged: sysroot.is_staged(),
         boot,
-        exhausted: sysroot.exhausted().filter(|_| !is_good),
+        exhausted: exhausted.filter(|_| !is_good),
         health,
+        unknown,
         remarks,
     })
 }
 
-fn or_remark<T: Default>(result: Result<T, Failure>, remarks: &mut Vec<String>) -> T {
-    result.unwrap_or_else(|failure| {
-        remarks.push(format!("{}: {}", failure.what, failure.why));
-        T::default()
-    })
+/// What is read of a system, and what of it can't be.
+struct Read {
+    remarks: Vec<String>,
+    unknown: Vec<String>,
+}
+
+impl Read {
+    /// `None` if it isn't known.
+    fn known<T>(&mut self, what: &str, result: Result<T, Failure>) -> Option<T> {
+        result
+            .map_err(|failure| {
+                self.unknown.push(what.to_owned());
+                self.remark(&failure);
+            })
+            .ok()
+    }
+
+    fn remark(&mut self, failure: &Failure) {
+        self.remarks.push(format!("{}: {}", failure.what, failure.why));
+    }
 }
 
 fn row(
     index: usize,
     deployment: Deployment,
     running: Option<&Id>,
-    records: &Records,
+    records: Option<&Records>,
     boot: Option<&Selection>,
     attempts: Vec<Kept>,
 ) -> Row {
     let Deployment { id, title, origin, pinned } = deployment;
     let is_running = running == Some(&id);
-    let state = records.state(&id);
+    let state = records.and_then(|records| records.state(&id));
     let on_trial = is_running && boot.is_some_and(|boot| boot.counted && boot.deployment.as_ref() == Some(&id));
     let attempts: Vec<Try> = attempts
         .into_iter()
@@ -189,9 +219,10 @@ fn row(
             journal,
         })
         .collect();
-    let last = attempts.iter().rev().find_map(|attempt| attempt.end.as_deref());
+    let last = attempts.iter().rev().filter(|attempt| attempt.number > 0).find_map(|attempt| attempt.end.as_deref());
     let last = last.map_or(String::new(), |end| format!("; the last that said why: {end}"));
     let (verdict, mut why) = match state {
+        None if records.is_none() => (Verdict::Unknown, "what is known of it can't be read".to_owned()),
         None => (Verdict::New, "no boot of it was counted".to_owned()),
         Some(State::Good) => (Verdict::Good, "a boot of it was healthy".to_owned()),
         Some(State::Bad) => (Verdict::Bad, format!("it isn't booted by itself any more{last}")),
@@ -202,7 +233,7 @@ fn row(
             (Verdict::UsedUp, format!("none of its {done} tries was healthy{last}"))
         }
     };
-    if records.switched(&id) > 0 {
+    if records.is_some_and(|records| records.switched(&id) > 0) {
         why.push_str("; the bootloader was told to start another one in its stead");
     }
     let tries = match state {
@@ -235,6 +266,36 @@ impl Status {
     /// The deployment of an id.
     pub fn row(&self, id: &Id) -> Option<&Row> {
         self.deployments.iter().find(|row| row.id == *id)
+    }
+
+    /// Whether something can't be read.
+    fn is_unknown(&self, what: &str) -> bool {
+        self.unknown.iter().any(|unknown| unknown == what)
+    }
+
+    /// The deployment that a machine can be brought into by a person, where it can't go there by itself: it could be booted, and the
+    /// bootloader could not be told.
+    pub fn way_out(&self) -> Option<&Row> {
+        let fallback = self.boot.as_ref().and_then(|boot| boot.fallback.as_ref()).filter(|_| self.exhausted.is_some());
+        self.row(fallback?).filter(|row| !row.running && !matches!(row.verdict, Verdict::Bad | Verdict::UsedUp))
+    }
+
+    /// The deployment that a person means who rolls back without naming one: the running one, unless it is what the next boot starts
+    /// anyway; then the newest other one that is good, or else one of which nothing bad is known.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn rollback(&self) -> Result<&Row, Failure> {
+        if let Some(running) = self.running().filter(|row| !row.default || self.staged) {
+            return Ok(running);
+        }
+        let others = || self.deployments.iter().filter(|row| !row.running && !row.default);
+        let good = others().find(|row| row.verdict == Verdict::Good);
+        let found = good.or_else(|| others().find(|row| matches!(row.verdict, Verdict::New | Verdict::Trying)));
+        found.ok_or_else(|| {
+            Failure::new("looking for a deployment to roll back to", "no other one is known that isn't bad or used up")
+                .remedy("see `fledgectl status`; name one to choose it all the same, or deploy another version")
+        })
     }
 
     /// The deployment that a person means: by its index, `running`, its id, or the beginning of its commit.
@@ -272,7 +333,8 @@ impl Row {
     /// In words: how many of its tries left nothing, once they are used up.
     pub fn traceless(&self) -> Option<String> {
         let done = self.tries.filter(|_| self.verdict == Verdict::UsedUp)?.done;
-        let kept = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
+        let kept = self.attempts.iter().filter(|attempt| attempt.number > 0).count();
+        let kept = u32::try_from(kept).unwrap_or(u32::MAX);
         let count = done.checked_sub(kept).filter(|count| *count > 0)?;
         Some(format!(
             "{count} of its tries left nothing: they ended before /var was there, in the kernel or the initramfs"
@@ -283,6 +345,19 @@ impl Row {
     pub fn short(&self) -> String {
         short(&self.id)
     }
+}
+
+/// Text for a terminal: of what others wrote, nothing but lines is obeyed.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            printable.extend(c.escape_default());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
 }
 
 /// Stateroot, the beginning of the commit, and serial.

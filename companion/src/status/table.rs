@@ -4,10 +4,11 @@
 use std::fmt;
 
 use fledge_core::counting::Verdict as Selected;
+use fledge_core::diag::Failure;
 
 use super::{Status, Try, short};
 
-/// The longest line of words that is worth its place behind the columns.
+/// Before what belongs to a deployment: words stand below its columns.
 const INDENT: &str = "       ";
 
 impl fmt::Display for Status {
@@ -40,7 +41,10 @@ impl fmt::Display for Status {
             row.traceless().map_or(Ok(()), |words| writeln!(f, "{INDENT}  {words}"))?;
         }
         if self.staged {
-            writeln!(f, "\nAn update is staged: it becomes the default when the machine is shut down.")?;
+            writeln!(
+                f,
+                "\nAn update is staged: it becomes the default when the machine is shut down, unless its finalization is locked."
+            )?;
         }
         for remark in &self.remarks {
             writeln!(f, "\nnote: {remark}")?;
@@ -51,10 +55,21 @@ impl fmt::Display for Status {
 
 impl Status {
     fn this_boot(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(why) = &self.exhausted {
-            writeln!(f, "NO DEPLOYMENT IS LEFT to fall back to: {why}")?;
+        match (&self.exhausted, self.way_out()) {
+            (None, _) if self.is_unknown("exhausted") => {
+                writeln!(f, "Whether a deployment is left to fall back to isn't known.")?;
+            }
+            (None, _) => {}
+            (Some(why), None) => writeln!(f, "NO DEPLOYMENT IS LEFT to fall back to: {why}")?,
+            (Some(why), Some(row)) => writeln!(
+                f,
+                "THE MACHINE COULD NOT LEAVE THIS DEPLOYMENT BY ITSELF: {why}\n         to boot {}: fledgectl rollback --reboot {}",
+                row.name(),
+                row.index
+            )?,
         }
         match &self.boot {
+            None if self.is_unknown("boot") => writeln!(f, "boot:    unknown: it can't be read what selected it")?,
             None => writeln!(f, "boot:    nothing selected it: a first boot, or an initramfs without Fledge")?,
             Some(boot) => {
                 let what = match boot.verdict {
@@ -76,19 +91,27 @@ impl Status {
                 }
             }
         }
-        let Some(health) = &self.health else { return writeln!(f, "health:  not checked yet") };
+        let Some(health) = &self.health else {
+            let what = if self.is_unknown("health") { "unknown: it can't be read" } else { "not checked yet" };
+            return writeln!(f, "health:  {what}");
+        };
         let ran = health.checks.iter().filter(|check| check.outcome.is_run()).count();
         let what = if health.healthy { "healthy" } else { "NOT HEALTHY" };
         writeln!(f, "health:  {what}; checks run: {ran}, failed: {}", health.failed().count())?;
         health.failed().try_for_each(|check| writeln!(f, "         {check}"))?;
-        health.problems.iter().try_for_each(|problem| writeln!(f, "         {}: {}", problem.what, problem.why))
+        health.end.iter().try_for_each(|end| writeln!(f, "         {end}"))?;
+        health.stays.iter().try_for_each(|why| writeln!(f, "         the machine isn't rebooted by itself: {why}"))?;
+        health.problems.iter().try_for_each(|problem| writeln!(f, "         {}: {}", problem.what, problem.why))?;
+        let undone =
+            |problem: &Failure| writeln!(f, "         could not be done after it: {}: {}", problem.what, problem.why);
+        health.undone.iter().try_for_each(undone)
     }
 }
 
 impl fmt::Display for Try {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.number {
-            0 => write!(f, "a try: ")?,
+            0 => write!(f, "an earlier try: ")?,
             number => write!(f, "try {number}: ")?,
         }
         match &self.end {

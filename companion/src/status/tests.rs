@@ -36,7 +36,7 @@ fn kept(number: u32, end: Option<&str>) -> Kept {
 fn status(running: &str, names: &[&str], boot: Option<&Selection>, attempts: Vec<Kept>) -> Status {
     let records = Records::parse(names.iter().copied());
     let running = id(running);
-    let known = |index, deployment, attempts| row(index, deployment, Some(&running), &records, boot, attempts);
+    let known = |index, deployment, attempts| row(index, deployment, Some(&running), Some(&records), boot, attempts);
     Status {
         version: VERSION,
         booted: true,
@@ -48,6 +48,7 @@ fn status(running: &str, names: &[&str], boot: Option<&Selection>, attempts: Vec
         boot: boot.cloned(),
         exhausted: None,
         health: None,
+        unknown: Vec::new(),
         remarks: Vec::new(),
     }
 }
@@ -98,6 +99,21 @@ fn tries_that_left_nothing_are_counted() {
     assert!(status.to_string().contains(words) && of_the_day(&status).unwrap().contains(words), "{status}");
 }
 
+/// `fledgectl bless --forget`, and three tries anew, of which two left nothing.
+#[test]
+fn tries_of_an_earlier_round_are_not_counted_with_those_of_this_one() {
+    let names = [format!("{NEW}+0-3"), format!("{OLD}.good")];
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut earlier = kept(3, Some("of the earlier round"));
+    earlier.attempt.tries = None;
+    let text = status(OLD, &names, None, vec![earlier.clone(), earlier, kept(1, None)]).to_string();
+    assert!(text.contains("       none of its 3 tries was healthy\n"), "{text}");
+    assert!(
+        text.contains("an earlier try: of the earlier round") && text.contains("2 of its tries left nothing"),
+        "{text}"
+    );
+}
+
 #[test]
 fn later_boots_still_tell_of_the_bad_one_as_long_as_it_is_there() {
     let boot = Selection::not_counted(Selected::Blessed, Some(id(OLD)), "it was blessed before");
@@ -130,17 +146,9 @@ fn an_unhealthy_boot_and_an_exhausted_machine_are_told() {
         path: "/etc/fledge/health.d/10.sh".into(),
         outcome: Outcome::Failed(1),
         took_ms: 5,
-        said: vec!["no route to host".into()],
+        said: Some("no route to host".into()),
     };
-    status.health = Some(Health {
-        version: health::VERSION,
-        boot_id: "b".into(),
-        healthy: false,
-        start_ms: 1,
-        checks: vec![check],
-        problems: Vec::new(),
-        unknown_disabled: Vec::new(),
-    });
+    status.health = Some(Health { checks: vec![check], ..Health::ended("b") });
     let message = of_the_day(&status).unwrap();
     for part in [
         "NO DEPLOYMENT OF THIS MACHINE IS LEFT",
@@ -162,5 +170,53 @@ fn a_deployment_is_named_by_index_commit_or_running() {
     }
     for name in ["2", "aaa", "cccc", "", "nestos"] {
         assert!(status.named(name).is_err(), "{name}");
+    }
+}
+
+/// The other one is good, and the bootloader could not be told.
+#[test]
+fn a_good_deployment_that_can_not_be_reached_is_named_with_the_way_to_it() {
+    let names = [format!("{NEW}+0-3"), format!("{OLD}.good")];
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut boot = Selection::not_counted(Selected::Exhausted, Some(id(NEW)), "it is used up");
+    boot.fallback = Some(id(OLD));
+    let mut stuck = status(NEW, &names, Some(&boot), Vec::new());
+    stuck.exhausted = Some("it is used up; the bootloader can't be told".into());
+    let (message, table) = (of_the_day(&stuck).unwrap(), stuck.to_string());
+    for text in [&message, &table] {
+        assert!(!text.contains("NO DEPLOYMENT"), "{text}");
+        assert!(text.contains("LEAVE") && text.contains("fledgectl rollback --reboot 1\n"), "{text}");
+    }
+    assert!(message.contains("There is nestos aaaaaaaaaaaa.0 (NestOS 1.0), which is good."), "{message}");
+    assert_eq!(stuck.rollback().unwrap().index, 1, "and without its number");
+    // Once that one is bad as well, none is left.
+    stuck.deployments[1].verdict = Verdict::Bad;
+    assert!(of_the_day(&stuck).unwrap().contains("NO DEPLOYMENT OF THIS MACHINE IS LEFT"));
+    assert!(stuck.to_string().contains("NO DEPLOYMENT IS LEFT"));
+}
+
+#[test]
+fn a_rollback_goes_to_the_running_one_while_another_would_boot_next() {
+    let names = [format!("{NEW}.good"), format!("{OLD}.good")];
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut running = status(NEW, &names, None, Vec::new());
+    assert_eq!(running.rollback().unwrap().index, 1);
+    running.staged = true;
+    assert_eq!(running.rollback().unwrap().index, 0, "the staged update is what is undone");
+    assert_eq!(fell_back().rollback().unwrap().index, 1);
+}
+
+/// Checks write what they were told by others, and titles are what an image says.
+#[test]
+fn nothing_that_others_wrote_steers_a_terminal() {
+    let mut status = fell_back();
+    status.health = Some(Health { end: Some("\u{1b}]0;x\u{7}\u{9b}2J\rall is well".into()), ..Health::ended("b") });
+    status.deployments[0].title = "\u{1b}[2JNestOS".into();
+    for text in [of_the_day(&status).unwrap(), printable(&status.to_string())] {
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+        assert!(
+            text.contains("\\u{1b}]0;x\\u{7}\\u{9b}2J\\rall is well") && text.contains("\\u{1b}[2JNestOS"),
+            "{text}"
+        );
     }
 }

@@ -4,6 +4,9 @@
 use std::fs;
 use std::process::{Command, Output};
 
+use fledge_companion::duty;
+use fledge_core::counting::{Environment, STEERING, Selection, Verdict};
+
 use crate::machine::System;
 
 fn fledgectl(args: &[&str]) -> Output {
@@ -64,6 +67,86 @@ fn a_system_on_a_disk_is_shown_marked_and_pinned() {
     }
     let running = run(&["pin"]);
     assert!(running.status.code() == Some(1) && text(&running.stderr).contains("running"), "no deployment runs there");
+}
+
+fn grub_is_told(grubenv: &std::path::Path) -> Option<String> {
+    Environment::parse(&fs::read(grubenv).unwrap()).unwrap().get(STEERING).map(str::to_owned)
+}
+
+/// An override whose mark is gone would have the bootloader start another one for ever.
+#[test]
+fn a_rollback_takes_any_override_away() {
+    let system = System::new(&["1", "2"]);
+    let root = system.machine.sysroot.root.to_str().unwrap().to_owned();
+    for records in [&[][..], &[format!("{}.good", system.ids()[0])], &[format!("{}.switched", system.ids()[1])]] {
+        let _ = fs::remove_dir_all(system.machine.sysroot.records_folder());
+        system.record(records);
+        let grubenv = system.tell_grub("ostree-1");
+        let output = fledgectl(&["rollback", "0", "--sysroot", &root]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(grub_is_told(&grubenv), None, "{records:?}");
+    }
+}
+
+/// GRUB replays no journal: what it doesn't see yet is not done.
+#[test]
+fn an_override_that_may_not_have_got_to_where_grub_sees_it_is_not_gone() {
+    let system = System::new(&["1", "2"]);
+    let root = system.machine.sysroot.root.to_str().unwrap().to_owned();
+    system.tell_grub("ostree-1");
+    let output = Command::new("setpriv")
+        .args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin", env!("CARGO_BIN_EXE_fledgectl")])
+        .args(["rollback", "0", "--sysroot", &root])
+        .output()
+        .unwrap();
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("freezing"), "{}", text(&output.stderr));
+}
+
+/// What a person pinned with this program stays pinned, even if this program had pinned it before.
+#[test]
+fn a_person_takes_a_pin_over() {
+    let system = System::new(&["1", "2"]);
+    let ids = system.ids();
+    let root = system.machine.sysroot.root.to_str().unwrap().to_owned();
+    let mut counted = Selection::not_counted(Verdict::Counted, Some(ids[0].clone()), "try 1 of 3");
+    (counted.counted, counted.fallback) = (true, Some(ids[1].clone()));
+    system.boot(&ids[0], Some(&counted));
+    duty::begin(&system.machine).unwrap();
+    assert_eq!(system.pinned(), [ids[1].as_str()]);
+    assert!(fledgectl(&["pin", "1", "--sysroot", &root]).status.success());
+    assert!(system.pinned().is_empty());
+    duty::bless(&system.machine).unwrap();
+    assert_eq!(system.pinned_by_ostree(), 1);
+}
+
+#[test]
+fn what_is_forgotten_is_counted_anew_and_its_tries_are_set_aside() {
+    let system = System::new(&["1", "2"]);
+    let id = system.ids()[0].clone();
+    let root = system.machine.sysroot.root.clone();
+    system.record(&[format!("{id}+0-3")]);
+    let attempt = root.join("ostree/deploy/nestos/var/lib/fledge/attempts/b1/attempt.json");
+    fs::create_dir_all(attempt.parent().unwrap()).unwrap();
+    let json = format!(
+        r#"{{"version":1,"boot_id":"b1","deployment":"{id}","tries":{{"left":2,"done":1}},"date":"2026-11-20T10:31:08Z"}}"#
+    );
+    fs::write(&attempt, json).unwrap();
+    let run = |args: &[&str]| text(&fledgectl(&[args, &["--sysroot", root.to_str().unwrap()]].concat()).stdout);
+    assert!(run(&["status"]).contains("try 1: "));
+    assert!(run(&["bless", "--forget", "0"]).ends_with("is new.\n"));
+    assert!(run(&["status"]).contains("an earlier try: "));
+}
+
+#[test]
+fn what_failed_is_an_error_in_the_journal() {
+    let output = Command::new(env!("CARGO_BIN_EXE_fledgectl"))
+        .args(["status", "--sysroot", "/no/such/folder"])
+        .env("JOURNAL_STREAM", "8:1")
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.lines().count() > 0, "{said}");
+    assert!(said.lines().all(|line| line.starts_with("<3>")), "{said}");
 }
 
 #[test]

@@ -2,11 +2,13 @@
 //! Boots, from their beginning to their end: with real deployments, records and scripts, and with systemd's programs noted instead of run.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use fledge_companion::duty::{self, Machine};
-use fledge_companion::status;
+use fledge_companion::{records, status};
 use fledge_core::cmdline::Cmdline;
-use fledge_core::counting::{BLOCK, EXHAUSTED, Environment, Id, STEERING, Selection, Tries, Verdict};
+use fledge_core::counting::{BLOCK, EXHAUSTED, Environment, Id, STEERING, Selection, Step, Tries, Verdict};
+use fledge_core::diag::Failure;
 
 use crate::machine::System;
 
@@ -57,6 +59,28 @@ fn a_healthy_try_is_blessed_and_leaves_nothing_behind() {
     assert!(system.pinned().is_empty() && system.pinned_by_ostree() == 0);
     assert_eq!(system.text("var/lib/fledge/attempts/b007-1d/attempt.json"), None);
     assert_eq!((system.text(MESSAGE), reboots(&system)), (None, 0));
+}
+
+/// A boot that isn't counted may deploy, too, and OSTree keeps what runs and what is new.
+#[test]
+fn what_would_be_fallen_back_to_stays_until_the_running_one_is_good() {
+    for verdict in [Verdict::NotCounted, Verdict::Exhausted, Verdict::CouldNotCount] {
+        let (system, ids) = on_trial(0, 3);
+        let mut selection = Selection::not_counted(verdict, Some(ids[0].clone()), "");
+        selection.fallback = Some(ids[1].clone());
+        system.boot(&ids[0], Some(&selection));
+        duty::begin(&system.machine).unwrap();
+        assert_eq!((system.pinned(), system.pinned_by_ostree()), (vec![ids[1].to_string()], 1), "{verdict:?}");
+        assert_eq!(system.text("var/lib/fledge/attempts"), None, "it is no try");
+        duty::bless(&system.machine).unwrap();
+        assert!(system.pinned().is_empty() && system.pinned_by_ostree() == 0);
+    }
+    let (system, ids) = on_trial(0, 3);
+    let mut blessed = Selection::not_counted(Verdict::Blessed, Some(ids[1].clone()), "it was blessed before");
+    blessed.fallback = Some(ids[0].clone());
+    system.boot(&ids[1], Some(&blessed));
+    duty::begin(&system.machine).unwrap();
+    assert!(system.pinned().is_empty() && system.pinned_by_ostree() == 0);
 }
 
 #[test]
@@ -125,7 +149,11 @@ fn boots_that_are_not_counted_or_lead_nowhere_stay_up() {
     let (system, ids) = on_trial(2, 1);
     system.boot(&ids[0], Some(&Selection::not_counted(Verdict::NotCounted, Some(ids[0].clone()), "picked by hand")));
     assert!(stays_up(&system));
-    let (system, _) = on_trial(0, 3);
+    assert!(
+        system.text(MESSAGE).unwrap().contains("isn't rebooted by itself: this boot isn't counted: picked by hand.\n")
+    );
+    let (system, ids) = on_trial(0, 3);
+    system.boot(&ids[0], Some(&Selection::not_counted(Verdict::Exhausted, Some(ids[0].clone()), "it is used up")));
     system.file(&format!("run/fledge/{EXHAUSTED}"), "all deployments are used up\n");
     assert!(stays_up(&system));
     assert!(system.text(MESSAGE).unwrap().contains("NO DEPLOYMENT OF THIS MACHINE IS LEFT"));
@@ -145,6 +173,17 @@ fn boots_that_are_not_counted_or_lead_nowhere_stay_up() {
     assert!(!stays_up(&system), "the last try, and the next boot falls back");
 }
 
+fn is_told_as_unhealthy(system: &System, why: &str) -> bool {
+    let status = status::look(&system.machine.sysroot).unwrap().to_string();
+    let message = system.text(MESSAGE).unwrap();
+    let all = status.contains("NOT HEALTHY")
+        && status.contains(why)
+        && message.contains("NOT HEALTHY")
+        && message.contains(why);
+    assert!(all, "{status}\n{message}");
+    all
+}
+
 #[test]
 fn a_unit_that_keeps_the_target_from_being_reached_is_named() {
     let (system, _) = on_trial(2, 1);
@@ -153,6 +192,11 @@ fn a_unit_that_keeps_the_target_from_being_reached_is_named() {
     let attempt = system.text("var/lib/fledge/attempts/b007-1d/attempt.json").unwrap();
     assert!(attempt.contains("boot-complete.target was not reached; failed: app.service\""), "{attempt}");
     assert_eq!(reboots(&system), 1);
+    assert!(is_told_as_unhealthy(&system, "failed: app.service"), "no check ran");
+    assert!(duty::check(&system.machine).unwrap());
+    assert_eq!(system.text(MESSAGE).map(drop), Some(()));
+    duty::red(&system.machine).unwrap();
+    assert!(is_told_as_unhealthy(&system, "failed: app.service"), "the checks are well");
 }
 
 #[test]
@@ -172,6 +216,40 @@ fn after_the_deadline_a_boot_that_is_not_healthy_is_rebooted() {
     assert_eq!(reboots(&system), 1);
     let attempt = system.text("var/lib/fledge/attempts/b007-1d/attempt.json").unwrap();
     assert!(attempt.contains("still starting: slow.service; failed: none\""), "{attempt}");
+    assert!(is_told_as_unhealthy(&system, "still starting: slow.service"));
+}
+
+/// What hangs may be what this would wait for.
+#[test]
+fn a_boot_ends_even_if_what_is_kept_of_it_hangs() {
+    let (system, _) = on_trial(2, 1);
+    system.program("journalctl", "exec sleep 30");
+    let machine = Machine { patience: Duration::from_millis(300), ..system.machine.clone() };
+    let start = Instant::now();
+    duty::deadline(&machine, &Cmdline::parse("fledge.boot.deadline=1ms")).unwrap();
+    assert!(reboots(&system) == 1 && start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_boot_whose_records_can_not_be_read_stays_up() {
+    let (system, _) = on_trial(2, 1);
+    let folder = system.machine.sysroot.records_folder();
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, "").unwrap();
+    system.file("etc/fledge/health.d/10.sh", "exit 1");
+    assert!(!duty::check(&system.machine).unwrap());
+    assert_eq!(duty::red(&system.machine).unwrap_err().len(), 1);
+    assert_eq!(reboots(&system), 0);
+}
+
+#[test]
+fn a_deployment_that_was_healthy_has_no_failed_try() {
+    let (system, ids) = on_trial(2, 1);
+    duty::begin(&system.machine).unwrap();
+    duty::bless(&system.machine).unwrap();
+    assert!(stays_up(&system));
+    assert_eq!(system.text("var/lib/fledge/attempts/b007-1d/attempt.json"), None);
+    assert!(status::look(&system.machine.sysroot).unwrap().row(&ids[0]).unwrap().attempts.is_empty());
 }
 
 #[test]
@@ -184,6 +262,11 @@ fn a_reboot_that_is_refused_is_forced() {
         asked,
         ["systemctl --check-inhibitors=no reboot", "systemctl --force reboot", "systemctl --force --force reboot"]
     );
+    let restart = || Failure::new("restarting the machine", "the kernel was asked");
+    let machine = Machine { restart, ..system.machine.clone() };
+    system.program("systemctl", "exit 1");
+    let failures = duty::red(&machine).unwrap_err();
+    assert!(failures.iter().any(|failure| failure.why == "the kernel was asked"), "{failures:?}");
 }
 
 #[test]
@@ -211,46 +294,113 @@ fn a_fallback_is_told_and_then_made_good() {
     // It gets healthy: only then anything is written.
     assert!(system.records().contains(&format!("{}+0-2", ids[0])));
     assert!(duty::check(machine).unwrap());
-    let blessed = duty::bless(machine);
-    let names = system.records();
-    assert!(names.contains(&format!("{}.bad", ids[0])) && names.contains(&format!("{}.good", ids[1])), "{names:?}");
-    if System::has_set_default() {
-        blessed.unwrap();
-        assert_eq!(system.ids()[0], ids[1]);
-    } else {
-        assert!(blessed.unwrap_err()[0].why.contains("2023.6"));
-    }
+    system.set_default(true);
+    duty::bless(machine).unwrap();
+    assert_eq!(system.records(), sorted([format!("{}.bad", ids[0]), format!("{}.good", ids[1])]));
+    assert_eq!(system.ids()[0], ids[1], "it is the default");
     assert!(system.text(MESSAGE).unwrap().contains("fledgectl bless --forget"));
 }
 
-#[test]
-fn after_a_fallback_by_a_reboot_the_override_goes() {
+/// The bootloader was told to start the second one in the stead of the first, and did.
+fn fallen_back_by_a_reboot() -> (System, Vec<Id>, std::path::PathBuf) {
     let (system, ids) = on_trial(0, 2);
-    if !System::has_set_default() {
-        eprintln!("this OSTree can't change the default: only what comes before was seen");
-    }
     system.record(&[format!("{}.switched", ids[0])]);
-    let grubenv = system.machine.sysroot.boot.join("grub2/grubenv");
-    fs::create_dir_all(grubenv.parent().unwrap()).unwrap();
-    let told = Environment::default().with("kept", Some("1")).with(STEERING, Some("ostree-1"));
-    fs::write(&grubenv, told.render().unwrap()).unwrap();
+    let grubenv = system.tell_grub("ostree-1");
     let mut selection = Selection::not_counted(Verdict::Blessed, Some(ids[1].clone()), "it was blessed before");
     selection.instead_of = Some(ids[0].clone());
     system.boot(&ids[1], Some(&selection));
+    (system, ids, grubenv)
+}
+
+fn grub_is_told(grubenv: &std::path::Path) -> Option<String> {
+    let block = fs::read(grubenv).unwrap();
+    let environment = Environment::parse(&block).unwrap();
+    assert_eq!((block.len(), environment.get("kept")), (BLOCK, Some("1")));
+    environment.get(STEERING).map(str::to_owned)
+}
+
+#[test]
+fn after_a_fallback_by_a_reboot_the_default_is_put_right_then_the_override_goes_then_the_mark() {
+    let (system, ids, grubenv) = fallen_back_by_a_reboot();
     assert!(status::look(&system.machine.sysroot).unwrap().remarks.iter().any(|remark| remark.contains("default=")));
-    let blessed = duty::bless(&system.machine);
+    let marked = sorted([format!("{}.bad", ids[0]), format!("{}.switched", ids[0]), format!("{}.good", ids[1])]);
+    // The default isn't right yet, so the override stays, and with it the machine's way back.
+    system.set_default(false);
+    assert!(duty::bless(&system.machine).unwrap_err()[0].why.contains("2023.6"));
+    assert_eq!((grub_is_told(&grubenv).as_deref(), system.records()), (Some("ostree-1"), marked.to_vec()));
+    // The override can't go, so the mark stays.
+    system.set_default(true);
+    let elsewhere = grubenv.with_file_name("elsewhere");
+    fs::rename(&grubenv, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &grubenv).unwrap();
+    assert!(duty::bless(&system.machine).unwrap_err()[0].why.contains("symbolic link"));
+    assert_eq!(system.ids()[0], ids[1], "it is the default");
+    assert_eq!((grub_is_told(&grubenv).as_deref(), system.records()), (Some("ostree-1"), marked.to_vec()));
+    fs::rename(&elsewhere, &grubenv).unwrap();
+    duty::bless(&system.machine).unwrap();
+    assert_eq!(grub_is_told(&grubenv), None);
+    assert_eq!(system.records(), sorted([format!("{}.bad", ids[0]), format!("{}.good", ids[1])]));
+}
+
+#[test]
+fn a_step_that_fails_is_the_last_one() {
+    let (system, ids, grubenv) = fallen_back_by_a_reboot();
+    let mark = format!("{}.switched", ids[0]);
+    let steps = [Step::RemoveOverride, Step::Remove { name: mark.clone() }, Step::Sync];
+    let carry_out = || records::carry_out(&steps, &system.machine.sysroot, &system.machine.admin);
     let block = fs::read(&grubenv).unwrap();
-    let left = Environment::parse(&block).unwrap();
-    assert_eq!((block.len(), left.get("kept")), (BLOCK, Some("1")));
-    if System::has_set_default() {
-        blessed.unwrap();
-        assert_eq!(left.get(STEERING), None);
-        assert_eq!(system.records(), sorted([format!("{}.bad", ids[0]), format!("{}.good", ids[1])]));
-    } else {
-        // The default isn't right yet, so the override stays, and with it the machine's way back.
-        assert!(blessed.is_err());
-        assert_eq!(left.get(STEERING), Some("ostree-1"));
-    }
+    fs::write(&grubenv, "torn").unwrap();
+    assert!(carry_out().is_err() && system.records().contains(&mark));
+    fs::write(&grubenv, block).unwrap();
+    carry_out().unwrap();
+    assert!(grub_is_told(&grubenv).is_none() && !system.records().contains(&mark));
+    carry_out().unwrap();
+}
+
+#[test]
+fn a_default_that_can_not_be_put_right_makes_the_deployment_no_less_good_and_is_told() {
+    let (system, ids) = on_trial(1, 2);
+    duty::begin(&system.machine).unwrap();
+    system.record(&[format!("{}+0-3", ids[0])]);
+    fs::remove_file(system.machine.sysroot.records_folder().join(format!("{}.good", ids[1]))).unwrap();
+    fs::remove_file(system.machine.sysroot.records_folder().join(format!("{}+1-2", ids[0]))).unwrap();
+    let mut selection = counted(&ids[1], None, 2, 1);
+    (selection.verdict, selection.instead_of) = (Verdict::FellBack, Some(ids[0].clone()));
+    system.boot(&ids[1], Some(&selection));
+    let machine = Machine { boot_id: "b2".into(), ..system.machine.clone() };
+    duty::begin(&machine).unwrap();
+    assert!(duty::check(&machine).unwrap());
+    system.set_default(false);
+    assert_eq!(duty::bless(&machine).unwrap_err().len(), 1);
+    assert!(system.records().contains(&format!("{}.good", ids[1])));
+    assert_eq!(system.text("var/lib/fledge/attempts/b2/attempt.json"), None, "it was no failed try");
+    assert!(system.pinned().is_empty() && system.pinned_by_ostree() == 0);
+    let message = system.text(MESSAGE).unwrap();
+    assert!(
+        message.contains("BUT WHAT FOLLOWS A HEALTHY BOOT COULD NOT BE DONE") && message.contains("2023.6"),
+        "{message}"
+    );
+    assert!(!message.contains("isn't marked as good"), "{message}");
+    assert!(status::look(&machine.sysroot).unwrap().to_string().contains("could not be done after it"));
+    system.set_default(true);
+    duty::bless(&machine).unwrap();
+    assert!(!system.text(MESSAGE).unwrap().contains("COULD NOT BE DONE"));
+}
+
+#[test]
+fn a_healthy_boot_that_can_not_be_marked_as_good_says_so() {
+    let (system, _) = on_trial(1, 2);
+    assert!(duty::check(&system.machine).unwrap());
+    let folder = system.machine.sysroot.records_folder();
+    assert!(std::process::Command::new("chattr").arg("+i").arg(&folder).status().unwrap().success());
+    let blessed = duty::bless(&system.machine);
+    assert!(std::process::Command::new("chattr").arg("-i").arg(&folder).status().unwrap().success());
+    assert!(blessed.is_err());
+    let message = system.text(MESSAGE).unwrap();
+    assert!(
+        message.contains("isn't marked as good") && message.contains("systemctl restart fledge-bless"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -261,13 +411,9 @@ fn an_override_that_is_not_needed_any_more_goes() {
     system.record(&[format!("{}.good", ids[0]), format!("{}.bad", ids[1]), format!("{}.switched", ids[1])]);
     system
         .boot(&ids[0], Some(&Selection::not_counted(Verdict::Blessed, Some(ids[0].clone()), "it was blessed before")));
-    let grubenv = system.machine.sysroot.boot.join("grub/grubenv");
-    fs::create_dir_all(grubenv.parent().unwrap()).unwrap();
-    let told = Environment::default().with("kept", Some("1")).with(STEERING, Some("ostree-2"));
-    fs::write(&grubenv, told.render().unwrap()).unwrap();
+    let grubenv = system.tell_grub("ostree-2");
     duty::bless(&system.machine).unwrap();
-    let left = Environment::parse(&fs::read(&grubenv).unwrap()).unwrap();
-    assert_eq!((left.get("kept"), left.get(STEERING)), (Some("1"), None));
+    assert_eq!(grub_is_told(&grubenv), None);
     assert_eq!(system.records(), sorted([format!("{}.good", ids[0]), format!("{}.bad", ids[1])]));
 }
 
@@ -293,6 +439,19 @@ fn a_soft_reboot_gives_the_try_back() {
     system.program("systemctl", "case $1 in show) echo 1 ;; esac");
     duty::begin(machine).unwrap();
     assert!(system.records().contains(&format!("{}+3-0", ids[0])), "{:?}", system.records());
+}
+
+/// With `systemd-boot-check-no-failures.service`, a unit that fails here would make the deployment that is left an unhealthy one.
+#[test]
+fn a_journal_that_was_not_kept_is_no_failure_of_the_boot_after_it() {
+    let (system, ids) = fallen_back();
+    let text = format!(r#"{{"version":1,"boot_id":"b1","deployment":"{}","date":"2026-11-20T10:31:08Z"}}"#, ids[0]);
+    system.file("var/lib/fledge/attempts/b1/attempt.json", &text);
+    for journalctl in ["exit 0", "echo 'Data from the specified boot is not available' >&2; exit 1"] {
+        system.program("journalctl", journalctl);
+        duty::begin(&system.machine).unwrap();
+        assert!(system.text(MESSAGE).unwrap().contains("[no journal was kept]"));
+    }
 }
 
 #[test]

@@ -5,12 +5,14 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use fledge_companion::admin::Admin;
 use fledge_companion::duty::Machine;
 use fledge_companion::programs::Programs;
 use fledge_companion::sysroot::{Live, Sysroot};
-use fledge_core::counting::{Id, SELECTION, Selection};
+use fledge_core::counting::{Environment, Id, SELECTION, STEERING, Selection};
+use fledge_core::diag::Failure;
 use fledge_core::pivot::{Value, serialize};
 use tempfile::TempDir;
 
@@ -41,7 +43,14 @@ impl System {
         let sysroot = Sysroot { boot: root.join("boot"), root: root.clone(), live: Some(live.clone()) };
         let programs = Programs::within([bin, "/usr/bin".into()]);
         let admin = Admin { programs, sysroot: Some(root.clone()) };
-        let machine = Machine { sysroot, admin, live, boot_id: "b007-1d".into() };
+        let machine = Machine {
+            sysroot,
+            admin,
+            live,
+            boot_id: "b007-1d".into(),
+            patience: Duration::from_secs(60),
+            restart: || Failure::new("restarting the machine", "this is a test"),
+        };
         let system = Self { directory, machine };
         ostree(&["admin", "init-fs"], &[&root]);
         system.admin(&["os-init", "nestos"]);
@@ -90,6 +99,34 @@ impl System {
     pub(crate) fn has_set_default() -> bool {
         let output = Command::new("ostree").args(["admin", "--help"]).output().unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).contains("set-default")
+    }
+
+    /// From now on `ostree` is one that can choose a default, or one that can't. All else is done by the real one. The second of two
+    /// deployments becomes the first by what OSTree goes by: their boot entries change places.
+    pub(crate) fn set_default(&self, can: bool) {
+        let others = "*) exec /usr/bin/ostree \"$@\" ;;";
+        let help = "/usr/bin/ostree admin --help 2>&1 | grep -v set-default";
+        let entries = self.machine.sysroot.boot.join("loader/entries");
+        let script = match (can, Self::has_set_default()) {
+            (true, true) => format!("case x in {others} esac"),
+            (false, _) => format!("case $* in 'admin --help') {help} ;; {others} esac"),
+            (true, false) => format!(
+                "case $* in 'admin --help') {help}; echo '  set-default' ;; 'admin set-default 1 '*) cd {} || exit 1; set -- *.conf; \
+                 [ $# = 2 ] || exit 1; one=$(grep '^version ' $1) other=$(grep '^version ' $2); \
+                 sed \"s/^version .*/$other/\" $1 > new; sed \"s/^version .*/$one/\" $2 > $1; mv new $2 ;; {others} esac",
+                entries.display()
+            ),
+        };
+        self.program("ostree", &script);
+    }
+
+    /// What GRUB was told, besides what others keep there.
+    pub(crate) fn tell_grub(&self, entry: &str) -> PathBuf {
+        let grubenv = self.machine.sysroot.boot.join("grub2/grubenv");
+        fs::create_dir_all(grubenv.parent().unwrap()).unwrap();
+        let told = Environment::default().with("kept", Some("1")).with(STEERING, Some(entry));
+        fs::write(&grubenv, told.render().unwrap()).unwrap();
+        grubenv
     }
 
     /// The deployments in the bootloader's order.

@@ -4,6 +4,7 @@
 use fledge_companion::duty;
 use fledge_companion::status::{self, Verdict};
 use fledge_companion::sysroot::Sysroot;
+use fledge_core::counting::{Selection, Verdict as Selected};
 
 use crate::machine::System;
 
@@ -59,14 +60,51 @@ fn the_default_is_changed_where_ostree_can_and_refused_in_words_where_it_can_not
     let ids = system.ids();
     let admin = &system.machine.admin;
     assert!(!admin.set_default(&ids[0]).unwrap(), "it is already");
-    if System::has_set_default() {
-        assert!(admin.set_default(&ids[1]).unwrap());
-        assert_eq!(system.ids(), [ids[1].clone(), ids[0].clone()]);
-    } else {
-        let failure = admin.set_default(&ids[1]).unwrap_err();
-        assert!(failure.why.contains("2023.6") && failure.remedy.is_some(), "{failure}");
-        assert_eq!(system.ids(), ids);
+    system.set_default(false);
+    let failure = admin.set_default(&ids[1]).unwrap_err();
+    assert!(failure.why.contains("2023.6") && failure.remedy.is_some(), "{failure}");
+    assert_eq!(system.ids(), ids);
+    system.set_default(true);
+    assert!(admin.set_default(&ids[1]).unwrap());
+    assert_eq!(system.ids(), [ids[1].clone(), ids[0].clone()]);
+}
+
+#[test]
+fn what_can_not_be_read_is_unknown_and_not_something_else() {
+    let system = System::new(&["1", "2"]);
+    let ids = system.ids();
+    system.boot(&ids[0], None);
+    let sysroot = &system.machine.sysroot;
+    // Who may not read a folder gets no answer either; root, who runs these tests, gets one, so here they aren't what they should be.
+    for path in ["boot-select.json", "exhausted", "health.json"] {
+        std::fs::create_dir(system.machine.live.runtime.join(path)).unwrap();
     }
+    std::fs::create_dir_all(sysroot.records_folder().parent().unwrap()).unwrap();
+    std::fs::write(sysroot.records_folder(), "").unwrap();
+    let status = status::look(sysroot).unwrap();
+    assert_eq!(status.unknown, ["records", "boot", "exhausted", "health"]);
+    assert_eq!(status.exhausted, None);
+    assert!(status.deployments.iter().all(|row| row.verdict == Verdict::Unknown));
+    let text = status.to_string();
+    for part in
+        ["boot:    unknown", "health:  unknown", "deployment is left to fall back to isn't known", "note: reading"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("first boot") && !text.contains("not checked") && !text.contains("no boot of it"), "{text}");
+    assert!(status.rollback().is_err(), "nobody knows whether it is good");
+}
+
+/// Boot selection and the records say the same of odd names, not one after the other.
+#[test]
+fn nothing_is_remarked_twice() {
+    let system = System::new(&["1"]);
+    let ids = system.ids();
+    system.record(&["a".into(), "b".into()]);
+    let mut boot = Selection::not_counted(Selected::NotCounted, Some(ids[0].clone()), "");
+    boot.remarks = ["a", "b"].map(|name| format!("the name {name:?} among the records means nothing")).to_vec();
+    system.boot(&ids[0], Some(&boot));
+    assert_eq!(status::look(&system.machine.sysroot).unwrap().remarks.len(), 2);
 }
 
 #[test]
