@@ -59,7 +59,8 @@ isn't booted by itself any more), unknown (what is known of it can't be read).",
 usage: fledgectl rollback [--reboot] [--sysroot DIR] [DEPLOYMENT]
 Makes a deployment the one that the bootloader starts by itself: DEPLOYMENT, by its index in `fledgectl status`, its id, or the beginning
 of its commit; otherwise the running one, or, if that is so already, the newest of the others that is good, or else not used up.
-A staged update is dropped: it would become the default when the machine is shut down. It is done by rpm-ostree or `ostree admin`.
+A staged update would become the default when the machine is shut down: it is dropped. While there is one, `fledgectl rollback` keeps the
+running deployment, and `fledgectl rollback --reboot` leaves it. It is done by rpm-ostree or `ostree admin`.
   --reboot       reboot into it
   --sysroot DIR  on a system that isn't running, mounted at DIR",
         flags: &["reboot"],
@@ -196,7 +197,7 @@ fn rollback(args: &Arguments) -> ExitCode {
         let status = status::look(&sysroot)?;
         let target = match args.value() {
             Some(name) => status.named(name)?,
-            None => status.rollback()?,
+            None => status.rollback(args.has("reboot"))?,
         };
         if matches!(target.verdict, Verdict::Bad | Verdict::UsedUp) && target.running {
             log::warn!("{} is {}, and runs all the same", target.name(), target.verdict);
@@ -294,7 +295,7 @@ fn set_aside(sysroot: &Sysroot, id: &Id) {
 fn check_health(args: &Arguments) -> ExitCode {
     let boot_id = report::boot_id().unwrap_or_default();
     let health = health::check(Path::new("/"), &boot_id);
-    let code = if args.has("json") { json(&health) } else { out::line(&health) };
+    let code = if args.has("json") { json(&health) } else { out::line(status::printable(&health.to_string())) };
     if health.healthy { code } else { out::no() }
 }
 

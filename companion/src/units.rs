@@ -8,6 +8,7 @@ use fledge_companion::duty::{self, Machine};
 use fledge_core::cmdline::Cmdline;
 use fledge_core::diag::Failure;
 use fledge_stages::host::environment;
+use rustix::mm::{MlockAllFlags, mlockall};
 
 use crate::arguments::Arguments;
 use crate::out;
@@ -43,11 +44,21 @@ pub(crate) fn run(args: &Arguments) -> ExitCode {
         }
         Some("red") => out::all_ended(duty::red(&machine)),
         Some("deadline") => match cmdline() {
-            Ok(cmdline) => out::all_ended(duty::deadline(&machine, &cmdline)),
+            Ok(cmdline) => {
+                stay_in_memory();
+                out::all_ended(duty::deadline(&machine, &cmdline))
+            }
             Err(failure) => out::failed(&[failure]),
         },
         Some("give-back") => out::ended(duty::give_back(&machine).and_then(|()| machine.tell())),
         _ => out::usage(HELP),
+    }
+}
+
+/// What ends a boot when the disk doesn't answer can't be read from that disk then.
+fn stay_in_memory() {
+    if let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE) {
+        log::warn!("this program can't be kept in memory, which it needs if the disk doesn't answer: {error}");
     }
 }
 

@@ -6,7 +6,7 @@ use fledge_core::diag::Failure;
 
 use super::{Machine, Tried};
 use crate::attempt;
-use crate::health;
+use crate::health::{self, Health};
 use crate::records::{self, PINNED};
 
 /// Marks the running deployment as good; after a fallback, marks the one that failed as bad and puts the bootloader's default right. A
@@ -16,15 +16,17 @@ use crate::records::{self, PINNED};
 /// Each thing that could not be done. What doesn't rely on another is tried.
 pub fn bless(machine: &Machine) -> Result<(), Vec<Failure>> {
     let mut tried = Tried::default();
+    let mut is_good = false;
     if let Some(running) = tried.note(running(machine)) {
         tried.note(mark(machine, &running));
         // A default that can't be put right doesn't make it less good.
-        if machine.state(&running).is_ok_and(|state| state == Some(State::Good)) {
+        is_good = machine.state(&running).is_ok_and(|state| state == Some(State::Good));
+        if is_good {
             tried.note(attempt::forget(&machine.store(), &machine.boot_id));
             tried.note(unpin(machine));
         }
     }
-    let left = leave(machine, &tried.failures);
+    let left = leave(machine, is_good, &tried.failures);
     tried.note(left);
     tried.note(machine.tell());
     tried.all()
@@ -67,15 +69,14 @@ fn mark(machine: &Machine, running: &Id) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Leaves what could not be done with what the checks left.
-fn leave(machine: &Machine, undone: &[Failure]) -> Result<(), Failure> {
-    match health::left(&machine.live.runtime)? {
-        Some(mut health) if health.undone != undone => {
-            health.undone = undone.to_vec();
-            health::leave(&machine.live.runtime, &health)
-        }
-        _ => Ok(()),
+/// Leaves what could not be done with what the checks left. A boot that gets healthy after all, such as after its deadline, is.
+fn leave(machine: &Machine, is_good: bool, undone: &[Failure]) -> Result<(), Failure> {
+    let Some(left) = health::left(&machine.live.runtime)? else { return Ok(()) };
+    let mut health = Health { undone: undone.to_vec(), ..left.clone() };
+    if is_good {
+        (health.healthy, health.end, health.stays) = (left.is_by_checks(), None, None);
     }
+    if health == left { Ok(()) } else { health::leave(&machine.live.runtime, &health) }
 }
 
 fn or_warn<T: Default>(result: Result<T, Failure>) -> T {

@@ -16,7 +16,7 @@ use rustix::system::RebootCommand;
 use super::{Machine, Tried};
 use crate::attempt;
 use crate::health::{self, Health, Kind};
-use crate::programs::{Programs, SYSTEMCTL};
+use crate::programs::{Output, SYSTEMCTL};
 
 /// How long after boot it has to be healthy.
 const DEADLINE: &str = "fledge.boot.deadline";
@@ -71,7 +71,7 @@ pub fn red(machine: &Machine) -> Result<(), Vec<Failure>> {
     let mut tried = Tried::default();
     health::hooks(&machine.live.root, Kind::Red);
     let health = tried.note(health::left(&machine.live.runtime)).flatten();
-    let why = health.as_ref().and_then(reason).unwrap_or_else(|| not_reached(&machine.admin.programs));
+    let why = health.as_ref().and_then(reason).unwrap_or_else(|| not_reached(machine));
     conclude(machine, &why, &mut tried);
     tried.all()
 }
@@ -82,13 +82,26 @@ fn reason(health: &Health) -> Option<String> {
     failed.or_else(|| health.problems.first().map(|problem| format!("{}: {}", problem.what, problem.why)))
 }
 
-fn not_reached(programs: &Programs) -> String {
-    format!("boot-complete.target was not reached; failed: {}", listed(&failed_units(programs)))
+fn not_reached(machine: &Machine) -> String {
+    format!("boot-complete.target was not reached; failed: {}", listed(&failed_units(machine)))
 }
 
-fn failed_units(programs: &Programs) -> Vec<String> {
-    let listed = programs.run(SYSTEMCTL, &["list-units", "--failed", "--no-legend", "--plain", "--no-pager"]);
-    let text = listed.map(|output| output.stdout).unwrap_or_default();
+/// Runs systemctl, whatever its exit code. If it can't even be read from the disk, nothing but a thread waits for it.
+fn systemctl(machine: &Machine, args: &'static [&'static str]) -> Result<Output, Failure> {
+    let programs = machine.admin.programs.clone();
+    bounded(machine.patience, move || programs.output(SYSTEMCTL, args)).unwrap_or_else(|| {
+        let what = format!("running systemctl {}", args.join(" "));
+        Err(Failure::new(what, format!("it did not end within {} seconds", machine.patience.as_secs())))
+    })
+}
+
+/// What systemctl says; nothing if it fails.
+fn said(machine: &Machine, args: &'static [&'static str]) -> String {
+    systemctl(machine, args).map(|output| output.stdout).unwrap_or_default()
+}
+
+fn failed_units(machine: &Machine) -> Vec<String> {
+    let text = said(machine, &["list-units", "--failed", "--no-legend", "--plain", "--no-pager"]);
     text.lines().filter_map(|line| line.split_whitespace().next()).take(TOLD).map(str::to_owned).collect()
 }
 
@@ -110,13 +123,12 @@ pub fn deadline(machine: &Machine, cmdline: &Cmdline) -> Result<(), Vec<Failure>
         // A machine that sleeps doesn't count this time, and the clock since boot does.
         thread::sleep(left.min(Duration::from_secs(30)));
     }
-    let programs = &machine.admin.programs;
     // A systemd that doesn't answer is no healthy one.
-    if programs.output(SYSTEMCTL, &["is-active", "boot-complete.target"]).is_ok_and(|output| output.code == Some(0)) {
+    if systemctl(machine, &["is-active", "boot-complete.target"]).is_ok_and(|output| output.code == Some(0)) {
         return Ok(());
     }
     let mut why = format!("it was not healthy {} seconds after boot ({DEADLINE})", limit.as_secs());
-    for (what, units) in [("still starting", running_jobs(programs)), ("failed", failed_units(programs))] {
+    for (what, units) in [("still starting", running_jobs(machine)), ("failed", failed_units(machine))] {
         // Writing to a String can't fail.
         let _ = write!(why, "; {what}: {}", listed(&units));
     }
@@ -126,9 +138,8 @@ pub fn deadline(machine: &Machine, cmdline: &Cmdline) -> Result<(), Vec<Failure>
 }
 
 /// The units that systemd is starting, without those that only wait for them.
-fn running_jobs(programs: &Programs) -> Vec<String> {
-    let listed = programs.run(SYSTEMCTL, &["list-jobs", "--no-legend", "--plain", "--no-pager"]);
-    let text = listed.map(|output| output.stdout).unwrap_or_default();
+fn running_jobs(machine: &Machine) -> Vec<String> {
+    let text = said(machine, &["list-jobs", "--no-legend", "--plain", "--no-pager"]);
     let unit = |line: &str| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
         [_, unit, "start", "running"] => Some((*unit).to_owned()),
         _ => None,
@@ -219,9 +230,12 @@ fn leave(machine: &Machine, why: &str, next: &Next) -> Result<(), Failure> {
 /// Whatever is in the way of a reboot, this boot is to end: programs that would rather not be interrupted, a systemd that takes no jobs, a
 /// systemd that doesn't answer, and a disk for which all of these wait.
 fn reboot(machine: &Machine) -> Result<(), Failure> {
-    for args in [&["--check-inhibitors=no", "reboot"][..], &["--force", "reboot"], &["--force", "--force", "reboot"]] {
-        match machine.admin.programs.run(SYSTEMCTL, args) {
-            Ok(_) => return Ok(()),
+    const WAYS: [&[&str]; 3] =
+        [&["--check-inhibitors=no", "reboot"], &["--force", "reboot"], &["--force", "--force", "reboot"]];
+    for args in WAYS {
+        match systemctl(machine, args) {
+            Ok(Output { code: Some(0), .. }) => return Ok(()),
+            Ok(Output { stderr, .. }) => log::warn!("systemctl {} failed: {}", args.join(" "), stderr.trim()),
             Err(failure) => log::warn!("{failure}"),
         }
     }

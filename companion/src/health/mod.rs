@@ -189,6 +189,11 @@ impl Health {
         }
     }
 
+    /// Whether the checks say that the boot is healthy.
+    pub fn is_by_checks(&self) -> bool {
+        self.problems.is_empty() && !self.failed().any(|check| check.kind == Kind::Required)
+    }
+
     /// The checks that ran and failed.
     pub fn failed(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| check.outcome.is_failure())
@@ -230,14 +235,13 @@ pub fn check(root: &Path, boot_id: &str) -> Health {
             });
         }
     }
-    let unhealthy = checks.iter().any(|check| check.kind == Kind::Required && check.outcome.is_failure());
     let is_known = |name: &String| checks.iter().any(|check| check.path.file_name() == Some(name.as_ref()));
     let unknown_disabled: Vec<_> = disabled.into_iter().filter(|name| !is_known(name)).collect();
     for name in &unknown_disabled {
         log::warn!("greenboot.conf disables {name:?}, but there is no check of that name");
     }
-    let healthy = !unhealthy && problems.is_empty();
-    Health { healthy, start_ms, checks, problems, unknown_disabled, ..Health::ended(boot_id) }
+    let health = Health { start_ms, checks, problems, unknown_disabled, ..Health::ended(boot_id) };
+    Health { healthy: health.is_by_checks(), ..health }
 }
 
 /// Runs the hooks of a kind below a root. Whatever they do, all of them run.

@@ -23,7 +23,7 @@ fn exhausted(status: &Status) -> Option<String> {
     if let Some(row) = status.way_out() {
         let what = if row.verdict == Verdict::Good { "which is good" } else { "which nobody has seen healthy yet" };
         return Some(format!(
-            "THIS DEPLOYMENT IS USED UP, AND THE MACHINE COULD NOT LEAVE IT BY ITSELF: {why}.\n\
+            "THIS MACHINE COULD NOT LEAVE THIS DEPLOYMENT BY ITSELF: {why}.\n\
             It runs on as it is, and isn't rebooted by itself any more.\n\
             There is {}, {what}.\n\
             To boot that one: fledgectl rollback --reboot {}\n",

@@ -281,12 +281,13 @@ impl Status {
     }
 
     /// The deployment that a person means who rolls back without naming one: the running one, unless it is what the next boot starts
-    /// anyway; then the newest other one that is good, or else one of which nothing bad is known.
+    /// anyway; then the newest other one that is good, or else one of which nothing bad is known. Who wants to reboot as well wants to leave
+    /// the running one, whatever is staged.
     ///
     /// # Errors
     /// There is none.
-    pub fn rollback(&self) -> Result<&Row, Failure> {
-        if let Some(running) = self.running().filter(|row| !row.default || self.staged) {
+    pub fn rollback(&self, reboot: bool) -> Result<&Row, Failure> {
+        if let Some(running) = self.running().filter(|row| !row.default || (self.staged && !reboot)) {
             return Ok(running);
         }
         let others = || self.deployments.iter().filter(|row| !row.running && !row.default);

@@ -188,7 +188,7 @@ fn a_good_deployment_that_can_not_be_reached_is_named_with_the_way_to_it() {
         assert!(text.contains("LEAVE") && text.contains("fledgectl rollback --reboot 1\n"), "{text}");
     }
     assert!(message.contains("There is nestos aaaaaaaaaaaa.0 (NestOS 1.0), which is good."), "{message}");
-    assert_eq!(stuck.rollback().unwrap().index, 1, "and without its number");
+    assert_eq!(stuck.rollback(true).unwrap().index, 1, "and without its number");
     // Once that one is bad as well, none is left.
     stuck.deployments[1].verdict = Verdict::Bad;
     assert!(of_the_day(&stuck).unwrap().contains("NO DEPLOYMENT OF THIS MACHINE IS LEFT"));
@@ -200,10 +200,11 @@ fn a_rollback_goes_to_the_running_one_while_another_would_boot_next() {
     let names = [format!("{NEW}.good"), format!("{OLD}.good")];
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut running = status(NEW, &names, None, Vec::new());
-    assert_eq!(running.rollback().unwrap().index, 1);
+    assert_eq!((running.rollback(false).unwrap().index, running.rollback(true).unwrap().index), (1, 1));
     running.staged = true;
-    assert_eq!(running.rollback().unwrap().index, 0, "the staged update is what is undone");
-    assert_eq!(fell_back().rollback().unwrap().index, 1);
+    assert_eq!(running.rollback(false).unwrap().index, 0, "the staged update is what is undone");
+    assert_eq!(running.rollback(true).unwrap().index, 1, "nobody reboots to be where they are");
+    assert_eq!((fell_back().rollback(false).unwrap().index, fell_back().rollback(true).unwrap().index), (1, 1));
 }
 
 /// Checks write what they were told by others, and titles are what an image says.

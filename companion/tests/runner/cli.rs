@@ -137,6 +137,27 @@ fn what_is_forgotten_is_counted_anew_and_its_tries_are_set_aside() {
     assert!(run(&["status"]).contains("an earlier try: "));
 }
 
+/// A disk that doesn't answer gives no pages back.
+#[test]
+fn what_waits_for_the_deadline_stays_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let cmdline = directory.path().join("cmdline");
+    fs::write(&cmdline, "fledge.boot.deadline=1000000h").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fledgectl"));
+    let mut child = command.args(["unit", "deadline"]).env("IGNITION_KERNEL_CMDLINE_PATH", &cmdline).spawn().unwrap();
+    let locked = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        status.lines().any(|line| line.starts_with("VmLck:") && !line.ends_with("\t       0 kB"))
+    };
+    let is_locked = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        locked()
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_locked);
+}
+
 #[test]
 fn what_failed_is_an_error_in_the_journal() {
     let output = Command::new(env!("CARGO_BIN_EXE_fledgectl"))

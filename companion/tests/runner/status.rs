@@ -92,7 +92,7 @@ fn what_can_not_be_read_is_unknown_and_not_something_else() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("first boot") && !text.contains("not checked") && !text.contains("no boot of it"), "{text}");
-    assert!(status.rollback().is_err(), "nobody knows whether it is good");
+    assert!(status.rollback(true).is_err(), "nobody knows whether it is good");
 }
 
 /// Boot selection and the records say the same of odd names, not one after the other.
