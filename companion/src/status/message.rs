@@ -62,7 +62,7 @@ fn undone(status: &Status) -> Option<String> {
     for failure in &health.undone {
         let _ = writeln!(text, "  {failure}");
     }
-    if status.running().is_some_and(|row| row.verdict != Verdict::Good) {
+    if status.running().is_some_and(|row| !matches!(row.verdict, Verdict::Good | Verdict::Bad)) {
         text.push_str(
             "The deployment isn't marked as good. Until it is, its boots are counted, and the machine\n\
             leaves it when its tries are used up.\n",
@@ -95,7 +95,8 @@ fn fallen_back(status: &Status) -> Option<String> {
             "A deployment failed on this machine, and isn't booted by itself any more.\n  failed:  {name}\n  running: {running}\n"
         ),
     };
-    for attempt in row.map(|row| row.attempts.as_slice()).unwrap_or_default() {
+    // Those of an earlier round are in the status.
+    for attempt in row.iter().flat_map(|row| &row.attempts).filter(|attempt| attempt.number > 0) {
         let _ = writeln!(text, "  {attempt}");
     }
     if let Some(words) = row.and_then(Row::traceless) {

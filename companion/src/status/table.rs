@@ -100,8 +100,8 @@ impl Status {
         writeln!(f, "health:  {what}; checks run: {ran}, failed: {}", health.failed().count())?;
         health.failed().try_for_each(|check| writeln!(f, "         {check}"))?;
         health.end.iter().try_for_each(|end| writeln!(f, "         {end}"))?;
-        health.stays.iter().try_for_each(|why| writeln!(f, "         the machine isn't rebooted by itself: {why}"))?;
         health.problems.iter().try_for_each(|problem| writeln!(f, "         {}: {}", problem.what, problem.why))?;
+        health.stays.iter().try_for_each(|why| writeln!(f, "         the machine isn't rebooted by itself: {why}"))?;
         let undone =
             |problem: &Failure| writeln!(f, "         could not be done after it: {}: {}", problem.what, problem.why);
         health.undone.iter().try_for_each(undone)

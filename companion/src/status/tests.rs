@@ -106,7 +106,11 @@ fn tries_of_an_earlier_round_are_not_counted_with_those_of_this_one() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut earlier = kept(3, Some("of the earlier round"));
     earlier.attempt.tries = None;
-    let text = status(OLD, &names, None, vec![earlier.clone(), earlier, kept(1, None)]).to_string();
+    let mut boot = Selection::not_counted(Selected::FellBack, Some(id(OLD)), "");
+    boot.instead_of = Some(id(NEW));
+    let status = status(OLD, &names, Some(&boot), vec![earlier.clone(), earlier, kept(1, None)]);
+    let (text, message) = (status.to_string(), of_the_day(&status).unwrap());
+    assert!(message.contains("  try 1: ") && !message.contains("earlier try"), "{message}");
     assert!(text.contains("       none of its 3 tries was healthy\n"), "{text}");
     assert!(
         text.contains("an earlier try: of the earlier round") && text.contains("2 of its tries left nothing"),

@@ -149,7 +149,7 @@ fn what_waits_for_the_deadline_stays_in_memory() {
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
         status.lines().any(|line| line.starts_with("VmLck:") && !line.ends_with("\t       0 kB"))
     };
-    let is_locked = (0..100).any(|_| {
+    let is_locked = (0..600).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(50));
         locked()
     });

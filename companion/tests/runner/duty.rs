@@ -237,7 +237,7 @@ fn a_boot_ends_even_if_what_is_kept_of_it_hangs() {
     let start = Instant::now();
     let cmdline = Cmdline::parse("fledge.boot.deadline=1ms");
     duty::deadline(&machine, &cmdline).unwrap();
-    assert!(reboots(&system) == 1 && start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
+    assert!(reboots(&system) > 0 && start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
     // Not even systemd's own programs can be read.
     system.program("systemctl", "exec sleep 30");
     let restart = || Failure::new("restarting the machine", "the kernel was asked");
@@ -463,7 +463,10 @@ fn a_soft_reboot_gives_the_try_back() {
 #[test]
 fn a_journal_that_was_not_kept_is_no_failure_of_the_boot_after_it() {
     let (system, ids) = fallen_back();
-    let text = format!(r#"{{"version":1,"boot_id":"b1","deployment":"{}","date":"2026-11-20T10:31:08Z"}}"#, ids[0]);
+    let text = format!(
+        r#"{{"version":1,"boot_id":"b1","deployment":"{}","tries":{{"left":1,"done":1}},"date":"2026-11-20T10:31:08Z"}}"#,
+        ids[0]
+    );
     system.file("var/lib/fledge/attempts/b1/attempt.json", &text);
     for journalctl in ["exit 0", "echo 'Data from the specified boot is not available' >&2; exit 1"] {
         system.program("journalctl", journalctl);
