@@ -40,20 +40,18 @@ pub fn carry_out(steps: &[Step], sysroot: &Sysroot, admin: &Admin) -> Result<(),
     Ok(())
 }
 
-/// Takes the bootloader's variable out of `grubenv`, so that it starts the first entry again. One that hasn't got it stays as it is.
+/// Takes the bootloader's variable out of `grubenv`, so that it starts the first entry again. One that hasn't got it is written as well: it
+/// may not have got to where the bootloader sees it.
 ///
 /// # Errors
 /// The file can't be read, is none, or whatever the operating system says: then the bootloader may see the variable yet, and what relies
 /// on its absence is not to be done.
 fn remove_override(sysroot: &Sysroot, boot: &BootFs) -> Result<(), Failure> {
     let Some((path, environment)) = sysroot.grubenv()? else { return Ok(()) };
-    if environment.get(STEERING).is_none() {
-        // It may have been taken out before, and not have got to where GRUB sees it, which replays no journal.
-        return boot.flush();
-    }
     let what = || format!("removing {STEERING} from {path} on the boot file system");
     let block = environment.with(STEERING, None).render().map_err(|why| Failure::new(what(), why))?;
     boot.overwrite(&path, &block)?;
+    // GRUB replays no journal.
     boot.flush()?;
     log::info!("the bootloader starts the first entry by itself again");
     Ok(())
