@@ -252,10 +252,11 @@ fn bless(args: &Arguments) -> ExitCode {
         let status = status::look(&sysroot)?;
         let row = named(&status, args)?;
         let records = sysroot.records()?;
+        let overridden = records.switched(&row.id) > 0 && sysroot.overridden()?;
         let (steps, what) = match (args.has("bad"), args.has("forget")) {
             (true, _) => (mark_bad(&records, &row.id), "bad"),
-            (_, true) => (forget(&records, &row.id), "new"),
-            _ => (mark_good(&records, &row.id), "good"),
+            (_, true) => (forget(&records, &row.id, overridden), "new"),
+            _ => (mark_good(&records, &row.id, overridden), "good"),
         };
         records::carry_out(&steps, &sysroot, &admin)?;
         if what == "new" {

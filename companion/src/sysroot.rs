@@ -8,12 +8,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use fledge_core::counting::{
-    EXHAUSTED, Environment, FOLDER, Id, Listed, Menu, Records, SELECTION, STEERING, Selection,
-};
+use fledge_core::counting::{EXHAUSTED, Environment, FOLDER, Id, Listed, Menu, Records, SELECTION, Selection};
 use fledge_core::diag::Failure;
 use fledge_core::pivot::{self, KeyFile};
-use fledge_core::root::persist::GRUB;
+use fledge_stages::boot_select::Grub;
 use fledge_stages::host::atomic;
 use fledge_stages::host::bootfs::{BootFs, Place};
 use fledge_stages::report;
@@ -259,29 +257,34 @@ impl Sysroot {
         }
     }
 
-    /// GRUB's variables: the file, seen from the boot file system, and what it holds. `None` if there is no such file.
+    /// What is known of GRUB, as boot selection sees it.
     ///
     /// # Errors
-    /// It is there and can't be read, or is none.
-    pub fn grubenv(&self) -> Result<Option<(String, Environment)>, Failure> {
-        for folder in GRUB {
-            let path = format!("{folder}/grubenv");
-            let failure = |why: String| Failure::new(format!("reading {path} on the boot file system"), why);
-            match fs::read(self.boot.join(path.trim_start_matches('/'))) {
-                Ok(bytes) => return Ok(Some((path.clone(), Environment::parse(&bytes).map_err(failure)?))),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failure(error.to_string())),
-            }
+    /// The boot file system isn't there, the folder of the records can't be read, or `grubenv` is there and can't be, or is none.
+    pub fn grub(&self) -> Result<Grub, Failure> {
+        let boot = BootFs::open(&Place::Mounted(self.boot.clone()), false)?;
+        let grub = Grub::look(&boot, self.records()?.iter().any(|record| record.switched > 0));
+        match grub.unreadable {
+            Some(why) => Err(Failure::new("reading grubenv on the boot file system", why)),
+            None => Ok(grub),
         }
-        Ok(None)
     }
 
-    /// Whether the bootloader is told to start another entry than the first by itself.
+    /// GRUB's variables: the file, seen from the boot file system, and what it holds. `None` if there is no place for such a file.
     ///
     /// # Errors
-    /// As [`Self::grubenv`].
+    /// As [`Self::grub`].
+    pub fn grubenv(&self) -> Result<Option<(String, Environment)>, Failure> {
+        let grub = self.grub()?;
+        Ok(grub.path.map(|path| (path, grub.variables)))
+    }
+
+    /// Whether the bootloader is, or may be, told to start another entry than the first by itself.
+    ///
+    /// # Errors
+    /// As [`Self::grub`].
     pub fn overridden(&self) -> Result<bool, Failure> {
-        Ok(self.grubenv()?.is_some_and(|(_, environment)| environment.get(STEERING).is_some()))
+        Ok(self.grub()?.overridden())
     }
 
     /// Whether an update takes effect when the machine is shut down.

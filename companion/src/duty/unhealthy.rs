@@ -59,6 +59,10 @@ pub fn after_unhealthy(selection: Option<&Selection>, records: &Records, exhaust
         Some(Tries { left: 0, .. }) if selection.fallback.is_none() => {
             stay("this was the last try, and there is no other deployment to boot")
         }
+        Some(Tries { left: 0, .. }) if selection.unreachable.is_some() => {
+            let why = selection.unreachable.as_deref().unwrap_or_default();
+            Next::Stay(format!("this was the last try, and no other deployment would be booted by itself: {why}"))
+        }
         Some(_) => Next::Reboot,
     }
 }
@@ -274,6 +278,9 @@ mod tests {
         let alone = Selection { fallback: None, ..counted.clone() };
         assert_eq!(next(&alone, "n-aa.0+1-2"), Next::Reboot, "it may get healthy yet");
         assert!(matches!(next(&alone, "n-aa.0+0-3"), Next::Stay(_)));
+        let stuck = Selection { unreachable: Some("the bootloader can't be told".into()), ..counted.clone() };
+        assert_eq!(next(&stuck, "n-aa.0+1-2"), Next::Reboot, "it may get healthy yet");
+        assert!(matches!(next(&stuck, "n-aa.0+0-3"), Next::Stay(why) if why.contains("can't be told")));
         let blessed = Selection::not_counted(Verdict::Blessed, Some(id), "it was blessed before");
         assert!(matches!(next(&blessed, "n-aa.0+2-1"), Next::Stay(_)));
     }

@@ -57,7 +57,7 @@ pub struct Healthy {
     pub deployments: Vec<Id>,
     /// The deployment that OSTree lists first.
     pub first: Option<Id>,
-    /// Whether `grubenv` has the variable [`super::STEERING`].
+    /// Whether `grubenv` has the variable [`super::STEERING`], or is damaged and may have had it.
     pub overridden: bool,
 }
 
@@ -74,10 +74,10 @@ pub fn bless(boot: &Healthy) -> Vec<Step> {
     let left: Vec<&Id> =
         left.filter(|record| record.switched > 0 || Some(&record.id) == instead_of).map(|record| &record.id).collect();
     for id in &left {
-        steps.extend(become_state(records, id, State::Bad, false));
+        steps.extend(become_state(records, id, State::Bad));
     }
     if records.state(running) != Some(State::Bad) {
-        steps.extend(become_state(records, running, State::Good, true));
+        steps.extend(become_state(records, running, State::Good));
     }
     // Only then is the bootloader's own default put right, and the override, which goes by an entry's place, removed.
     let fell_back = boot.first.as_ref().filter(|first| *first != running && left.contains(first));
@@ -90,37 +90,44 @@ pub fn bless(boot: &Healthy) -> Vec<Step> {
     if boot.overridden && switched && right {
         steps.push(Step::RemoveOverride);
     }
-    // The marks keep a machine from rebooting for ever, so they go last.
+    // The marks keep a machine from rebooting for ever, and tell of the override, so they go last, and all at once.
     if right {
-        for record in records.iter().filter(|record| record.id != *running) {
+        for record in records.iter() {
             steps.extend(marks(records, &record.id).map(|name| Step::Remove { name: name.clone() }));
         }
     }
     let remembered = |id: &Id| left.contains(&id) || records.state(id) == Some(State::Bad);
     let gone = |id: &&Id| !boot.deployments.contains(id) && *id != running && !remembered(id);
     for id in records.iter().map(|record| &record.id).filter(gone) {
-        let known = records.get(id).map(|record| record.names.as_slice()).unwrap_or_default();
-        let removed = |name: &&String| !steps.contains(&Step::Remove { name: (*name).clone() });
-        let more: Vec<_> = known.iter().filter(removed).map(|name| Step::Remove { name: name.clone() }).collect();
-        steps.extend(more);
+        steps.extend(states(records, id).map(|name| Step::Remove { name: name.clone() }));
     }
     synced(steps)
 }
 
-/// What a person writes who says that a deployment is good.
-pub fn mark_good(records: &Records, id: &Id) -> Vec<Step> {
-    synced(become_state(records, id, State::Good, true))
+/// What a person writes who says that a deployment is good. `overridden` is as in [`Healthy`].
+pub fn mark_good(records: &Records, id: &Id, overridden: bool) -> Vec<Step> {
+    let mut steps = become_state(records, id, State::Good);
+    steps.extend(remove_override(records, id, overridden));
+    steps.extend(marks(records, id).map(|name| Step::Remove { name: name.clone() }));
+    synced(steps)
 }
 
 /// What a person writes who says that a deployment is bad.
 pub fn mark_bad(records: &Records, id: &Id) -> Vec<Step> {
-    synced(become_state(records, id, State::Bad, false))
+    synced(become_state(records, id, State::Bad))
 }
 
-/// What a person writes who wants a deployment to be counted as if it were new.
-pub fn forget(records: &Records, id: &Id) -> Vec<Step> {
-    let names = records.get(id).map(|record| record.names.as_slice()).unwrap_or_default();
-    synced(names.iter().map(|name| Step::Remove { name: name.clone() }).collect())
+/// What a person writes who wants a deployment to be counted as if it were new. `overridden` is as in [`Healthy`].
+pub fn forget(records: &Records, id: &Id, overridden: bool) -> Vec<Step> {
+    let mut steps: Vec<Step> = remove_override(records, id, overridden).into_iter().collect();
+    steps.extend(names(records, id).map(|name| Step::Remove { name: name.clone() }));
+    synced(steps)
+}
+
+/// Without a mark nobody would know any more whose the override is, so it goes before the last one.
+fn remove_override(records: &Records, id: &Id, overridden: bool) -> Option<Step> {
+    let last = records.switched(id) > 0 && !records.iter().any(|other| other.id != *id && other.switched > 0);
+    (overridden && last).then_some(Step::RemoveOverride)
 }
 
 /// What gives this boot's try back, because the boot wasn't one: a rescue or emergency shell that a person asked for, or a soft reboot.
@@ -135,31 +142,39 @@ pub fn give_back(records: &Records, selection: &Selection) -> Vec<Step> {
     let Tries { left, done } = tries;
     let Some(done) = done.checked_sub(1) else { return Vec::new() };
     let given = State::Trying(Tries { left: left.saturating_add(1), done });
-    synced(become_state(records, id, given, false))
+    synced(become_state(records, id, given))
 }
 
-/// A deployment's state becomes another one, by a rename where it has one. Its other records give way, its marks only if they are told to.
-fn become_state(records: &Records, id: &Id, state: State, with_marks: bool) -> Vec<Step> {
+/// A deployment's state becomes another one, by a rename where it has one. Its other states give way, its marks don't.
+fn become_state(records: &Records, id: &Id, state: State) -> Vec<Step> {
     let to = state.name(id);
-    let record = records.get(id);
-    let names = record.map(|record| record.names.as_slice()).unwrap_or_default();
-    let kept: Vec<&String> = if with_marks { Vec::new() } else { marks(records, id).collect() };
+    let mut states = states(records, id);
     let mut steps = Vec::new();
-    match names.first().filter(|_| record.is_some_and(|record| record.state.is_some())) {
+    match states.next() {
         Some(from) if *from == to => {}
         Some(from) => steps.push(Step::Rename { from: from.clone(), to: to.clone() }),
         None => steps.push(Step::Create { name: to.clone() }),
     }
-    let old = names.first().filter(|_| record.is_some_and(|record| record.state.is_some()));
-    let others = names.iter().filter(|name| Some(*name) != old && **name != to && !kept.contains(name));
-    steps.extend(others.map(|name| Step::Remove { name: name.clone() }));
+    steps.extend(states.filter(|name| **name != to).map(|name| Step::Remove { name: name.clone() }));
     steps
+}
+
+/// The names of a deployment's states, the one that counts first.
+fn states<'r>(records: &'r Records, id: &Id) -> impl Iterator<Item = &'r String> {
+    names(records, id).filter(|name| !is_mark(name))
 }
 
 /// The names of a deployment's marks that another one was to be started in its stead.
 fn marks<'r>(records: &'r Records, id: &Id) -> impl Iterator<Item = &'r String> {
-    let names = records.get(id).map(|record| record.names.as_slice()).unwrap_or_default();
-    names.iter().filter(|name| name.ends_with(".switched") || name.ends_with(".switched-again"))
+    names(records, id).filter(|name| is_mark(name))
+}
+
+fn names<'r>(records: &'r Records, id: &Id) -> impl Iterator<Item = &'r String> {
+    records.get(id).map(|record| record.names.as_slice()).unwrap_or_default().iter()
+}
+
+fn is_mark(name: &str) -> bool {
+    name.ends_with(".switched") || name.ends_with(".switched-again")
 }
 
 /// Names are on the disk before anything else relies on them, and at the end.

@@ -28,6 +28,19 @@ pub struct Facts {
     pub other: Option<String>,
 }
 
+impl Facts {
+    fn deployment(&self, id: &Id) -> Option<&Deployment> {
+        self.deployments.iter().find(|deployment| deployment.id == *id)
+    }
+
+    fn is_good(&self, deployment: &Deployment) -> bool {
+        self.records.state(&deployment.id) == Some(State::Good)
+    }
+}
+
+/// Why a deployment isn't counted that nobody could bless.
+const NOBODY: &str = "it has no fledgectl, which would see that a boot of it is healthy";
+
 /// One thing to do. Names are those of records.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Effect {
@@ -88,33 +101,67 @@ pub struct Decision {
 
 /// Decides.
 pub fn decide(facts: &Facts) -> Decision {
-    let not_counted = |reason: String| Decision {
-        effects: Vec::new(),
-        selection: Selection::not_counted(Verdict::NotCounted, Some(facts.booted.clone()), reason),
-    };
-    let Some(booted) = facts.deployments.iter().find(|deployment| deployment.id == facts.booted) else {
-        return not_counted("no boot entry starts the booted deployment".into());
-    };
-    let mut decision = if let Some(other) = &facts.other {
-        not_counted(format!("{other}, and two may not count the same boots"))
-    } else if facts.deployments.iter().all(|deployment| deployment.id == booted.id) {
-        not_counted("there is no other deployment to fall back to".into())
-    } else if facts.default.as_ref() != Some(&booted.id) {
-        not_counted("it isn't the one that the bootloader starts by itself: it was picked by hand, or the bootloader was told to start another one and didn't".into())
-    } else {
-        count_or_fall_back(facts, booted)
-    };
+    let mut decision = choose(facts);
     let selection = &mut decision.selection;
-    if !matches!(selection.verdict, Verdict::Exhausted | Verdict::Rebooting) {
-        let boots = selection.deployment.as_ref();
-        selection.fallback = candidate(facts, |id| Some(id) != boots && *id != booted.id).map(|found| found.id.clone());
+    // Before a reboot nobody reads it.
+    if selection.verdict != Verdict::Rebooting {
+        let (chosen, unreachable) = fallback(facts, selection.deployment.as_ref());
+        selection.fallback = chosen;
+        selection.unreachable = unreachable.filter(|_| selection.counted || selection.verdict == Verdict::Exhausted);
     }
-    if selection.instead_of.is_none() && facts.default.as_ref() == Some(&booted.id) {
+    if selection.instead_of.is_none() && facts.default.as_ref() == Some(&facts.booted) {
         selection.instead_of = left_behind(facts);
     }
     let odd = facts.records.odd.iter();
     selection.remarks = odd.map(|name| format!("the name {name:?} among the records means nothing")).collect();
     decision
+}
+
+fn choose(facts: &Facts) -> Decision {
+    let Some(booted) = facts.deployment(&facts.booted) else {
+        return not_counted(facts, "no boot entry starts the booted deployment");
+    };
+    if let Some(other) = &facts.other {
+        not_counted(facts, &format!("{other}, and two may not count the same boots"))
+    } else if facts.deployments.iter().all(|deployment| deployment.id == booted.id) {
+        not_counted(facts, "there is no other deployment to fall back to")
+    } else if facts.default.as_ref() == Some(&booted.id) || comes_after_a_switch(facts, booted) {
+        count_or_fall_back(facts, booted)
+    } else {
+        not_counted(
+            facts,
+            "it isn't the one that the bootloader starts by itself: it was picked by hand, or the bootloader was told to start another one and didn't",
+        )
+    }
+}
+
+fn not_counted(facts: &Facts, reason: &str) -> Decision {
+    let selection = Selection::not_counted(Verdict::NotCounted, Some(facts.booted.clone()), reason);
+    Decision { effects: Vec::new(), selection }
+}
+
+/// Whether this is an update that came after the bootloader was told to start another one than the first, and starts the first: either it
+/// didn't obey, or a person picked what it would start by itself once the override is gone.
+fn comes_after_a_switch(facts: &Facts, booted: &Deployment) -> bool {
+    facts.deployments.first().is_some_and(|first| first.id == booted.id)
+        && !facts.records.state(&booted.id).is_some_and(State::is_used_up)
+        && facts.records.iter().any(|record| record.switched > 0)
+}
+
+/// The deployment that would be booted if the one that `boots` were used up, and why none can be then, if none can. A blessed one that can't
+/// be reached goes before one that can and was never seen healthy: it is the one to keep.
+fn fallback(facts: &Facts, boots: Option<&Id>) -> (Option<Id>, Option<String>) {
+    let other = |other: &Deployment| Some(&other.id) != boots && other.id != facts.booted;
+    let best = candidate(facts, other);
+    let Some(booted) = facts.deployment(&facts.booted) else { return (best.map(|best| best.id.clone()), None) };
+    let next = destination(facts, booted, other).filter(|_| facts.default.as_ref() == Some(&facts.booted));
+    let chosen = next.filter(|next| facts.is_good(next) || !best.is_some_and(|best| facts.is_good(best))).or(best);
+    let unreachable = chosen.filter(|_| next.is_none()).map(|chosen| {
+        obstacle(facts, booted, chosen).unwrap_or_else(|| {
+            "the bootloader was told to start another one than the first, and starts the first".into()
+        })
+    });
+    (chosen.map(|chosen| chosen.id.clone()), unreachable)
 }
 
 fn count_or_fall_back(facts: &Facts, booted: &Deployment) -> Decision {
@@ -125,6 +172,9 @@ fn count_or_fall_back(facts: &Facts, booted: &Deployment) -> Decision {
     }
     if state.is_some_and(State::is_used_up) {
         return fall_back(facts, booted);
+    }
+    if !booted.blesses {
+        return not_counted(facts, NOBODY);
     }
     let (effects, tries) = count(facts, &booted.id);
     let mut selection = Selection::not_counted(Verdict::Counted, Some(booted.id.clone()), told(tries));
@@ -155,28 +205,54 @@ fn told(tries: Tries) -> String {
 
 /// The deployment to boot instead: the newest that was blessed; where none was, the newest that has tries left. The first that can be
 /// booted counts.
-fn candidate(facts: &Facts, wanted: impl Fn(&Id) -> bool) -> Option<&Deployment> {
+fn candidate(facts: &Facts, wanted: impl Fn(&Deployment) -> bool) -> Option<&Deployment> {
     let of = |states: &dyn Fn(Option<State>) -> bool| {
-        facts
-            .deployments
-            .iter()
-            .find(|other| wanted(&other.id) && other.unusable.is_none() && states(facts.records.state(&other.id)))
+        let fits = |other: &&Deployment| wanted(other) && other.unusable.is_none();
+        facts.deployments.iter().find(|other| fits(other) && states(facts.records.state(&other.id)))
     };
     of(&|state| state == Some(State::Good)).or_else(|| of(&|state| !state.is_some_and(State::is_used_up)))
 }
 
+/// The deployment that gets booted in the stead of the booted one, of those that can be: without a reboot rather than with one, but a
+/// blessed one that takes a reboot goes before one that nobody has seen healthy.
+fn destination<'f>(
+    facts: &'f Facts,
+    booted: &Deployment,
+    wanted: impl Fn(&Deployment) -> bool,
+) -> Option<&'f Deployment> {
+    let best = candidate(facts, |other| wanted(other) && obstacle(facts, booted, other).is_none())?;
+    let without_reboot = candidate(facts, |other| wanted(other) && other.boots_like(booted));
+    without_reboot.filter(|found| facts.is_good(found) || !facts.is_good(best)).or(Some(best))
+}
+
+/// Why another deployment can't be booted in the stead of the booted one, if it can't.
+fn obstacle(facts: &Facts, booted: &Deployment, other: &Deployment) -> Option<String> {
+    if other.boots_like(booted) {
+        return None;
+    }
+    let id = &other.id;
+    if let Some(why) = &facts.unsteerable {
+        return Some(format!("{id} would take a reboot, and the bootloader can't be told: {why}"));
+    }
+    if let Some(why) = &other.unstartable {
+        return Some(format!("{id} would take a reboot, and the bootloader can't start it: {why}"));
+    }
+    let is_spent = facts.records.next_switch(&booted.id).is_none();
+    is_spent.then(|| format!("the bootloader was told twice to start another one, such as {id}, and didn't"))
+}
+
 fn fall_back(facts: &Facts, booted: &Deployment) -> Decision {
-    let is_good = |id: &Id| facts.records.state(id) == Some(State::Good);
-    let without_reboot = candidate(facts, |id| {
-        *id != booted.id && facts.deployments.iter().any(|other| other.id == *id && other.boots_like(booted))
-    });
-    let Some(best) = candidate(facts, |id| *id != booted.id) else {
-        return exhausted(facts, booted, "it is used up, and no other deployment can be booted");
-    };
-    // A blessed one that takes a reboot goes before one that nobody has seen healthy.
-    match without_reboot.filter(|found| is_good(&found.id) || !is_good(&best.id)) {
-        Some(found) => pivot(facts, booted, found),
-        None => reboot(facts, booted, best),
+    let other = |other: &Deployment| other.id != booted.id;
+    match (destination(facts, booted, other), facts.records.next_switch(&booted.id)) {
+        (Some(found), _) if found.boots_like(booted) => pivot(facts, booted, found),
+        (Some(found), Some(mark)) => reboot(booted, found, mark),
+        (_, _) => {
+            let why = match candidate(facts, other).and_then(|best| obstacle(facts, booted, best)) {
+                Some(why) => format!("it is used up; {why}"),
+                None => "it is used up, and no other deployment can be booted".into(),
+            };
+            exhausted(facts, booted, &why)
+        }
     }
 }
 
@@ -186,28 +262,23 @@ fn pivot(facts: &Facts, booted: &Deployment, found: &Deployment) -> Decision {
     selection.instead_of = Some(booted.id.clone());
     selection.reason = format!("{} is used up; this one boots in its stead, without a reboot", booted.id);
     let mut effects = Vec::new();
-    if facts.records.state(&found.id) != Some(State::Good) {
+    if facts.is_good(found) {
+    } else if found.blesses {
         let (count, tries) = count(facts, &found.id);
         effects = count;
         (selection.tries, selection.counted) = (Some(tries), true);
         selection.reason = format!("{}, and {}", selection.reason, told(tries));
+    } else {
+        selection.reason = format!("{}; it isn't counted: {NOBODY}", selection.reason);
     }
     let var = found.id.stateroot() != booted.id.stateroot();
     effects.push(Effect::Pivot { id: found.id.clone(), link: found.link.clone(), var });
     Decision { effects, selection }
 }
 
-fn reboot(facts: &Facts, booted: &Deployment, best: &Deployment) -> Decision {
-    if let Some(why) = &facts.unsteerable {
-        let why = format!("it is used up; {} would take a reboot, and the bootloader can't be told: {why}", best.id);
-        return exhausted(facts, booted, &why);
-    }
-    let Some(name) = facts.records.next_switch(&booted.id) else {
-        let why = format!("it is used up; the bootloader was told twice to start {}, and didn't", best.id);
-        return exhausted(facts, booted, &why);
-    };
+fn reboot(booted: &Deployment, best: &Deployment, mark: String) -> Decision {
     let effects = [
-        Effect::Create { name },
+        Effect::Create { name: mark },
         Effect::Sync,
         Effect::SetDefault { entry: best.entry.clone() },
         Effect::Flush,
@@ -276,7 +347,9 @@ fn stay(selection: &mut Selection, why: &str, perform: &mut dyn FnMut(&Effect) -
         Some(other) => format!("it is used up, and {other} could not be booted in its stead: {why}"),
         None => format!("it is used up: {why}"),
     };
-    selection.deployment.clone_from(&selection.bootloader);
+    // It is still the one to keep.
+    selection.fallback = core::mem::replace(&mut selection.deployment, selection.bootloader.clone());
+    selection.unreachable = Some(why.into());
     (selection.instead_of, selection.tries, selection.counted) = (None, None, false);
     if let Err(why) = perform(&Effect::Exhausted { why: selection.reason.clone() }) {
         selection.remarks.push(why);

@@ -25,14 +25,20 @@ pub struct Deployment {
     pub bootcsum: String,
     /// All other kernel arguments of the entry.
     pub options: Vec<String>,
+    /// Further images that its initramfs is laid over with (`/ostree/initramfs-overlays/`), in their order.
+    pub overlays: Vec<String>,
     /// Why it can't be booted, if it can't.
     pub unusable: Option<String>,
+    /// Why the bootloader can't start it, if it can't. It may be booted all the same when another one's kernel is the same.
+    pub unstartable: Option<String>,
+    /// Whether it has the program that says that a boot was healthy.
+    pub blesses: bool,
 }
 
 impl Deployment {
     /// Whether a kernel that was started for the other one may boot this one: same kernel and initramfs, same arguments.
     pub fn boots_like(&self, other: &Self) -> bool {
-        self.bootcsum == other.bootcsum && self.options == other.options
+        self.bootcsum == other.bootcsum && self.options == other.options && self.overlays == other.overlays
     }
 }
 
@@ -47,6 +53,10 @@ pub struct Listed {
     pub link: Option<String>,
     /// Its other arguments.
     options: Vec<String>,
+    /// Its kernel, if it names one: a path on the boot file system, as the entry has it.
+    pub kernel: Option<String>,
+    /// The images of its initramfs, in the same way.
+    pub initrds: Vec<String>,
 }
 
 impl Listed {
@@ -57,16 +67,23 @@ impl Listed {
             name: name.strip_suffix(".conf").unwrap_or(name).to_owned(),
             title: entry.values("title").next().unwrap_or_default().to_owned(),
             link,
+            kernel: entry.values("linux").next().map(str::to_owned),
+            initrds: entry.values("initrd").flat_map(str::split_whitespace).map(str::to_owned).collect(),
             options: entry.arguments().map(unquoted).filter(|word| !word.starts_with("ostree=")).collect(),
         }
     }
 
-    /// The deployment that it starts: `id` is what its link leads to.
-    pub fn deployment(&self, id: Id, unusable: Option<String>) -> Option<Deployment> {
+    /// The deployment that it starts: `id` is what its link leads to. It is taken for a sound one; who looks at it says otherwise.
+    pub fn deployment(&self, id: Id) -> Option<Deployment> {
         let link = self.link.clone()?;
         // /ostree/boot.V/STATEROOT/BOOTCSUM/SERIAL
         let bootcsum = link.trim_matches('/').split('/').nth(3)?.to_owned();
-        Some(Deployment { id, entry: self.name.clone(), link, bootcsum, options: self.options.clone(), unusable })
+        // /ostree/STATEROOT-BOOTCSUM/initramfs-VERSION.img: the checksum is over kernel, initramfs and device tree.
+        let folder = format!("-{bootcsum}/");
+        let overlays = self.initrds.iter().filter(|path| !path.contains(&folder)).cloned().collect();
+        let (entry, options) = (self.name.clone(), self.options.clone());
+        let (unusable, unstartable, blesses) = (None, None, true);
+        Some(Deployment { id, entry, link, bootcsum, options, overlays, unusable, unstartable, blesses })
     }
 }
 
@@ -98,15 +115,55 @@ impl Menu {
     }
 }
 
-/// Compares names by version: digits as numbers, the rest by its characters (as rpmvercmp does, by which GRUB sorts).
+/// Compares names of entries as GRUB does (`blscfg.c`, `split_package_string` and `vercmp`): by what stands before the last two hyphens,
+/// between them and after them, each as a version.
 fn compare(one: &str, other: &str) -> Ordering {
+    let order = parts(one).into_iter().zip(parts(other)).map(|(one, other)| version(one, other));
+    order.fold(Ordering::Equal, Ordering::then)
+}
+
+/// Name, version and release. What has no hyphen is a name, what has one has no release.
+fn parts(name: &str) -> [&str; 3] {
+    let Some((rest, release)) = name.rsplit_once('-') else { return [name, "", ""] };
+    match rest.rsplit_once('-') {
+        Some((name, version)) => [name, version, release],
+        None => [rest, release, ""],
+    }
+}
+
+/// Compares versions run by run of digits or letters. What else there is only separates them, but for `~`, before which nothing is older,
+/// and `+`, which is newer than the end and older than anything else.
+fn version(one: &str, other: &str) -> Ordering {
+    let separates = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '~' | '+');
     let (mut one, mut other) = (one, other);
-    loop {
-        let (left, right) = (part(&mut one), part(&mut other));
-        let order = match (left.trim_start_matches('0'), right.trim_start_matches('0')) {
-            _ if left.is_empty() || right.is_empty() => return left.cmp(right),
-            (left, right) if is_number(left) && is_number(right) => left.len().cmp(&right.len()).then(left.cmp(right)),
-            _ => left.cmp(right),
+    'runs: loop {
+        (one, other) = (one.trim_start_matches(separates), other.trim_start_matches(separates));
+        for (mark, at_the_end) in [('~', Ordering::Greater), ('+', Ordering::Less)] {
+            return match (one.strip_prefix(mark), other.strip_prefix(mark)) {
+                (None, None) => continue,
+                (Some(left), Some(right)) => {
+                    (one, other) = (left, right);
+                    continue 'runs;
+                }
+                (None, Some(_)) if one.is_empty() => at_the_end,
+                (Some(_), None) if other.is_empty() => at_the_end.reverse(),
+                (None, Some(_)) => Ordering::Greater,
+                (Some(_), None) => Ordering::Less,
+            };
+        }
+        if one.is_empty() || other.is_empty() {
+            return one.len().cmp(&other.len());
+        }
+        let digits = one.starts_with(|c: char| c.is_ascii_digit());
+        let (left, right) = (run(&mut one, digits), run(&mut other, digits));
+        let order = if right.is_empty() {
+            // Numbers are newer than letters.
+            if digits { Ordering::Greater } else { Ordering::Less }
+        } else if digits {
+            let (left, right) = (left.trim_start_matches('0'), right.trim_start_matches('0'));
+            left.len().cmp(&right.len()).then(left.cmp(right))
+        } else {
+            left.cmp(right)
         };
         if order != Ordering::Equal {
             return order;
@@ -114,17 +171,13 @@ fn compare(one: &str, other: &str) -> Ordering {
     }
 }
 
-fn is_number(part: &str) -> bool {
-    part.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Takes the first run of digits or of other characters.
-fn part<'t>(text: &mut &'t str) -> &'t str {
-    let digits = text.starts_with(|c: char| c.is_ascii_digit());
-    let end = text.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(text.len());
-    let (part, rest) = text.split_at(end);
+/// Takes what there is of digits or of letters at the beginning.
+fn run<'t>(text: &mut &'t str, digits: bool) -> &'t str {
+    let belongs = |c: char| if digits { c.is_ascii_digit() } else { c.is_ascii_alphabetic() };
+    let end = text.find(|c: char| !belongs(c)).unwrap_or(text.len());
+    let (run, rest) = text.split_at(end);
     *text = rest;
-    part
+    run
 }
 
 /// A kernel command line with another deployment's link in it.

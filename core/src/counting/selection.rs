@@ -53,6 +53,9 @@ pub struct Selection {
     pub counted: bool,
     /// The deployment that would be booted if this one were used up: it must stay there until this one is blessed.
     pub fallback: Option<Id>,
+    /// Why neither that one nor any other would be booted by itself then, if that is so: rebooting after the last try leads nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreachable: Option<String>,
     /// What was odd on the way, in words: names of records that mean nothing, settings that aren't understood.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
@@ -71,6 +74,7 @@ impl Selection {
             tries: None,
             counted: false,
             fallback: None,
+            unreachable: None,
             remarks: Vec::new(),
         }
     }

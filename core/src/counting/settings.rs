@@ -39,17 +39,23 @@ impl Settings {
     }
 }
 
-/// Words of the command line that start something else than a system: systemd's (`proc-cmdline.c`, `runlevel`), and dracut's.
-const REPAIR: [&str; 10] = ["rescue", "emergency", "single", "s", "S", "1", "-s", "-b", "rd.break", "rd.emergency"];
+/// Words of the command line that start something else than a system: systemd's (`proc-cmdline.c`, `runlevel`), in the initramfs with
+/// `rd.` before them. With a value they mean something else: `rd.emergency=reboot` of dracut says what follows a failure.
+const REPAIR: [&str; 10] = ["rescue", "emergency", "single", "s", "S", "1", "-s", "-b", "rd.rescue", "rd.emergency"];
+/// dracut's, with or without the place where to stop.
+const BREAK: &str = "rd.break";
+/// The target of the real root, and that of the initramfs.
+const UNITS: [&str; 2] = ["systemd.unit", "rd.systemd.unit"];
 
 /// Why boots with this command line aren't counted, if they aren't.
 pub fn not_counted(cmdline: &Cmdline) -> Option<&'static str> {
-    let target = cmdline.value("systemd.unit").or(cmdline.value("rd.systemd.unit")).unwrap_or_default();
+    let repairs = |unit| matches!(cmdline.value(unit), Some("rescue.target" | "emergency.target"));
+    let is_repair = || cmdline.iter().any(|(word, value)| word == BREAK || (value.is_none() && REPAIR.contains(&word)));
     if cmdline.flag("ignition.firstboot") {
         Some("it is a first boot")
     } else if cmdline.has(COUNT) && !cmdline.flag(COUNT) {
         Some("the command line says fledge.boot.count=0")
-    } else if ["rescue.target", "emergency.target"].contains(&target) || REPAIR.iter().any(|word| cmdline.has(word)) {
+    } else if UNITS.into_iter().any(repairs) || is_repair() {
         Some("the command line asks for a rescue or emergency shell")
     } else {
         None

@@ -6,6 +6,7 @@
 //! mounts the boot file system read-only, where nobody sees it, reads a few names and entries, and writes nothing.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,12 +20,17 @@ use crate::host::{atomic, reboot};
 use crate::report;
 
 mod execute;
+mod grub;
 mod observe;
 #[cfg(test)]
 mod tests;
 
+pub use grub::Grub;
+
 /// How long the boot file system is waited for. It is most often there: the root is.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What marks a deployment as good whose boot was healthy, in the deployment.
+const BLESSER: &str = "usr/bin/fledgectl";
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -56,6 +62,9 @@ impl Places {
 
 /// Selects. `cmdline` is the kernel command line's text.
 pub fn run(cmdline: &str, places: &Places) -> Selection {
+    if let Err(error) = open_to_all(&places.runtime) {
+        log::warn!("{}: {error}", places.runtime.display());
+    }
     let selection = select(cmdline, places);
     let Selection { verdict, reason, .. } = &selection;
     let deployment = selection.deployment.as_ref().map_or("a deployment that can't be told", Id::as_str);
@@ -87,15 +96,22 @@ fn select(text: &str, places: &Places) -> Selection {
         Err(failure) => return Selection::not_counted(Verdict::CouldNotCount, Some(booted), in_words(&failure)),
     };
     let decision: Decision = decide(&seen.facts);
+    let damage = seen.remark.clone();
     let mut hands = execute::Hands::new(seen, text, places);
     let mut selection = carry_out(decision, &mut |effect| hands.perform(effect).map_err(|failure| in_words(&failure)));
-    selection.remarks.extend(remark);
+    selection.remarks.extend(remark.into_iter().chain(damage));
     selection
 }
 
 /// On one line.
 fn in_words(failure: &Failure) -> String {
     format!("{}: {}", failure.what, failure.why)
+}
+
+/// What is left there is for everybody to read.
+fn open_to_all(runtime: &Path) -> io::Result<()> {
+    atomic::make_directory(runtime, 0o755)?;
+    std::fs::set_permissions(runtime, std::fs::Permissions::from_mode(0o755))
 }
 
 fn leave(selection: &Selection, runtime: &Path) -> Result<(), Failure> {

@@ -2,20 +2,19 @@
 //! What selection has to know.
 
 use std::fs;
-use std::io;
+use std::iter;
 use std::path::Path;
+use std::time::Duration;
 
 use fledge_core::cmdline::Cmdline;
-use fledge_core::counting::{
-    Deployment, Environment, FOLDER, Facts, Id, Listed, Menu, OTHER_COUNTERS, Records, STEERING, steering,
-};
+use fledge_core::counting::{Deployment, Environment, FOLDER, Facts, Id, Listed, Menu, OTHER_COUNTERS, Records};
 use fledge_core::diag::Failure;
 use fledge_core::pivot::{Composefs, IMAGE};
 use fledge_core::root;
-use fledge_core::root::persist::GRUB;
 
-use super::{PATIENCE, Places};
+use super::{BLESSER, Grub, PATIENCE, Places};
 use crate::host::bootfs::{self, BootFs, Place};
+use crate::host::device;
 use crate::{ostree, pivot};
 
 /// What was seen.
@@ -26,6 +25,8 @@ pub(super) struct Seen {
     pub(super) boot: Place,
     /// GRUB's `grubenv`: where it is, and its variables.
     pub(super) environment: Option<(String, Environment)>,
+    /// What is odd, in words.
+    pub(super) remark: Option<String>,
 }
 
 /// The deployment that the command line names.
@@ -37,41 +38,56 @@ pub(super) fn booted(root: &Path, cmdline: &Cmdline) -> Result<Id, Failure> {
 }
 
 pub(super) fn facts(booted: Id, tries: u32, cmdline: &Cmdline, places: &Places) -> Result<Seen, Failure> {
-    let place = boot_place(&places.root, cmdline);
-    let boot = BootFs::open_within(PATIENCE, &place, false)?;
+    let (place, patience) = boot_place(&places.root, cmdline);
+    let boot = BootFs::open_within(patience, &place, false)?;
     let menu = Menu::new(boot.entries()?.iter().map(|found| Listed::new(&found.name, &found.entry)).collect());
-    let records = boot.names(FOLDER)?;
-    let grub = Grub::look(&boot);
-    // It is opened again for writing, which the kernel allows only then.
-    drop(boot);
-
-    let wants_image = wants_image(places, cmdline);
+    let records = Records::parse(boot.names(FOLDER)?.iter().map(String::as_str));
+    let grub = Grub::look(&boot, records.iter().any(|record| record.switched > 0));
+    let folder = |id: &Id| places.root.join(id.path().trim_start_matches('/'));
+    let wants_image = wants_image(places, cmdline, &folder(&booted));
     let ids: Vec<(&Listed, Option<Id>)> = menu.iter().map(|entry| (entry, id(entry, &places.root))).collect();
     let deployments = ids.iter().filter_map(|(entry, id)| {
-        let id = id.clone()?;
-        let unusable = unusable(&places.root.join(id.path().trim_start_matches('/')), wants_image);
-        entry.deployment(id, unusable)
+        let deployment = entry.deployment(id.clone()?)?;
+        let folder = folder(&deployment.id);
+        Some(Deployment {
+            unusable: unusable(&folder, wants_image),
+            unstartable: unstartable(&boot, entry),
+            blesses: fs::symlink_metadata(folder.join(BLESSER)).is_ok(),
+            ..deployment
+        })
     });
-    let default = menu.choice(grub.variable(STEERING));
+    let default = menu.choice(grub.told());
     let facts = Facts {
-        deployments: deployments.collect::<Vec<Deployment>>(),
+        deployments: deployments.collect(),
         booted,
         default: default.and_then(|default| ids.iter().find(|(entry, _)| *entry == default)?.1.clone()),
-        records: Records::parse(records.iter().map(String::as_str)),
+        records,
         tries,
-        unsteerable: grub.unsteerable,
-        other: other(&menu, grub.environment.as_ref()),
+        unsteerable: grub.unsteerable.clone(),
+        other: other(&menu, &grub.variables),
     };
-    Ok(Seen { facts, boot: place, environment: grub.environment })
+    let remark = grub
+        .torn
+        .then(|| "grubenv is damaged, as by a power cut while it was written: it is taken for an empty one".into());
+    // The boot file system is opened again for writing, which the kernel allows only when this one is closed.
+    Ok(Seen { facts, boot: place, environment: grub.path.map(|path| (path, grub.variables)), remark })
 }
 
-fn boot_place(root: &Path, cmdline: &Cmdline) -> Place {
+/// Where the boot file system is, and how long it is waited for. One that nobody named may be none: a machine without it is not to wait
+/// for it on each of its boots, so it is there once udev has looked at all devices, or it isn't.
+fn boot_place(root: &Path, cmdline: &Cmdline) -> (Place, Duration) {
     let own = root.join("boot");
     if fs::symlink_metadata(own.join("loader")).is_ok_and(|loader| loader.is_symlink()) {
-        return Place::Mounted(own);
+        return (Place::Mounted(own), PATIENCE);
     }
     let named = cmdline.value("boot").filter(|boot| boot.contains('=') || boot.starts_with("/dev/"));
-    Place::Device(named.map_or_else(|| bootfs::DEVICE.into(), |named| root::device(Some(named)).into()))
+    if let Some(named) = named {
+        return (Place::Device(root::device(Some(named)).into()), PATIENCE);
+    }
+    if !device::is_there(bootfs::DEVICE) {
+        device::settle(PATIENCE);
+    }
+    (Place::Device(bootfs::DEVICE.into()), Duration::ZERO)
 }
 
 /// The deployment that an entry's link leads to; one that leads nowhere names none.
@@ -89,15 +105,26 @@ fn unusable(deployment: &Path, wants_image: bool) -> Option<String> {
     missing("usr").or_else(|| if wants_image { missing(IMAGE) } else { None })
 }
 
-/// Whether a pivot would want a composefs image. What can't be understood is for the pivot to say.
-fn wants_image(places: &Places, cmdline: &Cmdline) -> bool {
-    pivot::settings(&places.initramfs, cmdline).is_ok_and(|settings| settings.composefs == Composefs::Yes)
+/// Why the bootloader can't start an entry: its kernel or its initramfs is gone.
+fn unstartable(boot: &BootFs, entry: &Listed) -> Option<String> {
+    let Some(kernel) = &entry.kernel else { return Some("its boot entry names no kernel".into()) };
+    // Other words are variables of GRUB's.
+    let mut paths = iter::once(kernel).chain(&entry.initrds).filter(|path| path.starts_with('/'));
+    paths.find_map(|path| boot.image(path).err()).map(|error| error.to_string())
+}
+
+/// Whether a pivot would want a composefs image. What can't be understood here, such as signatures, which only OSTree's own program checks,
+/// is for the pivot to say: another deployment then has what the booted one has.
+fn wants_image(places: &Places, cmdline: &Cmdline, booted: &Path) -> bool {
+    match pivot::settings(&places.initramfs, cmdline) {
+        Ok(settings) => settings.composefs == Composefs::Yes,
+        Err(_) => fs::symlink_metadata(booted.join(IMAGE)).is_ok(),
+    }
 }
 
 /// Who else counts boots.
-fn other(menu: &Menu, environment: Option<&(String, Environment)>) -> Option<String> {
-    let set = |name: &&&str| environment.is_some_and(|(_, environment)| environment.get(name).is_some());
-    if let Some(name) = OTHER_COUNTERS.iter().find(set) {
+fn other(menu: &Menu, variables: &Environment) -> Option<String> {
+    if let Some(name) = OTHER_COUNTERS.iter().find(|name| variables.get(name).is_some()) {
         return Some(format!("the bootloader counts boots itself, by {name} in grubenv"));
     }
     // Boot Loader Specification, "Boot counting": NAME+LEFT.conf, NAME+LEFT-DONE.conf.
@@ -107,53 +134,4 @@ fn other(menu: &Menu, environment: Option<&(String, Environment)>) -> Option<Str
     };
     let entry = menu.iter().find(|entry| counted(&entry.name))?;
     Some(format!("the bootloader counts boots itself, by the name of the entry {}", entry.name))
-}
-
-/// What is known of GRUB.
-struct Grub {
-    environment: Option<(String, Environment)>,
-    unsteerable: Option<String>,
-}
-
-impl Grub {
-    fn look(boot: &BootFs) -> Self {
-        let why = |failure: Failure| failure.why;
-        let not = |why: String| Self { environment: None, unsteerable: Some(why) };
-        let config = |folder: &&&str| boot.root().file(&format!("{folder}/grub.cfg")).is_ok_and(|file| file.is_some());
-        let Some(folder) = GRUB.iter().find(config) else {
-            return not("the boot file system has no grub.cfg".into());
-        };
-        let text = match boot.root().text(&format!("{folder}/grub.cfg")) {
-            Ok(text) => text,
-            Err(error) => return not(format!("its grub.cfg can't be read: {error}")),
-        };
-        let unsteerable = steering(&text).err().map(why);
-        let path = format!("{folder}/grubenv");
-        match environment(boot, &path) {
-            Ok(environment) => Self { environment: Some((path, environment)), unsteerable },
-            Err(why) => not(format!("{path}: {why}")),
-        }
-    }
-
-    fn variable(&self, name: &str) -> Option<&str> {
-        let (_, environment) = self.environment.as_ref().filter(|_| self.unsteerable.is_none())?;
-        environment.get(name)
-    }
-}
-
-/// The variables of a `grubenv`; none if there is no such file.
-fn environment(boot: &BootFs, path: &str) -> Result<Environment, String> {
-    use std::io::Read as _;
-    let read = || -> io::Result<Option<Vec<u8>>> {
-        let Some(file) = boot.root().file(path)? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        // One byte more than it may have.
-        file.take(fledge_core::counting::BLOCK as u64 + 1).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
-    };
-    match read() {
-        Ok(None) => Ok(Environment::default()),
-        Ok(Some(bytes)) => Environment::parse(&bytes),
-        Err(error) => Err(error.to_string()),
-    }
 }

@@ -2,11 +2,12 @@
 //! Selection on real boot file systems in loop devices. What a bootloader sees of them is read by debugfs, which replays no journal
 //! either; what is left after a power cut is what had reached the file behind the device. Tools that aren't installed fail their test.
 
+use std::cell::Cell;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use fledge_core::counting::{BLOCK, Environment, FOLDER, State, Tries};
 
@@ -85,6 +86,15 @@ impl Disk {
         run_program("debugfs", &["-R", &format!("cat {path}"), image])
     }
 
+    /// Whether it isn't mounted, be it where nobody else sees it: a device that is can't be opened exclusively (open(2)).
+    fn is_free(&self) -> bool {
+        // A program that another test starts at this moment holds on to what is open here until it runs.
+        (0..50).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            fs::OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&self.device).is_ok()
+        })
+    }
+
     /// Sectors that were written to it so far (the kernel's `Documentation/block/stat.rst`).
     fn sectors_written(&self) -> u64 {
         let name = Path::new(&self.device).file_name().unwrap();
@@ -113,7 +123,10 @@ const DEPLOYMENTS: [(&str, &str, &str); 3] = [
     ("/ostree/boot.1/nestos/22/0", "nestos", "cc.0"),
 ];
 
-static REBOOTS: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Of this test: others run beside it.
+    static REBOOTS: Cell<usize> = const { Cell::new(0) };
+}
 
 impl Machine {
     fn new() -> Self {
@@ -125,6 +138,7 @@ impl Machine {
         machine.boot.within(|boot| {
             fs::create_dir_all(boot.join("loader.1/entries")).unwrap();
             symlink("loader.1", boot.join("loader")).unwrap();
+            fs::write(boot.join("vmlinuz"), "kernel").unwrap();
             fs::create_dir(boot.join("grub2")).unwrap();
             fs::write(boot.join("grub2/grub.cfg"), GRUB).unwrap();
             fs::write(boot.join("grub2/grubenv"), Environment::default().render().unwrap()).unwrap();
@@ -136,7 +150,8 @@ impl Machine {
         for (link, stateroot, deployment) in DEPLOYMENTS {
             let root = machine.folder.path().join("root");
             let path = root.join(format!("ostree/deploy/{stateroot}/deploy/{deployment}"));
-            fs::create_dir_all(path.join("usr")).unwrap();
+            fs::create_dir_all(path.join("usr/bin")).unwrap();
+            fs::write(path.join("usr/bin/fledgectl"), "").unwrap();
             let link = root.join(link.trim_start_matches('/'));
             fs::create_dir_all(link.parent().unwrap()).unwrap();
             symlink(path, link).unwrap();
@@ -152,7 +167,7 @@ impl Machine {
             runtime: folder.join("run"),
             units: folder.join("units"),
             reboot: || {
-                REBOOTS.fetch_add(1, Ordering::SeqCst);
+                REBOOTS.set(REBOOTS.get() + 1);
                 Failure::new("rebooting", "this is a test")
             },
         }
@@ -228,8 +243,10 @@ fn boots_of_a_blessed_deployment_write_nothing_and_leave_nothing_mounted() {
     assert_eq!(machine.boots(1, "").verdict, Verdict::NotCounted, "picked by hand");
     assert_eq!(machine.boots(2, "fledge.boot.count=0").verdict, Verdict::NotCounted);
     assert_eq!(machine.boot.sectors_written(), before);
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!mounts.contains(&format!(" {} ", machine.boot.device)), "{mounts}");
+    assert!(machine.boot.is_free());
+    let held = BootFs::open(&Place::Device(machine.boot.device.clone().into()), false).unwrap();
+    assert!(!machine.boot.is_free(), "this is how one sees it");
+    drop(held);
 }
 
 #[test]
@@ -237,10 +254,9 @@ fn another_kernel_is_reached_by_what_grub_sees() {
     let machine = Machine::new();
     machine.boot.set(&["nestos-cc.0+0-3", "nestos-bb.0.good"]);
     let inode = machine.boot.within(|boot| fs::metadata(boot.join("grub2/grubenv")).unwrap().ino());
-    let before = REBOOTS.load(Ordering::SeqCst);
     // The test's reboot fails, so that the boot goes on.
     let selection = machine.boots(2, "");
-    assert!(REBOOTS.load(Ordering::SeqCst) > before);
+    assert_eq!(REBOOTS.get(), 1);
     assert_eq!((selection.verdict, &selection.deployment), (Verdict::Exhausted, &id("nestos-cc.0")));
     assert!(machine.left("run/exhausted").unwrap().contains("nestos-bb.0 could not be booted in its stead"));
     assert_eq!(machine.boot.names(), ["nestos-bb.0.good", "nestos-cc.0+0-3", "nestos-cc.0.switched"]);
@@ -253,14 +269,13 @@ fn another_kernel_is_reached_by_what_grub_sees() {
     let selection = machine.boots(1, "");
     assert_eq!((selection.verdict, &selection.instead_of), (Verdict::Blessed, &id("nestos-cc.0")));
     // Should the bootloader not obey, nothing reboots again.
-    let before = REBOOTS.load(Ordering::SeqCst);
     assert_eq!(machine.boots(2, "").verdict, Verdict::NotCounted);
     machine.boot.within(|boot| {
         fs::write(boot.join("grub2/grubenv"), Environment::default().render().unwrap()).unwrap();
         fs::write(boot.join("fledge/boot/nestos-cc.0.switched-again"), "").unwrap();
     });
     assert_eq!(machine.boots(2, "").verdict, Verdict::Exhausted);
-    assert_eq!(REBOOTS.load(Ordering::SeqCst), before);
+    assert_eq!(REBOOTS.get(), 1);
 }
 
 #[test]
@@ -333,6 +348,115 @@ fn a_damaged_grubenv_and_damaged_names_stop_nothing() {
 }
 
 #[test]
+fn a_grubenv_that_was_torn_by_a_switch_is_written_again() {
+    let machine = Machine::new();
+    let torn = [&Environment::default().render().unwrap()[..512], &[0; 512]].concat();
+    machine.boot.within(|boot| fs::write(boot.join("grub2/grubenv"), &torn).unwrap());
+    machine.boot.set(&["nestos-cc.0+0-3", "nestos-bb.0.good"]);
+    machine.boots(2, "");
+    assert_eq!(REBOOTS.get(), 0, "it is none of ours");
+    machine.boot.set(&["nestos-cc.0+0-3", "nestos-bb.0.good", "nestos-cc.0.switched"]);
+    let selection = machine.boots(2, "");
+    assert!(selection.remarks.iter().any(|remark| remark.contains("grubenv is damaged")), "{:?}", selection.remarks);
+    assert_eq!(REBOOTS.get(), 1);
+    assert!(machine.boot.seen_by_grub("/grub2/grubenv").contains("\ndefault=ostree-2\n"));
+    assert!(machine.boot.names().contains(&"nestos-cc.0.switched-again".to_owned()));
+}
+
+#[test]
+fn a_grubenv_that_is_a_link_isn_t_taken_for_one_that_is_missing() {
+    let machine = Machine::new();
+    machine.boot.set(&["nestos-cc.0+0-3", "nestos-bb.0.good"]);
+    for (target, why) in
+        [("../efi/EFI/fedora/grubenv", "on another file system"), ("grub.env", "which is not written through")]
+    {
+        machine.boot.within(|boot| {
+            let _ = fs::remove_file(boot.join("grub2/grubenv"));
+            symlink(target, boot.join("grub2/grubenv")).unwrap();
+            fs::write(boot.join("grub2/grub.env"), Environment::default().render().unwrap()).unwrap();
+        });
+        let selection = machine.boots(2, "");
+        assert_eq!((selection.verdict, REBOOTS.get()), (Verdict::Exhausted, 0), "{target}");
+        assert!(selection.reason.contains(&format!("a link to {target}, {why}")), "{}", selection.reason);
+    }
+    assert_eq!(machine.boot.names(), ["nestos-bb.0.good", "nestos-cc.0+0-3"], "nothing was begun");
+}
+
+#[test]
+fn the_grubenv_is_the_one_beside_grub_cfg() {
+    let machine = Machine::new();
+    let look = |switched| {
+        let boot = BootFs::open(&Place::Device(machine.boot.device.clone().into()), false).unwrap();
+        Grub::look(&boot, switched)
+    };
+    let told = Environment::default().with("default", Some("ostree-1")).render().unwrap();
+    machine.boot.within(|boot| {
+        fs::create_dir(boot.join("grub")).unwrap();
+        fs::rename(boot.join("grub2/grub.cfg"), boot.join("grub/grub.cfg")).unwrap();
+        fs::write(boot.join("grub/grubenv"), &told).unwrap();
+    });
+    let grub = look(false);
+    assert_eq!((grub.path.as_deref(), grub.overridden(), &grub.unsteerable), (Some("/grub/grubenv"), true, &None));
+    machine.boot.within(|boot| fs::remove_file(boot.join("grub/grub.cfg")).unwrap());
+    let grub = look(false);
+    assert_eq!((grub.path.as_deref(), grub.overridden()), (Some("/grub2/grubenv"), false));
+    assert!(grub.unsteerable.unwrap().contains("no grub.cfg"));
+    machine.boot.within(|boot| fs::write(boot.join("grub2/grubenv"), [b'x'; BLOCK]).unwrap());
+    assert!(look(false).unreadable.is_some() && !look(false).overridden());
+    assert!(look(true).unreadable.is_none() && look(true).overridden());
+}
+
+#[test]
+fn a_deployment_whose_kernel_is_gone_isn_t_rebooted_into() {
+    let machine = Machine::new();
+    machine.boot.set(&["nestos-cc.0+0-3", "nestos-bb.0.good"]);
+    machine.boot.within(|boot| {
+        for place in [1, 2] {
+            let path = boot.join(format!("loader/entries/ostree-{place}.conf"));
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(path, text + "initrd /boot/ostree/11/initramfs.img\n").unwrap();
+        }
+    });
+    let selection = machine.boots(2, "");
+    assert_eq!((selection.verdict, REBOOTS.get()), (Verdict::Exhausted, 0), "{}", selection.reason);
+    assert!(selection.reason.contains("there is no /boot/ostree/11/initramfs.img"), "{}", selection.reason);
+    assert_eq!(selection.fallback, id("nestos-bb.0"), "it is kept all the same");
+    machine.boot.set(&["nestos-bb.0.bad", "other-aa.0.good"]);
+    machine.boot.within(|boot| fs::remove_file(boot.join("loader/entries/ostree-3.conf")).unwrap());
+    assert_eq!(machine.boots(1, "").verdict, Verdict::FellBack, "the kernel that runs is its own");
+}
+
+#[test]
+fn a_deployment_without_fledgectl_isn_t_counted() {
+    let machine = Machine::new();
+    fs::remove_file(machine.folder.path().join("root/ostree/deploy/nestos/deploy/cc.0/usr/bin/fledgectl")).unwrap();
+    let selection = machine.boots(2, "");
+    assert_eq!(selection.verdict, Verdict::NotCounted);
+    assert!(selection.reason.contains("no fledgectl"), "{}", selection.reason);
+    assert_eq!(machine.boot.names(), [""; 0]);
+}
+
+#[test]
+fn a_machine_without_a_boot_file_system_doesn_t_wait_for_it() {
+    let machine = Machine::new();
+    let cmdline = machine.cmdline(2, "").replace("boot=/dev/", "not=");
+    let start = Instant::now();
+    let selection = run(&cmdline, &machine.places());
+    assert_eq!((selection.verdict, &selection.deployment), (Verdict::CouldNotCount, &id("nestos-cc.0")));
+    assert!(selection.reason.contains("by-label/boot: it did not appear"), "{}", selection.reason);
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_it_leaves_is_for_everybody_to_read() {
+    let machine = Machine::with_one_kernel();
+    machine.boot.set(&["nestos-bb.0.bad", "other-aa.0.good"]);
+    assert_eq!(machine.boots(1, "").verdict, Verdict::FellBack);
+    let mode = |name: &str| fs::metadata(machine.folder.path().join(name)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("run"), mode("run/boot-select.json"), mode("run/pivot-cmdline")), (0o755, 0o644, 0o644));
+}
+
+#[test]
 fn who_else_counts_is_left_alone() {
     let machine = Machine::new();
     machine.boot.within(|boot| {
@@ -373,11 +497,19 @@ fn a_deployment_that_can_t_be_booted_is_no_fallback() {
     fs::create_dir_all(conf.parent().unwrap()).unwrap();
     fs::write(&conf, "[composefs]\nenabled=yes\n").unwrap();
     assert_eq!(machine.boots(1, "").verdict, Verdict::Exhausted, "it has no image");
+    // Signatures are for OSTree's own program to check. Where the booted one has no image, another one needs none.
+    fs::write(&conf, "[composefs]\nenabled=signed\n").unwrap();
+    assert_eq!(machine.boots(1, "").verdict, Verdict::FellBack);
+    let deploy = machine.folder.path().join("root/ostree/deploy");
+    fs::write(deploy.join("nestos/deploy/bb.0/.ostree.cfs"), "").unwrap();
+    assert_eq!(machine.boots(1, "").verdict, Verdict::Exhausted, "the booted one has an image");
+    fs::write(deploy.join("other/deploy/aa.0/.ostree.cfs"), "").unwrap();
+    assert_eq!(machine.boots(1, "").verdict, Verdict::FellBack);
     fs::remove_file(&conf).unwrap();
-    let root = machine.folder.path().join("root/ostree/deploy/other/deploy/aa.0");
-    fs::remove_dir(root.join("usr")).unwrap();
+    let root = deploy.join("other/deploy/aa.0");
+    fs::remove_dir_all(root.join("usr")).unwrap();
     assert_eq!(machine.boots(1, "").verdict, Verdict::Exhausted, "it has no usr");
-    fs::remove_dir(&root).unwrap();
+    fs::remove_dir_all(&root).unwrap();
     let selection = machine.boots(1, "");
     assert_eq!(selection.verdict, Verdict::NotCounted, "it is gone, and no other is there");
     assert!(selection.reason.contains("no other deployment"), "{}", selection.reason);

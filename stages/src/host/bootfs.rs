@@ -121,6 +121,20 @@ impl BootFs {
         Ok(entries)
     }
 
+    /// Opens a kernel or an image of an initramfs that an entry names. Paths are those of the boot file system; where `/boot` is a folder of
+    /// the root file system, OSTree puts it before them.
+    ///
+    /// # Errors
+    /// It isn't there, is no regular file, or whatever the operating system says.
+    pub fn image(&self, path: &str) -> io::Result<File> {
+        let not_found = || io::Error::new(io::ErrorKind::NotFound, format!("there is no {path}"));
+        match (self.root.file(path)?, path.strip_prefix("/boot/")) {
+            (Some(file), _) => Ok(file),
+            (None, Some(below)) => self.root.file(below)?.ok_or_else(not_found),
+            (None, None) => Err(not_found()),
+        }
+    }
+
     /// Gives an entry a new text, at once and for good: with its owner, its mode and its label, on the disk when this returns.
     ///
     /// # Errors

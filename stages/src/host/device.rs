@@ -40,11 +40,7 @@ fn wait_and_tell(devices: &BTreeSet<String>, patience: Duration, silence: Durati
     let Some(first) = missing() else { return };
     log::info!("waiting up to {} s for the device {first}", patience.as_secs());
     let (start, mut next) = (Instant::now(), silence);
-    // udev may still be busy with what the kernel found.
-    let seconds = format!("--timeout={}", patience.min(silence).as_secs().max(1));
-    if let Err(failure) = cmd::output(cmd::UDEVADM, &["settle".into(), (&seconds).into()]) {
-        log::warn!("{failure}");
-    }
+    settle(patience.min(silence));
     while let Some(device) = missing() {
         let waited = start.elapsed();
         if waited >= patience {
@@ -56,6 +52,14 @@ fn wait_and_tell(devices: &BTreeSet<String>, patience: Duration, silence: Durati
             next *= 3;
         }
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Waits until udev has looked at all that the kernel found, or the time is over.
+pub fn settle(patience: Duration) {
+    let seconds = format!("--timeout={}", patience.as_secs().max(1));
+    if let Err(failure) = cmd::output(cmd::UDEVADM, &["settle".into(), (&seconds).into()]) {
+        log::warn!("{failure}");
     }
 }
 

@@ -271,6 +271,19 @@ impl Directory {
         std::fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }
 
+    /// What a symbolic link in this directory leads to. `None` if nothing or something else is there.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    pub fn link(&self, name: &str) -> io::Result<Option<String>> {
+        match readlinkat(&self.0, name, Vec::new()) {
+            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+            // EINVAL: it is no link.
+            Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Opens a regular file in this directory for reading, not following a link. `None` if nothing is there.
     ///
     /// # Errors

@@ -13,7 +13,6 @@ use rustix::system::RebootCommand;
 
 use super::{MARKER, Places, booted};
 use crate::host::bootfs::BootFs;
-use crate::host::fs::Root;
 use crate::host::{kexec, reboot};
 
 /// Flags of others that ask for the same reboot: Fedora CoreOS's helper and what goes with it leave the first, NestOS's the second.
@@ -78,36 +77,26 @@ fn load(request: &Request, command_line: &str, places: &Places) -> Result<(), Fa
     let boot = BootFs::open(&places.boot, false)?;
     let entries = boot.entries()?;
     let entry = booted(&entries, command_line).ok_or_else(|| failure("no entry is the booted one's".into()))?;
-    let (kernel, initramfs) = files(boot.root(), entry).map_err(|error| failure(error.to_string()))?;
+    let (kernel, initramfs) = files(&boot, entry).map_err(|error| failure(error.to_string()))?;
     kexec::load(&kernel, initramfs.as_ref(), &new).map_err(|error| failure(error.to_string()))
 }
 
 /// The kernel and the initramfs of an entry. Several of these are one behind the other.
-fn files(root: &Root, entry: &Entry) -> io::Result<(File, Option<File>)> {
+fn files(boot: &BootFs, entry: &Entry) -> io::Result<(File, Option<File>)> {
     let missing = || io::Error::new(io::ErrorKind::NotFound, "the entry names no kernel");
-    let kernel = open(root, entry.values("linux").next().ok_or_else(missing)?)?;
+    let kernel = boot.image(entry.values("linux").next().ok_or_else(missing)?)?;
     let paths: Vec<&str> = entry.values("initrd").flat_map(str::split_whitespace).collect();
     let initramfs = match paths.as_slice() {
         [] => None,
-        [path] => Some(open(root, path)?),
+        [path] => Some(boot.image(path)?),
         paths => {
             let mut all = File::from(memfd_create("initramfs", MemfdFlags::CLOEXEC)?);
             for path in paths {
-                io::copy(&mut open(root, path)?, &mut all)?;
+                io::copy(&mut boot.image(path)?, &mut all)?;
             }
             all.rewind()?;
             Some(all)
         }
     };
     Ok((kernel, initramfs))
-}
-
-/// Paths are those of the boot file system; where `/boot` is a folder of the root file system, OSTree puts it before them.
-fn open(root: &Root, path: &str) -> io::Result<File> {
-    let not_found = || io::Error::new(io::ErrorKind::NotFound, format!("there is no {path}"));
-    match (root.file(path)?, path.strip_prefix("/boot/")) {
-        (Some(file), _) => Ok(file),
-        (None, Some(below)) => root.file(below)?.ok_or_else(not_found),
-        (None, None) => Err(not_found()),
-    }
 }

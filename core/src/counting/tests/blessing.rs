@@ -100,14 +100,38 @@ fn what_is_gone_is_forgotten_unless_it_was_bad() {
 fn people_say_what_they_know() {
     let records = Records::parse(["n-bb.0.bad", "n-bb.0.switched", "n-aa.0.good"]);
     assert_eq!(
-        said(&mark_good(&records, &id("n-bb.0"))),
+        said(&mark_good(&records, &id("n-bb.0"), false)),
         "rename n-bb.0.bad n-bb.0.good, remove n-bb.0.switched, sync"
     );
-    assert_eq!(said(&mark_good(&records, &id("n-aa.0"))), "");
+    assert_eq!(said(&mark_good(&records, &id("n-aa.0"), true)), "");
     assert_eq!(said(&mark_bad(&records, &id("n-aa.0"))), "rename n-aa.0.good n-aa.0.bad, sync");
     assert_eq!(said(&mark_bad(&records, &id("n-cc.0"))), "create n-cc.0.bad, sync");
-    assert_eq!(said(&forget(&records, &id("n-bb.0"))), "remove n-bb.0.bad, remove n-bb.0.switched, sync");
-    assert_eq!(said(&forget(&records, &id("n-cc.0"))), "");
+    assert_eq!(said(&forget(&records, &id("n-bb.0"), false)), "remove n-bb.0.bad, remove n-bb.0.switched, sync");
+    assert_eq!(said(&forget(&records, &id("n-cc.0"), true)), "");
+}
+
+#[test]
+fn an_override_goes_before_the_last_mark_that_tells_of_it() {
+    let all = "rename n-bb.0.bad n-bb.0.good, sync, removeoverride, remove n-bb.0.switched, sync";
+    let alone = Records::parse(["n-bb.0.bad", "n-bb.0.switched", "n-aa.0.good"]);
+    assert_eq!(said(&mark_good(&alone, &id("n-bb.0"), true)), all);
+    let all = "removeoverride, remove n-bb.0.bad, remove n-bb.0.switched, sync";
+    assert_eq!(said(&forget(&alone, &id("n-bb.0"), true)), all);
+    // It is another one's, for all that is known.
+    let two = Records::parse(["n-bb.0.bad", "n-bb.0.switched", "n-aa.0.bad", "n-aa.0.switched"]);
+    for steps in [mark_good(&two, &id("n-bb.0"), true), forget(&two, &id("n-bb.0"), true)] {
+        assert!(!steps.contains(&Step::RemoveOverride), "{steps:?}");
+    }
+
+    // The running one may have marks itself: it was left once, and a person picked it.
+    let mut boot = healthy("n-bb.0", &["n-bb.0+0-3", "n-bb.0.switched", "n-aa.0.good"]);
+    boot.overridden = true;
+    let all = "rename n-bb.0+0-3 n-bb.0.good, sync, removeoverride, remove n-bb.0.switched, sync";
+    assert_eq!(said(&bless(&boot)), all);
+    // As long as the default isn't right, marks stay, even those of what is gone.
+    let mut boot = healthy("n-aa.0", &["n-bb.0.bad", "n-aa.0.good", "n-11.0.good", "n-11.0.switched"]);
+    boot.overridden = true;
+    assert_eq!(said(&bless(&boot)), "remove n-11.0.good, sync");
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn facts(booted: &str, default: &str, names: &[&str]) -> Facts {
         [("n-cc.0", "2"), ("n-bb.0", "1"), ("o-aa.0", "1")].iter().enumerate().map(|(place, (id, kernel))| {
             let id = Id::parse(id).unwrap();
             let text = format!("options rw ostree=/ostree/boot.1/{}/{kernel}/{place}\n", id.stateroot());
-            Listed::new(&format!("ostree-{}.conf", 3 - place), &Entry::new(text)).deployment(id, None).unwrap()
+            Listed::new(&format!("ostree-{}.conf", 3 - place), &Entry::new(text)).deployment(id).unwrap()
         });
     Facts {
         deployments: deployments.collect(),
@@ -121,6 +121,102 @@ fn a_blessed_one_that_takes_a_reboot_goes_before_one_that_nobody_has_seen_health
     assert!(effects.contains("default ostree-1"), "{effects}");
     let (verdict, effects, _) = said(&decide(&facts("n-bb.0", "n-bb.0", &["n-bb.0.bad", "n-cc.0.good"])));
     assert_eq!(verdict, Verdict::Rebooting, "{effects}");
+}
+
+#[test]
+fn what_can_t_be_reached_is_kept_and_told() {
+    // The good one has another kernel, and GRUB can't be told.
+    let mut told = facts("n-cc.0", "n-cc.0", &["n-cc.0+1-2", "n-bb.0.good"]);
+    told.unsteerable = Some("it isn't read".into());
+    let counted = decide(&told).selection;
+    assert_eq!((counted.verdict, &counted.fallback), (Verdict::Counted, &Id::parse("n-bb.0")));
+    assert!(counted.unreachable.unwrap().contains("n-bb.0 would take a reboot"));
+    told.records = Records::parse(["n-cc.0+0-3", "n-bb.0.good"]);
+    let exhausted = decide(&told).selection;
+    assert_eq!((exhausted.verdict, &exhausted.fallback), (Verdict::Exhausted, &Id::parse("n-bb.0")));
+    assert!(exhausted.unreachable.is_some());
+    // The marks are spent.
+    let names = ["n-cc.0+1-2", "n-bb.0.good", "n-cc.0.switched", "n-cc.0.switched-again"];
+    assert!(decide(&facts("n-cc.0", "n-cc.0", &names)).selection.unreachable.unwrap().contains("told twice"));
+    // GRUB could start it, if it were there.
+    let mut missing = facts("n-cc.0", "n-cc.0", &["n-cc.0.bad", "n-bb.0.good"]);
+    missing.deployments[1].unstartable = Some("there is no /vmlinuz".into());
+    assert_eq!(said(&decide(&missing)).0, Verdict::Rebooting, "into the older one");
+    missing.deployments[2].unstartable = Some("there is no /vmlinuz".into());
+    let decision = decide(&missing);
+    assert_eq!(said(&decision).0, Verdict::Exhausted);
+    assert!(
+        decision.selection.reason.contains("can't start it: there is no /vmlinuz"),
+        "{}",
+        decision.selection.reason
+    );
+    // With the same kernel nobody has to.
+    missing.booted = Id::parse("o-aa.0").unwrap();
+    missing.default = Id::parse("o-aa.0");
+    missing.records = Records::parse(["o-aa.0.bad", "n-bb.0.good"]);
+    assert_eq!(said(&decide(&missing)).0, Verdict::FellBack);
+
+    let fallback = |names: &[&str]| decide(&facts("n-bb.0", "n-bb.0", names)).selection;
+    let reached = fallback(&["n-bb.0+2-1", "o-aa.0.good"]);
+    assert_eq!((reached.fallback, reached.unreachable), (Id::parse("o-aa.0"), None));
+    let alone = fallback(&["n-bb.0+2-1", "o-aa.0.bad", "n-cc.0.bad"]);
+    assert_eq!((alone.fallback, alone.unreachable), (None, None));
+}
+
+#[test]
+fn where_the_blessed_one_can_t_be_reached_another_is_tried() {
+    let mut facts = facts("n-bb.0", "n-bb.0", &["n-bb.0+0-3", "n-cc.0.good"]);
+    facts.unsteerable = Some("it isn't read".into());
+    let decision = decide(&facts);
+    let effects = "create o-aa.0+2-1, sync, pivot o-aa.0 /ostree/boot.1/o/1/2 with /var";
+    assert_eq!(said(&decision), (Verdict::FellBack, effects.into(), "o-aa.0".into()));
+    assert_eq!(decision.selection.fallback, Id::parse("n-cc.0"), "it is the one to keep");
+}
+
+#[test]
+fn what_could_not_be_booted_is_kept() {
+    let fails = |effect: &Effect| match effect {
+        Effect::Reboot | Effect::Pivot { .. } => Err("it is full".to_string()),
+        _ => Ok(()),
+    };
+    for (booted, names, fallback) in
+        [("n-cc.0", ["n-cc.0.bad", "n-bb.0.good"], "n-bb.0"), ("n-bb.0", ["n-bb.0.bad", "o-aa.0.good"], "o-aa.0")]
+    {
+        let selection = carry_out(decide(&facts(booted, booted, &names)), &mut |effect| fails(effect));
+        assert_eq!((selection.verdict, selection.fallback), (Verdict::Exhausted, Id::parse(fallback)));
+        assert!(selection.unreachable.unwrap().contains("it is full"));
+    }
+}
+
+#[test]
+fn a_deployment_that_nobody_could_bless_isn_t_counted() {
+    let mut facts = facts("n-bb.0", "n-bb.0", &["n-cc.0.good"]);
+    facts.deployments[1].blesses = false;
+    let decision = decide(&facts);
+    assert_eq!(said(&decision), (Verdict::NotCounted, String::new(), "n-bb.0".into()));
+    assert!(decision.selection.reason.contains("no fledgectl"), "{}", decision.selection.reason);
+    // What was marked before counts all the same.
+    facts.records = Records::parse(["n-bb.0.good"]);
+    assert_eq!(decide(&facts).selection.verdict, Verdict::Blessed);
+    facts.records = Records::parse(["n-bb.0.bad", "n-cc.0.bad"]);
+    facts.deployments[2].blesses = false;
+    let decision = decide(&facts);
+    let effects = "pivot o-aa.0 /ostree/boot.1/o/1/2 with /var";
+    assert_eq!(said(&decision), (Verdict::FellBack, effects.into(), "o-aa.0".into()));
+    assert!(!decision.selection.counted && decision.selection.reason.contains("no fledgectl"));
+}
+
+#[test]
+fn an_update_after_a_switch_that_grub_ignored_is_counted() {
+    // GRUB was told to start n-bb.0, and starts the first.
+    let ignored = ["n-dd.0.bad", "n-dd.0.switched", "n-bb.0.good"];
+    let decision = decide(&facts("n-cc.0", "n-bb.0", &ignored));
+    assert_eq!(said(&decision), (Verdict::Counted, "create n-cc.0+2-1, sync".into(), "n-cc.0".into()));
+    assert!(decision.selection.unreachable.unwrap().contains("starts the first"));
+    for (booted, name) in [("n-cc.0", "n-cc.0+0-3"), ("n-cc.0", "n-cc.0.bad"), ("o-aa.0", "n-cc.0+2-1")] {
+        let names = [&ignored[..], &[name]].concat();
+        assert_eq!(said(&decide(&facts(booted, "n-bb.0", &names))).0, Verdict::NotCounted, "{booted} {name}");
+    }
 }
 
 #[test]

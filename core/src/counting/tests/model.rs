@@ -52,6 +52,8 @@ pub(super) struct Machine {
     pub(super) readonly: bool,
     /// A person picks deployments by hand.
     pub(super) picked: bool,
+    /// A person says of deployments that they are good, or that nothing is known of them.
+    pub(super) talks: bool,
     ids: Vec<Id>,
     /// The menu of each order, and its deployments: made once, because a walk needs them all the time.
     menus: RefCell<HashMap<Vec<usize>, Rc<Listing>>>,
@@ -90,7 +92,7 @@ impl Machine {
     pub(super) fn new(kinds: &[Kind], grub: Grub, readonly: bool) -> Self {
         let id = |(kind, checksum): (&Kind, &str)| Id::new(&kind.stateroot.to_string(), &format!("{checksum}.0"));
         let ids = kinds.iter().zip(["a", "b", "c"]).map(|both| id(both).unwrap()).collect();
-        Self { kinds: kinds.to_vec(), grub, readonly, picked: true, ids, menus: RefCell::default() }
+        Self { kinds: kinds.to_vec(), grub, readonly, picked: true, talks: false, ids, menus: RefCell::default() }
     }
 
     pub(super) fn id(&self, deployment: usize) -> &Id {
@@ -113,7 +115,7 @@ impl Machine {
             let menu = Menu::new(entries.collect());
             let deployments = menu.iter().zip(order).map(|(listed, deployment)| {
                 let unusable = (!self.kinds[*deployment].usable).then(|| "broken".into());
-                listed.deployment(self.id(*deployment).clone(), unusable).unwrap()
+                Deployment { unusable, ..listed.deployment(self.id(*deployment).clone()).unwrap() }
             });
             let deployments = deployments.collect();
             Rc::new((menu, deployments))
@@ -142,13 +144,16 @@ impl Machine {
             Env::Default(told) if self.grub != Grub::Unsteerable => Some(told.as_str()),
             _ => None,
         };
+        let records = records(&world.names);
+        // A block that was torn while it was written for a mark is taken for an empty one.
+        let torn = world.env == Env::Torn && !records.iter().any(|record| record.switched > 0);
         Facts {
             deployments: self.menu(&world.order).1.clone(),
             booted: self.id(booted).clone(),
             default: Some(self.id(self.chosen(&world.order, told)).clone()),
-            records: records(&world.names),
+            records,
             tries: MOST,
-            unsteerable: (self.grub == Grub::Unsteerable || world.env == Env::Torn).then(|| "it isn't read".into()),
+            unsteerable: (self.grub == Grub::Unsteerable || torn).then(|| "it isn't read".into()),
             other: None,
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is read: names of records, boot entries, `grub.cfg`, `grubenv`, the command line.
 
+use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
@@ -162,8 +163,7 @@ fn grub_can_be_told_where_its_config_reads_all_of_grubenv_and_sets_no_default_af
 }
 
 fn menu(names: &[&str]) -> Menu {
-    let entry =
-        |name: &&str| Listed::new(name, &Entry::new(alloc::format!("title Nest {name}\noptions rw ostree=/{name}\n")));
+    let entry = |name: &&str| Listed::new(name, &Entry::new(format!("title Nest {name}\noptions rw ostree=/{name}\n")));
     Menu::new(names.iter().map(entry).collect())
 }
 
@@ -189,16 +189,52 @@ fn the_highest_entry_is_the_first_and_the_default() {
 }
 
 #[test]
+fn entries_are_in_grubs_order() {
+    for names in [
+        // OSTree before 2024.5: one entry a stateroot and place, and a stateroot's name may have hyphens.
+        &["ostree-1-fedora-coreos", "ostree-2-nestos"][..],
+        &["ostree-2-fedora-coreos", "ostree-1-fedora-coreos", "ostree-2-nestos", "ostree-1-nestos"],
+        &["ostree-2-nestos", "ostree-1-other", "ostree-1-nestos"],
+        &["ostree-10", "ostree-9", "ostree-02", "ostree-1-nestos", "ostree-1"],
+        &["ostree-1+3-0", "ostree-1+2-1", "ostree-1", "ostree-1~rc", "memtest"],
+        // Numbers are newer than letters, and what goes on is newer than what ends.
+        &["a-2.1", "a-2", "a-b1", "a-b"],
+        &["a-1.2+b", "a-1.2", "a-1.2~b", "a-1.2~"],
+    ] {
+        let mut shuffled = names.to_vec();
+        for _ in names {
+            shuffled.rotate_left(1);
+            for names_in in [shuffled.clone(), shuffled.iter().rev().copied().collect()] {
+                let menu = menu(&names_in);
+                let found: Vec<_> = menu.iter().map(|entry| entry.name.as_str()).collect();
+                assert_eq!(found, names);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_deployment_boots_with_anothers_kernel_only_if_nothing_else_differs() {
     let of = |options: &str| {
-        let listed = Listed::new("ostree-1.conf", &Entry::new(alloc::format!("options {options}\n")));
-        listed.deployment(id("n-aa.0"), None)
+        let listed = Listed::new("ostree-1.conf", &Entry::new(format!("options {options}\n")));
+        listed.deployment(id("n-aa.0"))
     };
     let one = of("root=UUID=1 rw $ignition_firstboot ostree=/ostree/boot.1/n/f00/0").unwrap();
     assert_eq!((one.bootcsum.as_str(), one.entry.as_str()), ("f00", "ostree-1"));
     assert!(one.boots_like(&of("root=UUID=1 rw $ignition_firstboot ostree=/ostree/boot.1/m/f00/1").unwrap()));
     assert!(!one.boots_like(&of("root=UUID=1 rw $ignition_firstboot ostree=/ostree/boot.1/n/f01/0").unwrap()));
     assert!(!one.boots_like(&of("root=UUID=1 rw quiet $ignition_firstboot ostree=/ostree/boot.1/n/f00/0").unwrap()));
+    let laid_over = |stateroot: &str, initrds: &str| {
+        let link = format!("/ostree/boot.1/{stateroot}/f00/0");
+        let own = format!("initrd /ostree/{stateroot}-f00/initramfs-5.10.img");
+        let text = format!("options root=UUID=1 rw $ignition_firstboot ostree={link}\n{own}{initrds}\n");
+        Listed::new("ostree-1.conf", &Entry::new(text)).deployment(id("n-aa.0")).unwrap()
+    };
+    let overlay = "\ninitrd /ostree/initramfs-overlays/0a1b.img";
+    assert!(laid_over("n", "").boots_like(&one) && laid_over("n", "").boots_like(&laid_over("m", "")));
+    assert!(laid_over("n", overlay).boots_like(&laid_over("m", overlay)));
+    assert!(!laid_over("n", overlay).boots_like(&laid_over("n", "")));
+    assert!(!laid_over("n", " /ostree/initramfs-overlays/0a1b.img").boots_like(&one));
     assert_eq!(of("root=UUID=1"), None);
     assert_eq!(of("ostree=/x"), None);
 }
@@ -236,6 +272,12 @@ fn the_command_line_says_how_often_and_whether() {
         ("rd.break", Some("rescue")),
         ("rd.break=pre-mount", Some("rescue")),
         ("rd.systemd.unit=emergency.target", Some("rescue")),
+        ("systemd.unit=graphical.target rd.systemd.unit=rescue.target", Some("rescue")),
+        ("rd.rescue", Some("rescue")),
+        ("rd.emergency", Some("rescue")),
+        // What dracut does after a failure, on machines that nobody stands beside.
+        ("rd.emergency=reboot", None),
+        ("single=1 s=x rescue=no", None),
     ] {
         let said = not_counted(&Cmdline::parse(cmdline)).map(str::to_string);
         assert_eq!(said.is_some(), why.is_some(), "{cmdline}: {said:?}");

@@ -17,13 +17,15 @@ pub(super) struct Hooks {
     pub(super) facts: fn(&mut Facts),
     pub(super) decision: fn(&Facts, &mut Decision),
     pub(super) selection: fn(&mut Selection),
-    pub(super) steps: fn(&mut Vec<Step>),
+    pub(super) steps: fn(&Healthy, &mut Vec<Step>),
+    /// The same of what a person says.
+    pub(super) said: fn(&mut Vec<Step>),
     /// Failures of effects aren't noticed.
     pub(super) deaf: bool,
 }
 
 pub(super) const UNCHANGED: Hooks =
-    Hooks { facts: |_| (), decision: |_, _| (), selection: |_| (), steps: |_| (), deaf: false };
+    Hooks { facts: |_| (), decision: |_, _| (), selection: |_| (), steps: |_, _| (), said: |_| (), deaf: false };
 
 pub(super) type Checked<T> = Result<T, String>;
 
@@ -50,6 +52,8 @@ struct Next {
     started: HashSet<World>,
     /// By itself.
     rebooted: HashSet<World>,
+    /// After a person said what is known of a deployment.
+    said: HashSet<World>,
     /// What was lived through already.
     lived: HashSet<(World, Alive)>,
 }
@@ -82,17 +86,25 @@ pub(super) fn walk(machine: &Machine, start: Vec<World>, hooks: Hooks) -> Checke
     let mut next = Next::default();
     while let Some((place, world)) = open.pop() {
         Walker { machine, hooks, before: &world }.boot(&mut next)?;
-        let rebooted: Vec<World> = next.rebooted.drain().collect();
-        for (after, by_itself) in
-            next.started.drain().map(|world| (world, false)).chain(rebooted.into_iter().map(|world| (world, true)))
-        {
+        let after =
+            [(&mut next.started, false, false), (&mut next.rebooted, true, false), (&mut next.said, false, true)];
+        let after =
+            after.map(|(worlds, by_itself, said)| worlds.drain().map(|world| (world, by_itself, said)).collect());
+        for (after, by_itself, said) in after.into_iter().flat_map(|worlds: Vec<_>| worlds) {
+            let marked = records(&after.names).iter().any(|record| record.switched > 0);
+            ensure(
+                after.env == Env::Unset || marked,
+                "nobody knows any more whose the override is",
+                &(&world, &after),
+            )?;
             // What was gone for a while may be forgotten.
-            let stayed = after.order.iter().filter(|deployment| world.order.contains(deployment));
+            let stayed = after.order.iter().filter(|deployment| !said && world.order.contains(deployment));
             for id in stayed.map(|deployment| machine.id(*deployment)) {
                 let (old, new) = (state(&world, id), state(&after, id));
                 ensure(old.is_none() || new.is_some(), "what was known is forgotten", &(&world, &after))?;
                 let known = |wanted: State| old != Some(wanted) || new == Some(wanted);
                 ensure(known(State::Good), "a good deployment isn't known any more", &(&world, &after))?;
+                ensure(known(State::Bad), "what was bad gets good by itself", &(&world, &after))?;
                 let used_up = !old.is_some_and(State::is_used_up) || is_used_up(&after, id) || is_good(&after, id);
                 ensure(used_up, "a deployment that is used up is tried again", &(&world, &after))?;
             }
@@ -139,7 +151,9 @@ struct Way<'a> {
     selection: &'a Selection,
     decision: &'a Decision,
     disk: &'a Disk,
-    /// It is the bootloader's own choice.
+    /// The bootloader started it by itself.
+    by_itself: bool,
+    /// It is the bootloader's own choice, as far as anybody can tell.
     own: bool,
     /// Nothing failed.
     sound: bool,
@@ -169,7 +183,12 @@ impl Walker<'_> {
         (self.hooks.decision)(&facts, &mut decision);
 
         let id = self.machine.id(booted);
-        if known.default.as_ref() != Some(id) || is_good(world, id) {
+        // It may be that the bootloader didn't do as it was told before, and starts an update by itself.
+        let update = world.order.first() == Some(&booted)
+            && !is_used_up(world, id)
+            && known.records.iter().any(|record| record.switched > 0);
+        let own = known.default.as_ref() == Some(id);
+        if !(own || update) || is_good(world, id) {
             ensure(decision.effects.is_empty(), "a boot that isn't to be counted writes", &decision)?;
         }
         for fault in Fault::all(decision.effects.len()) {
@@ -193,13 +212,13 @@ impl Walker<'_> {
                 continue;
             }
             (self.hooks.selection)(&mut selection);
-            let own = known.default.as_ref() == Some(id);
             let sound = fault == Fault::None && !self.machine.readonly;
-            let way = Way { world, booted, selection: &selection, decision: &decision, disk: &disk, own, sound };
+            let (selection, decision, disk) = (&selection, &decision, &disk);
+            let way = Way { world, booted, selection, decision, disk, by_itself, own, sound };
             self.check_choice(&way)?;
             self.check_stay(&way)?;
             self.check_count(&way)?;
-            self.live(&disk.written(), &selection, by_itself, next)?;
+            self.live(&disk.written(), selection, by_itself, next)?;
         }
         Ok(())
     }
@@ -259,11 +278,17 @@ impl Walker<'_> {
         let others = world.order.iter().filter(|other| **other != booted && self.machine.kinds[**other].usable);
         let mut better = others.filter(|other| !is_used_up(world, self.machine.id(**other)));
         let alike = |other: &usize| self.machine.kinds[*other].kernel == self.machine.kinds[booted].kernel;
-        let without_reboot = better.clone().any(alike) && !self.a_better_one_takes_a_reboot(world, booted);
-        ensure(!without_reboot, "it stays with a deployment that is used up", decision)?;
-        let can_be_told = self.machine.grub != Grub::Unsteerable && world.env != Env::Torn;
+        let switched = records(&world.names).iter().any(|record| record.switched > 0);
+        let can_be_told = self.machine.grub != Grub::Unsteerable && (world.env != Env::Torn || switched);
         let can_be_told = can_be_told && records(&world.names).switched(id) < 2;
-        ensure(!can_be_told || better.next().is_none(), "it doesn't reboot into another deployment", decision)
+        ensure(
+            !better.clone().any(alike) || (can_be_told && self.a_better_one_takes_a_reboot(world, booted)),
+            "it stays with a deployment that is used up",
+            decision,
+        )?;
+        ensure(!can_be_told || better.next().is_none(), "it doesn't reboot into another deployment", decision)?;
+        let told = selection.unreachable.is_some() == selection.fallback.is_some();
+        ensure(told, "nobody is told why it stays", selection)
     }
 
     /// What counts is counted down, and on the disk before anything else happens.
@@ -280,8 +305,12 @@ impl Walker<'_> {
             let (old, new) = (left(world, id).unwrap_or(MOST), left(&disk.written(), id));
             return ensure(new.is_some_and(|new| new < old), "a boot is counted and has as many tries", decision);
         }
-        let waits = state(world, id).is_none_or(|state| !state.is_used_up() && state != State::Good);
-        let wanted = waits && way.own && way.sound && world.order.len() > 1;
+        // That one has got a try, whichever was started.
+        let boots = selection.deployment.as_ref().filter(|_| selection.verdict == Verdict::FellBack).unwrap_or(id);
+        let waits = state(world, boots).is_none_or(|state| !state.is_used_up() && state != State::Good);
+        // Once after a power cut GRUB goes by what Linux doesn't see any more.
+        let own = way.own || (way.by_itself && world.env == world.seen);
+        let wanted = waits && own && way.sound && world.order.len() > 1;
         ensure(!wanted, "a boot that is to be counted isn't", decision)
     }
 
@@ -312,10 +341,25 @@ impl Walker<'_> {
         }
         // Somebody pulls the plug before anything comes of it, or updates at once.
         next.starts(world.clone());
-        self.update(world, running, selection.fallback.as_ref(), next);
+        self.update(world, running, Some(selection), next)?;
         let steps = give_back(&records(&world.names), selection);
-        self.carry_out(world, &steps, next);
+        self.carry_out(world, &steps, &mut next.started);
+        self.say(world, next);
         Ok(())
+    }
+
+    /// A person says that a deployment is good, or that nothing is known of it.
+    fn say(&self, world: &World, next: &mut Next) {
+        if !self.machine.talks {
+            return;
+        }
+        let (records, overridden) = (records(&world.names), world.env != Env::Unset);
+        for id in world.order.iter().map(|deployment| self.machine.id(*deployment)) {
+            for mut steps in [mark_good(&records, id, overridden), forget(&records, id, overridden)] {
+                (self.hooks.said)(&mut steps);
+                self.carry_out(world, &steps, &mut next.said);
+            }
+        }
     }
 
     fn bless(&self, world: &World, running: usize, selection: Option<&Selection>, next: &mut Next) -> Checked<()> {
@@ -325,21 +369,18 @@ impl Walker<'_> {
             selection: selection.cloned(),
             deployments: world.order.iter().map(|deployment| self.machine.id(*deployment).clone()).collect(),
             first: world.order.first().map(|deployment| self.machine.id(*deployment).clone()),
-            overridden: matches!(world.env, Env::Default(_)),
+            overridden: world.env != Env::Unset,
         };
         let mut steps = bless(&healthy(world));
-        (self.hooks.steps)(&mut steps);
-        let Some(after) = self.carry_out(world, &steps, next) else { return Ok(()) };
-        self.update(&after, running, None, next);
+        (self.hooks.steps)(&healthy(world), &mut steps);
+        let Some(after) = self.carry_out(world, &steps, &mut next.started) else { return Ok(()) };
+        self.update(&after, running, selection, next)?;
         if self.machine.readonly {
             return Ok(());
         }
         let id = self.machine.id(running);
-        ensure(
-            state(&after, id).is_some_and(|state| state == State::Good || is_used_up(world, id)),
-            "a healthy boot isn't blessed",
-            &steps,
-        )?;
+        let right = if state(world, id) == Some(State::Bad) { State::Bad } else { State::Good };
+        ensure(state(&after, id) == Some(right), "a healthy boot isn't blessed, or what is bad is", &steps)?;
         ensure(
             bless(&healthy(&after)).is_empty(),
             "a boot of a blessed deployment writes",
@@ -358,7 +399,7 @@ impl Walker<'_> {
     }
 
     /// What comes of steps, with all that can go wrong; returns what they end in if nothing does.
-    fn carry_out(&self, world: &World, steps: &[Step], next: &mut Next) -> Option<World> {
+    fn carry_out(&self, world: &World, steps: &[Step], next: &mut HashSet<World>) -> Option<World> {
         let mut whole = None;
         for fault in Fault::all(steps.len()) {
             let mut disk = Disk::new(self.machine, world, fault);
@@ -371,11 +412,11 @@ impl Walker<'_> {
                 disk.cut();
             }
             if disk.off {
-                next.started.extend(disk.left);
+                next.extend(disk.left);
                 continue;
             }
             let written = disk.written();
-            next.starts(written.clone());
+            next.insert(written.clone());
             if fault == Fault::None {
                 whole = Some(written);
             }
@@ -383,17 +424,26 @@ impl Walker<'_> {
         whole
     }
 
-    /// The deployment that isn't there yet is deployed. OSTree keeps the running one, and what is pinned.
-    fn update(&self, world: &World, running: usize, pinned: Option<&Id>, next: &mut Next) {
+    /// The deployment that isn't there yet is deployed. OSTree keeps the running one, and what is pinned: what this boot would fall back
+    /// to, until the running one is good. Where nothing was selected, as on a machine without Fledge in its initramfs, nothing is.
+    fn update(&self, world: &World, running: usize, selection: Option<&Selection>, next: &mut Next) -> Checked<()> {
         let Some(new) = (0..self.machine.kinds.len()).find(|deployment| !world.order.contains(deployment)) else {
-            return;
+            return Ok(());
+        };
+        let runs_good = is_good(world, self.machine.id(running));
+        let pinned = selection.filter(|_| !runs_good).and_then(|selection| selection.fallback.as_ref());
+        let kept = |other: &usize| *other == running || pinned == Some(self.machine.id(*other));
+        let good = |order: &[usize]| {
+            order.iter().any(|one| self.machine.kinds[*one].usable && is_good(world, self.machine.id(*one)))
         };
         let mut disk = Disk::new(self.machine, world, Fault::None);
-        let kept = |other: &usize| *other == running || pinned == Some(self.machine.id(*other));
         let order = disk.order();
         order.retain(kept);
+        let lost = good(&world.order) && !good(order);
+        ensure(!lost || selection.is_none(), "an update takes the last good deployment away", &(world, selection))?;
         order.insert(0, new);
         next.starts(disk.written());
+        Ok(())
     }
 }
 
@@ -410,33 +460,44 @@ pub(super) fn machine(there: usize, kinds: &[Kind], grub: Grub, readonly: bool) 
     (machine, start)
 }
 
+const GRUBS: [Grub; 4] = [Grub::Obeys, Grub::Ignores, Grub::Clears, Grub::Unsteerable];
+
 /// Machines with two deployments, of every kind. Nothing follows from what the first one is called.
 pub(super) fn with_two() -> Vec<(Machine, Vec<World>)> {
     let mut machines = Vec::new();
-    for grub in [Grub::Obeys, Grub::Ignores, Grub::Clears, Grub::Unsteerable] {
+    for grub in GRUBS {
         for bits in 0_u32..1 << 5 {
             let bit = |place: u32| bits >> place & 1 == 1;
             let kinds = [kind(false, false, bit(0)), kind(bit(1), bit(2), bit(3))];
-            machines.push(machine(2, &kinds, grub, bit(4)));
+            let (mut machine, start) = machine(2, &kinds, grub, bit(4));
+            machine.talks = grub == Grub::Obeys && !machine.readonly;
+            machines.push((machine, start));
         }
     }
     machines
 }
 
 /// The same with a third one that is deployed at any time.
-fn with_one_to_come() -> Vec<(Machine, Vec<World>)> {
+pub(super) fn with_one_to_come() -> Vec<(Machine, Vec<World>)> {
     let mut machines = Vec::new();
+    // GRUB is told something only where kernels differ.
+    for grub in GRUBS.into_iter().rev() {
+        for bits in 0_u32..1 << 2 {
+            let bit = |place: u32| bits >> place & 1 == 1;
+            if grub != Grub::Obeys && !bit(0) {
+                continue;
+            }
+            let kinds = [kind(false, false, bit(0)), kind(false, true, bit(1)), kind(true, true, false)];
+            let (mut machine, start) = machine(2, &kinds, grub, false);
+            // There would be ten times as many states.
+            machine.picked = false;
+            machines.push((machine, start));
+        }
+    }
     for bits in 0_u32..1 << 4 {
         let bit = |place: u32| bits >> place & 1 == 1;
         let kinds = [kind(false, false, bit(0)), kind(bit(1), false, bit(2)), kind(false, false, bit(3))];
         machines.push(machine(2, &kinds, Grub::Obeys, false));
-    }
-    for healthy in [false, true] {
-        let kinds = [kind(false, false, healthy), kind(false, true, false), kind(true, true, false)];
-        let (mut machine, start) = machine(2, &kinds, Grub::Obeys, false);
-        // There would be ten times as many states.
-        machine.picked = false;
-        machines.push((machine, start));
     }
     machines
 }
@@ -483,12 +544,12 @@ fn walk_all(machines: Vec<(Machine, Vec<World>)>, at_least: usize) {
 
 #[test]
 fn no_machine_with_two_deployments_gets_stuck() {
-    walk_all(with_two(), 6_000);
+    walk_all(with_two(), 30_000);
 }
 
 #[test]
 fn no_machine_gets_stuck_that_is_updated_at_any_time() {
-    walk_all(with_one_to_come(), 30_000);
+    walk_all(with_one_to_come(), 60_000);
 }
 
 #[test]
