@@ -11,6 +11,9 @@ case $1 in
         writable
         mkdir -p $records
         touch "$records/nestos-$new+1-2"
+        # A deployment that nobody could bless isn't counted.
+        mount -o remount,rw /sysroot
+        touch "/sysroot/ostree/deploy/nestos/deploy/$new/usr/bin/fledgectl"
         ;;
     deploy-other)
         ostree admin deploy --os=nestos --karg-append=fledge-case.other "${old%.0}" >/dev/null
