@@ -138,7 +138,8 @@ install_instead_of() {
     also_known_as "$2" "nestos-$1.service"
 }
 
-# Boots other than the first are counted. Nothing may fail because of that, so nothing requires it.
+# Boots other than the first are counted, of deployments that have fledgectl: without it nobody would see that they are healthy. Nothing
+# may fail because of that, so nothing requires it.
 install_boot_selection() {
     inst_simple "$moddir/fledge-boot-select.service" "$systemdsystemunitdir/fledge-boot-select.service"
     $SYSTEMCTL -q --root="$initdir" add-wants ignition-diskful-subsequent.target fledge-boot-select.service || exit 1
