@@ -17,7 +17,7 @@ use crate::session::Session;
 pub(crate) mod one;
 
 /// Seconds from the first case's begin to the last one's end that a run of all cases may take on two cores.
-const BUDGET: f64 = 2000.0;
+const BUDGET: f64 = 1800.0;
 
 /// What came of one case.
 #[derive(Clone, Debug)]
