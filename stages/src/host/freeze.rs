@@ -82,9 +82,9 @@ impl Watch {
         }
     }
 
-    /// There is nothing to thaw any more.
+    /// There is nothing to thaw any more: it ends without doing so.
     fn rest(&self) {
-        // It then finds out that there is nothing to thaw.
+        // Should the child be gone, there is nobody to tell.
         let _ = self.line.as_ref().map(|mut line| line.write_all(&[1]));
     }
 }
@@ -120,8 +120,10 @@ mod tests {
     /// What is left on it is thawed, whatever a test finds.
     fn is_frozen(folder: &File) -> bool {
         let mut nothing = 0;
+        // SAFETY: the descriptor is open for the whole call, and the argument outlives it.
         let frozen = unsafe { freeze(folder.as_raw_fd(), &raw mut nothing) } == Err(Errno::EBUSY);
         if !frozen {
+            // SAFETY: as above.
             unsafe { thaw(folder.as_raw_fd(), &raw mut nothing) }.unwrap();
         }
         frozen
@@ -132,6 +134,7 @@ mod tests {
         let root = File::open(folder).unwrap();
         let note = Path::new(folder).with_extension("note");
         between(&root, || {
+            // SAFETY: it takes a number, and there is no handler of ours that it could run.
             unsafe { libc::raise(signal) };
             fs::write(note, "").unwrap();
         })
@@ -164,6 +167,7 @@ mod tests {
             });
             if !thawed {
                 let mut nothing = 0;
+                // SAFETY: the descriptor is open for the whole call, and the argument outlives it.
                 unsafe { thaw(root.as_raw_fd(), &raw mut nothing) }.unwrap();
             }
             assert!(thawed, "signal {signal}");
