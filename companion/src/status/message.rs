@@ -31,10 +31,15 @@ fn exhausted(status: &Status) -> Option<String> {
             row.index
         ));
     }
+    // What is bad isn't marked as good by a healthy boot.
+    let bad = status.running().is_some_and(|row| row.verdict == Verdict::Bad);
+    let then = if bad { "\n  fledgectl bless" } else { "" };
     Some(format!(
         "NO DEPLOYMENT OF THIS MACHINE IS LEFT that gets healthy: {why}.\n\
         It runs on as it is, and isn't rebooted by itself any more.\n\
-        What to do: repair it, or deploy another version; then `fledgectl bless`.\n"
+        What to do: deploy another version, and reboot. Or repair this one, then\n  \
+        systemctl restart fledge-health\n  \
+        systemctl start fledge-bless{then}\n"
     ))
 }
 
