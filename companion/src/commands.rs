@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use fledge_companion::admin::Admin;
 use fledge_companion::duty::{self, Machine};
+use fledge_companion::mark::{self, Word};
 use fledge_companion::programs::{Programs, SYSTEMCTL};
 use fledge_companion::status::{self, Row, Status, Verdict};
 use fledge_companion::sysroot::Sysroot;
-use fledge_companion::{attempt, health, records, timeline};
-use fledge_core::counting::{Id, Step, forget, mark_bad, mark_good};
+use fledge_companion::{health, records, timeline};
+use fledge_core::counting::Step;
 use fledge_core::diag::Failure;
 use fledge_stages::logger::{self, Sink};
 use fledge_stages::report;
@@ -248,28 +249,22 @@ fn bless(args: &Arguments) -> ExitCode {
         return out::usage("fledgectl bless: --bad and --forget exclude each other");
     }
     let (sysroot, admin) = system(args);
+    let word = match (args.has("bad"), args.has("forget")) {
+        (true, _) => Word::Bad,
+        (_, true) => Word::New,
+        _ => Word::Good,
+    };
     let mark = || {
         let status = status::look(&sysroot)?;
-        let row = named(&status, args)?;
-        let records = sysroot.records()?;
-        let overridden = records.switched(&row.id) > 0 && sysroot.overridden()?;
-        let (steps, what) = match (args.has("bad"), args.has("forget")) {
-            (true, _) => (mark_bad(&records, &row.id), "bad"),
-            (_, true) => (forget(&records, &row.id, overridden), "new"),
-            _ => (mark_good(&records, &row.id, overridden), "good"),
-        };
-        records::carry_out(&steps, &sysroot, &admin)?;
-        if what == "new" {
-            set_aside(&sysroot, &row.id);
-        }
-        Ok((row.name(), what, row.running))
+        let row = mark::mark(&sysroot, &admin, &status, args.value(), word)?;
+        Ok((row.name(), row.running))
     };
-    let (name, what, running) = match mark() {
+    let (name, running) = match mark() {
         Ok(marked) => marked,
         Err(failure) => return out::failed(&[failure]),
     };
     // What follows a healthy boot follows this, too.
-    if running && what == "good" {
+    if running && word == Word::Good {
         if let Err(failures) =
             Machine::this().map_err(|failure| vec![failure]).and_then(|machine| duty::bless(&machine))
         {
@@ -280,17 +275,7 @@ fn bless(args: &Arguments) -> ExitCode {
             log::warn!("{failure}");
         }
     }
-    out::line(format!("{name} is {what}."))
-}
-
-/// What is kept of the tries of a deployment that is counted anew isn't mixed with what comes. It was written by this stateroot or its own.
-fn set_aside(sysroot: &Sysroot, id: &Id) {
-    let own = Sysroot::at(&sysroot.root).var(id.stateroot());
-    for var in [sysroot.var(id.stateroot()), own] {
-        if let Err(failure) = attempt::set_aside(&var.join(attempt::FOLDER), id) {
-            log::warn!("{failure}");
-        }
-    }
+    out::line(format!("{name} is {word}."))
 }
 
 fn check_health(args: &Arguments) -> ExitCode {

@@ -9,6 +9,7 @@
 //! | [`records`] | carrying out what `fledge_core::counting` decided |
 //! | [`health`] | greenboot's checks and hooks |
 //! | [`attempt`] | what is kept of boots that were counted |
+//! | [`mark`] | what a person says of a deployment |
 //! | [`duty`] | what units do in the course of a boot |
 //! | [`programs`] | the only code here that runs programs |
 //! | [`timeline`] | the report of a first boot as a picture |
@@ -17,6 +18,7 @@ pub mod admin;
 pub mod attempt;
 pub mod duty;
 pub mod health;
+pub mod mark;
 pub mod programs;
 pub mod records;
 pub mod status;

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use fledge_core::counting::{EXHAUSTED, Environment, FOLDER, Id, Listed, Menu, Records, SELECTION, Selection};
+use fledge_core::counting::{EXHAUSTED, Environment, FOLDER, Id, Listed, Menu, Records, SELECTION, Selection, Tries};
 use fledge_core::diag::Failure;
 use fledge_core::pivot::{self, KeyFile};
 use fledge_stages::boot_select::Grub;
@@ -195,13 +195,22 @@ impl Sysroot {
         }
     }
 
-    /// Leaves another record of this boot's selection than the one that was left.
+    /// Leaves for the rest of this boot that it isn't counted any more, if it was: nothing reboots it by itself then, whatever becomes of
+    /// the boot file system. How it came to that follows in words which try it was. A record that can't be read has no boot rebooted.
     ///
     /// # Errors
     /// Whatever the operating system says.
-    pub fn leave_selection(&self, selection: &Selection) -> Result<(), Failure> {
-        let Some(path) = self.live.as_ref().map(|live| live.runtime.join(SELECTION)) else { return Ok(()) };
-        let text = serde_json::to_vec_pretty(selection).map_err(io::Error::from);
+    pub fn stop_counting(&self, how: &str) -> Result<(), Failure> {
+        let selection = self.selection().ok().flatten().filter(|selection| selection.counted);
+        let Some((live, mut selection)) = self.live.as_ref().zip(selection) else { return Ok(()) };
+        let path = live.runtime.join(SELECTION);
+        selection.counted = false;
+        let what = selection.tries.map_or_else(
+            || "it was counted".to_owned(),
+            |Tries { left, done }| format!("it was try {done} of {}", done.saturating_add(left)),
+        );
+        selection.reason = format!("{what}, and {how}");
+        let text = serde_json::to_vec_pretty(&selection).map_err(io::Error::from);
         text.and_then(|text| atomic::write(&path, 0o644, &text))
             .map_err(|error| Failure::new(format!("writing {}", path.display()), error.to_string()))
     }

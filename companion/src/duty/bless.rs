@@ -22,6 +22,8 @@ pub fn bless(machine: &Machine) -> Result<(), Vec<Failure>> {
         // A default that can't be put right doesn't make it less good.
         is_good = machine.state(&running).is_ok_and(|state| state == Some(State::Good));
         if is_good {
+            // Not only by its mark: the boot file system may be gone when something fails later in this boot.
+            tried.note(machine.sysroot.stop_counting("it got healthy"));
             tried.note(attempt::forget(&machine.store(), &machine.boot_id));
             tried.note(unpin(machine));
         }

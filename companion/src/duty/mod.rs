@@ -142,12 +142,10 @@ pub fn green(machine: &Machine) {
 /// # Errors
 /// The records can't be read or written.
 pub fn give_back(machine: &Machine) -> Result<(), Failure> {
-    let Some(mut selection) = machine.sysroot.selection()?.filter(|selection| selection.counted) else { return Ok(()) };
+    let Some(selection) = machine.sysroot.selection()?.filter(|selection| selection.counted) else { return Ok(()) };
     let steps = counting::give_back(&machine.sysroot.records()?, &selection);
     records::carry_out(&steps, &machine.sysroot, &machine.admin)?;
-    selection.counted = false;
-    "it was counted, and the try was given back".clone_into(&mut selection.reason);
-    machine.sysroot.leave_selection(&selection)?;
+    machine.sysroot.stop_counting("the try was given back")?;
     log::info!("this boot is no try any more");
     attempt::forget(&machine.store(), &machine.boot_id)
 }

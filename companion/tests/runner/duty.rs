@@ -5,6 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use fledge_companion::duty::{self, Machine};
+use fledge_companion::mark::{self, Word};
 use fledge_companion::{records, status};
 use fledge_core::cmdline::Cmdline;
 use fledge_core::counting::{BLOCK, EXHAUSTED, Environment, Id, STEERING, Selection, Step, Tries, Verdict};
@@ -171,6 +172,31 @@ fn boots_that_are_not_counted_or_lead_nowhere_stay_up() {
     assert!(stays_up(&system), "it was healthy before");
     let (system, _) = on_trial(0, 3);
     assert!(!stays_up(&system), "the last try, and the next boot falls back");
+}
+
+/// `/boot` is unmounted, or its disk doesn't answer, when a service fails later in that boot.
+#[test]
+fn a_boot_that_was_healthy_is_not_rebooted_though_its_mark_can_not_be_read() {
+    let later = |system: &System, ids: &[Id], why: &str| {
+        fs::remove_dir_all(system.machine.sysroot.records_folder()).unwrap();
+        assert!(stays_up(system), "{why}");
+        let selection = system.machine.sysroot.selection().unwrap().unwrap();
+        assert_eq!((selection.counted, selection.deployment.as_ref()), (false, Some(&ids[0])));
+        assert_eq!(selection.reason, format!("it was try 1 of 3, and {why}"));
+        assert!(system.text(MESSAGE).unwrap().contains(why));
+    };
+    let (system, ids) = on_trial(2, 1);
+    duty::begin(&system.machine).unwrap();
+    assert!(duty::check(&system.machine).unwrap());
+    duty::bless(&system.machine).unwrap();
+    later(&system, &ids, "it got healthy");
+    let (system, ids) = on_trial(2, 1);
+    let Machine { sysroot, admin, .. } = &system.machine;
+    let status = status::look(sysroot).unwrap();
+    mark::mark(sysroot, admin, &status, Some("1"), Word::Bad).unwrap();
+    assert!(sysroot.selection().unwrap().unwrap().counted, "it isn't the one that runs");
+    mark::mark(sysroot, admin, &status, None, Word::Bad).unwrap();
+    later(&system, &ids, "its deployment was marked as bad, by a person");
 }
 
 fn is_told_as_unhealthy(system: &System, why: &str) -> bool {
