@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use fledge_core::diag::Failure;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
+use rustix::io::ioctl_fionread;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -203,7 +204,9 @@ pub fn script(path: &Path, told: &mut dyn FnMut(&str)) -> io::Result<ExitStatus>
         }
         let over = fds.first().is_some_and(|fd| !fd.revents().is_empty());
         drop(fds);
-        open = open && lines.drain(told)?;
+        // What it wrote is in the pipe when it has ended. Whatever it started may go on writing for ever.
+        let most = if over { ioctl_fionread(&lines.pipe)? } else { AT_ONCE };
+        open = open && lines.drain(most, told)?;
         if over {
             lines.finish(told);
             return child.wait();
@@ -211,6 +214,8 @@ pub fn script(path: &Path, told: &mut dyn FnMut(&str)) -> io::Result<ExitStatus>
     }
 }
 
+/// So many bytes are read before this looks whether the script has ended: as many as a pipe holds, unless told otherwise.
+const AT_ONCE: u64 = 65536;
 /// A line longer than this is told in pieces.
 const LONGEST_LINE: usize = 8192;
 
@@ -220,13 +225,15 @@ struct Lines {
 }
 
 impl Lines {
-    /// Reads what is there. Says whether more may come.
-    fn drain(&mut self, told: &mut dyn FnMut(&str)) -> io::Result<bool> {
+    /// Reads what is there, up to somewhat more than this many bytes. Says whether more may come.
+    fn drain(&mut self, most: u64, told: &mut dyn FnMut(&str)) -> io::Result<bool> {
         let mut buffer = [0; 4096];
-        loop {
+        let mut left = most;
+        while left > 0 {
             match rustix::io::read(&self.pipe, &mut buffer) {
                 Ok(0) => return Ok(false),
                 Ok(count) => {
+                    left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
                     self.rest.extend_from_slice(buffer.get(..count).unwrap_or_default());
                     self.tell(told);
                 }
@@ -235,6 +242,7 @@ impl Lines {
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(true)
     }
 
     fn tell(&mut self, told: &mut dyn FnMut(&str)) {
@@ -362,5 +370,20 @@ pub(crate) mod tests {
         let start = Instant::now();
         assert_eq!(lines_of(&path).1, ["done"]);
         assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_script_that_leaves_something_writing_has_ended_and_all_that_it_wrote_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sh");
+        // More than a pipe holds, so that some of it is read on the way; `yes` writes as long as somebody reads.
+        fs::write(&path, "seq 1 20000; yes &\nsleep 1; exit 3").unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut numbers = 0_u32;
+            let status = script(&path, &mut |line| numbers += u32::from(line != "y" && !line.is_empty()));
+            sender.send((status.unwrap().code(), numbers))
+        });
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(30)), Ok((Some(3), 20000)));
     }
 }
