@@ -3,11 +3,12 @@
 //!
 //! Tools of the system are looked up in fixed directories and get nothing to read, a fixed locale and a time limit; what they say goes to
 //! files in memory, so that one that leaves a child behind keeps nobody waiting. Scripts of an operator or a distribution run as a
-//! service would start them, without a limit: each line that they write is told at once.
+//! service would start them, with a limit only where the caller has one: each line that they write is told at once.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 use rustix::io::ioctl_fionread;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 /// A tool of the system.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -171,11 +172,11 @@ fn ends(pidfd: &OwnedFd, limit: Duration) -> io::Result<bool> {
 
 /// Runs a script with the environment of this process: by bash if its name ends in `.sh`, whatever its mode, else itself. Each line that
 /// it writes to standard output or standard error is told at once. Returns when it has ended, even if something that it
-/// started has not.
+/// started has not. One that has not ended by a moment is ended then, with all that it started; the result is `None`.
 ///
 /// # Errors
 /// It can't be started, or not be waited for.
-pub fn script(path: &Path, told: &mut dyn FnMut(&str)) -> io::Result<ExitStatus> {
+pub fn script(path: &Path, until: Option<Instant>, told: &mut dyn FnMut(&str)) -> io::Result<Option<ExitStatus>> {
     let mut command = if path.extension().is_some_and(|extension| extension == "sh") {
         let bash = Programs::default().find(BASH);
         let mut command = Command::new(bash.ok_or_else(|| io::Error::other(format!("no bash: {}", BASH.remedy)))?);
@@ -186,6 +187,10 @@ pub fn script(path: &Path, told: &mut dyn FnMut(&str)) -> io::Result<ExitStatus>
     };
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     command.current_dir("/").stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    if until.is_some() {
+        // What it started is ended with it.
+        command.process_group(0);
+    }
     let mut child = command.spawn()?;
     // The command keeps the ends that it gave to the child.
     drop(command);
@@ -198,7 +203,9 @@ pub fn script(path: &Path, told: &mut dyn FnMut(&str)) -> io::Result<ExitStatus>
         if open {
             fds.push(PollFd::new(&lines.pipe, PollFlags::IN));
         }
-        match poll(&mut fds, None) {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let timeout = left.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -209,7 +216,16 @@ pub fn script(path: &Path, told: &mut dyn FnMut(&str)) -> io::Result<ExitStatus>
         open = open && lines.drain(most, told)?;
         if over {
             lines.finish(told);
-            return child.wait();
+            return child.wait().map(Some);
+        }
+        if left.is_some_and(|left| left.is_zero()) {
+            lines.finish(told);
+            // It is ours and must not outlive this; if it ended meanwhile, so be it.
+            let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+            if ends(&ended, GOES)? {
+                child.wait()?;
+            }
+            return Ok(None);
         }
     }
 }
@@ -295,8 +311,8 @@ pub(crate) mod tests {
 
     fn lines_of(path: &Path) -> (ExitStatus, Vec<String>) {
         let mut lines = Vec::new();
-        let status = script(path, &mut |line| lines.push(line.to_owned())).unwrap();
-        (status, lines)
+        let status = script(path, None, &mut |line| lines.push(line.to_owned())).unwrap();
+        (status.unwrap(), lines)
     }
 
     #[test]
@@ -336,7 +352,7 @@ pub(crate) mod tests {
         let (status, lines) = lines_of(&by_mode);
         assert_eq!((status.code(), lines), (None, vec!["/".into()]));
         fs::set_permissions(&by_mode, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(script(&by_mode, &mut |_| {}).is_err());
+        assert!(script(&by_mode, None, &mut |_| {}).is_err());
     }
 
     /// `/usr/local/bin`, which comes first in the path of units, is a folder of `/var`.
@@ -381,9 +397,23 @@ pub(crate) mod tests {
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let mut numbers = 0_u32;
-            let status = script(&path, &mut |line| numbers += u32::from(line != "y" && !line.is_empty()));
-            sender.send((status.unwrap().code(), numbers))
+            let status = script(&path, None, &mut |line| numbers += u32::from(line != "y" && !line.is_empty()));
+            sender.send((status.unwrap().and_then(|status| status.code()), numbers))
         });
         assert_eq!(receiver.recv_timeout(Duration::from_secs(30)), Ok((Some(3), 20000)));
+    }
+
+    #[test]
+    fn a_script_whose_time_is_over_is_ended_with_what_it_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, left) = (directory.path().join("a.sh"), directory.path().join("left"));
+        fs::write(&path, format!("echo begun; (sleep 6; echo > {}) & sleep 60", left.display())).unwrap();
+        let start = Instant::now();
+        let mut lines = Vec::new();
+        let until = start + Duration::from_secs(3);
+        assert_eq!(script(&path, Some(until), &mut |line| lines.push(line.to_owned())).unwrap(), None);
+        assert!(lines == ["begun"] && start.elapsed() < Duration::from_secs(30), "{lines:?}");
+        std::thread::sleep(Duration::from_secs(6));
+        assert!(!left.exists());
     }
 }

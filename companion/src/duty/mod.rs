@@ -18,6 +18,8 @@ mod unhealthy;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use fledge_core::counting::{self, Id, Selection, State};
@@ -52,12 +54,16 @@ pub struct Machine {
     pub boot_id: String,
     /// How long what a boot that isn't healthy leaves may take: a disk may not answer, and the boot is to end all the same.
     pub patience: Duration,
+    /// How long all red hooks together may take: one may hang, and the boot is to end all the same.
+    pub hooks: Duration,
     /// Restarts the machine where systemd doesn't; returns only if that fails.
     pub restart: fn() -> Failure,
 }
 
 /// [`Machine::patience`] of this machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// [`Machine::hooks`] of this machine.
+const HOOKS: Duration = Duration::from_secs(300);
 
 impl Machine {
     /// This one.
@@ -69,8 +75,8 @@ impl Machine {
         let live = Live { root: "/".into(), runtime: report::runtime_dir() };
         let boot_id =
             report::boot_id().map_err(|error| Failure::new("reading the id of this boot", error.to_string()))?;
-        let (patience, restart) = (PATIENCE, unhealthy::restart);
-        Ok(Self { sysroot, admin: Admin::default(), live, boot_id, patience, restart })
+        let (patience, hooks, restart) = (PATIENCE, HOOKS, unhealthy::restart);
+        Ok(Self { sysroot, admin: Admin::default(), live, boot_id, patience, hooks, restart })
     }
 
     /// The `/var` of this system.
@@ -134,7 +140,15 @@ pub fn check(machine: &Machine) -> Result<bool, Failure> {
 
 /// Runs the green hooks. Whatever they do, the boot stays healthy.
 pub fn green(machine: &Machine) {
-    health::hooks(&machine.live.root, Kind::Green);
+    health::hooks(&machine.live.root, Kind::Green, None);
+}
+
+/// What a closure returns; `None` if that takes too long. It then goes on by itself as long as this program runs.
+fn bounded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, receiver) = mpsc::channel();
+    // Nobody listens any more after the time is over.
+    let thread = thread::Builder::new().spawn(move || drop(sender.send(work())));
+    thread.ok().and_then(|_| receiver.recv_timeout(limit).ok())
 }
 
 /// Gives this boot's try back: it was none. It is not counted any more then, and nothing reboots it.

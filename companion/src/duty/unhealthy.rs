@@ -2,9 +2,8 @@
 //! A boot that isn't healthy, and what follows.
 
 use std::fmt::Write as _;
-use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fledge_core::cmdline::Cmdline;
 use fledge_core::counting::{Records, Selection, State, Tries};
@@ -13,13 +12,16 @@ use fledge_core::go;
 use fledge_stages::host::clock;
 use rustix::system::RebootCommand;
 
-use super::{Machine, Tried};
+use super::{Machine, Tried, bounded};
 use crate::attempt;
 use crate::health::{self, Health, Kind};
 use crate::programs::{Output, SYSTEMCTL};
 
 /// How long after boot it has to be healthy.
 const DEADLINE: &str = "fledge.boot.deadline";
+
+/// How long after their time hooks may take to be ended.
+const LATE: Duration = Duration::from_secs(5);
 
 /// How many units are named.
 const TOLD: usize = 5;
@@ -67,17 +69,25 @@ pub fn after_unhealthy(selection: Option<&Selection>, records: &Records, exhaust
     }
 }
 
-/// Runs the red hooks, keeps why and the journal, tells, and reboots if this boot was counted.
+/// Runs the red hooks, for a while, keeps why and the journal, tells, and reboots if this boot was counted.
 ///
 /// # Errors
 /// Each thing that could not be done. All are tried.
 pub fn red(machine: &Machine) -> Result<(), Vec<Failure>> {
     let mut tried = Tried::default();
-    health::hooks(&machine.live.root, Kind::Red);
+    red_hooks(machine);
     let health = tried.note(health::left(&machine.live.runtime)).flatten();
     let why = health.as_ref().and_then(reason).unwrap_or_else(|| not_reached(machine));
     conclude(machine, &why, &mut tried);
     tried.all()
+}
+
+/// They end at their time; if they can't be ended, because a disk doesn't answer, nothing but a thread waits for them.
+fn red_hooks(machine: &Machine) {
+    let (root, until) = (machine.live.root.clone(), Instant::now() + machine.hooks);
+    if bounded(machine.hooks + LATE, move || health::hooks(&root, Kind::Red, Some(until))).is_none() {
+        log::warn!("the red hooks don't come to an end");
+    }
 }
 
 /// The first thing that made a boot unhealthy.
@@ -207,14 +217,6 @@ fn conclude(machine: &Machine, why: &str, tried: &mut Tried) {
     if next == Next::Reboot {
         tried.note(reboot(machine));
     }
-}
-
-/// What a closure returns; `None` if that takes too long. It then goes on by itself as long as this program runs.
-fn bounded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (sender, receiver) = mpsc::channel();
-    // Nobody listens any more after the time is over.
-    let thread = thread::Builder::new().spawn(move || drop(sender.send(work())));
-    thread.ok().and_then(|_| receiver.recv_timeout(limit).ok())
 }
 
 /// Leaves why with what the checks left, if it isn't theirs, and what comes of it: who asks for the status is told that this boot isn't

@@ -86,16 +86,16 @@ pub enum Outcome {
     Disabled,
     /// A required check had failed before.
     Skipped,
+    /// It was ended, or not started, because the time of all hooks of its kind was over.
+    TooLate,
 }
 
 impl Outcome {
     /// Whether it ran, and not well.
     pub fn is_failure(&self) -> bool {
-        matches!(self, Self::Failed(_) | Self::Killed(_) | Self::NotStarted(_))
+        matches!(self, Self::Failed(_) | Self::Killed(_) | Self::NotStarted(_) | Self::TooLate)
     }
-}
 
-impl Outcome {
     /// Whether it ran, or was to run and could not be started.
     pub fn is_run(&self) -> bool {
         !matches!(self, Self::Disabled | Self::Skipped)
@@ -122,6 +122,7 @@ impl std::fmt::Display for Outcome {
             Self::NotStarted(why) => write!(f, "failed: it could not be started: {why}"),
             Self::Disabled => f.write_str("was not run: greenboot.conf disables it"),
             Self::Skipped => f.write_str("was not run: a required check failed before"),
+            Self::TooLate => f.write_str("failed: the time for all of them was over"),
         }
     }
 }
@@ -231,7 +232,7 @@ pub fn check(root: &Path, boot_id: &str) -> Health {
             let without_run = if unhealthy { Some(Outcome::Skipped) } else { is_disabled.then_some(Outcome::Disabled) };
             checks.push(match without_run {
                 Some(outcome) => Check { kind, path, outcome, took_ms: 0, said: None },
-                None => run(kind, path),
+                None => run(kind, path, None),
             });
         }
     }
@@ -244,14 +245,15 @@ pub fn check(root: &Path, boot_id: &str) -> Health {
     Health { healthy: health.is_by_checks(), ..health }
 }
 
-/// Runs the hooks of a kind below a root. Whatever they do, all of them run.
-pub fn hooks(root: &Path, kind: Kind) -> Vec<Check> {
+/// Runs the hooks of a kind below a root. Whatever they do, all of them run, unless a moment is given by which they have to end: what still
+/// runs then is ended, and what would come after it doesn't run.
+pub fn hooks(root: &Path, kind: Kind, until: Option<Instant>) -> Vec<Check> {
     let mut problems = Vec::new();
     let scripts = scripts(root, kind, &mut problems);
     for failure in &problems {
         log::error!("{failure}");
     }
-    scripts.into_iter().map(|path| run(kind, path)).collect()
+    scripts.into_iter().map(|path| run(kind, path, until)).collect()
 }
 
 /// Leaves the result for `status` and for those who come after.
@@ -344,19 +346,22 @@ fn is_script(path: &Path) -> bool {
     }
 }
 
-fn run(kind: Kind, path: PathBuf) -> Check {
+fn run(kind: Kind, path: PathBuf, until: Option<Instant>) -> Check {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let start = Instant::now();
     let mut said = None;
-    let ended = programs::script(&path, &mut |line| {
+    let mut told = |line: &str| {
         log::info!("{name}: {line}");
         if !line.trim().is_empty() {
             said = Some(line.chars().take(LONGEST).collect());
         }
-    });
+    };
+    let is_over = until.is_some_and(|until| until <= start);
+    let ended = if is_over { Ok(None) } else { programs::script(&path, until, &mut told) };
     let outcome = match ended {
-        Ok(status) if status.success() => Outcome::Passed,
-        Ok(status) => match status.code() {
+        Ok(None) => Outcome::TooLate,
+        Ok(Some(status)) if status.success() => Outcome::Passed,
+        Ok(Some(status)) => match status.code() {
             Some(code) => Outcome::Failed(code),
             None => Outcome::Killed(status.signal().unwrap_or_default()),
         },

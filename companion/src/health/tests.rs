@@ -194,12 +194,28 @@ fn all_hooks_run_in_order_whatever_they_say() {
         .script("usr/lib/greenboot/red.d/10.sh", 1)
         .script("etc/greenboot/green.d/10.sh", 0)
         .file("etc/greenboot/greenboot.conf", "DISABLED_HEALTHCHECKS=(10.sh)\n", 0o644);
-    assert_eq!(hooks(tree.root(), Kind::Red).iter().filter(|hook| hook.outcome.is_failure()).count(), 2);
+    assert_eq!(hooks(tree.root(), Kind::Red, None).iter().filter(|hook| hook.outcome.is_failure()).count(), 2);
     assert_eq!(
         tree.ran(),
         ["usr/lib/greenboot/red.d/10.sh", "usr/lib/greenboot/red.d/20.sh", "etc/greenboot/red.d/10.sh"]
     );
-    assert_eq!(hooks(tree.root(), Kind::Green).len(), 1);
+    assert_eq!(hooks(tree.root(), Kind::Green, None).len(), 1);
+}
+
+#[test]
+fn hooks_have_one_time_for_all_of_them() {
+    let tree = Tree::new();
+    tree.script("etc/greenboot/red.d/10.sh", 0)
+        .file("etc/greenboot/red.d/20.sh", "echo waits; sleep 60", 0o644)
+        .script("etc/greenboot/red.d/30.sh", 0);
+    let start = Instant::now();
+    let hooks = hooks(tree.root(), Kind::Red, Some(start + std::time::Duration::from_secs(5)));
+    assert!(start.elapsed() < std::time::Duration::from_secs(40));
+    assert_eq!(
+        outcomes(&hooks),
+        [("10.sh".into(), Outcome::Passed), ("20.sh".into(), Outcome::TooLate), ("30.sh".into(), Outcome::TooLate)]
+    );
+    assert_eq!((hooks[1].said.as_deref(), tree.ran().len()), (Some("waits"), 1));
 }
 
 /// What greenboot's own package brings beside the scripts that need a network.

@@ -274,6 +274,19 @@ fn a_boot_ends_even_if_what_is_kept_of_it_hangs() {
     assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
 }
 
+/// Such as one that tells somebody, over a network that isn't there.
+#[test]
+fn a_red_hook_that_hangs_keeps_no_boot_from_ending() {
+    let (system, _) = on_trial(2, 1);
+    system.file("etc/fledge/health.d/10.sh", "exit 1");
+    system.file("etc/greenboot/red.d/10.sh", "sleep 120");
+    assert!(!duty::check(&system.machine).unwrap());
+    let start = Instant::now();
+    duty::red(&Machine { hooks: Duration::from_secs(1), ..system.machine.clone() }).unwrap();
+    assert!(reboots(&system) == 1 && start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(system.text("var/lib/fledge/attempts/b007-1d/attempt.json").unwrap().contains("10.sh failed"));
+}
+
 #[test]
 fn a_boot_whose_records_can_not_be_read_stays_up() {
     let (system, _) = on_trial(2, 1);

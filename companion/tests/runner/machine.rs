@@ -49,6 +49,7 @@ impl System {
             live,
             boot_id: "b007-1d".into(),
             patience: Duration::from_secs(60),
+            hooks: Duration::from_secs(60),
             restart: || Failure::new("restarting the machine", "this is a test"),
         };
         let system = Self { directory, machine };
