@@ -31,9 +31,14 @@ fn exhausted(status: &Status) -> Option<String> {
             row.index
         ));
     }
-    // What is bad isn't marked as good by a healthy boot.
-    let bad = status.running().is_some_and(|row| row.verdict == Verdict::Bad);
-    let then = if bad { "\n  fledgectl bless" } else { "" };
+    // One may be left: then this says so once the boot entries can be read.
+    if status.is_unknown("deployments") {
+        return Some(format!(
+            "THIS MACHINE CAN'T GO TO ANOTHER DEPLOYMENT BY ITSELF: {why}.\n\
+            It runs on as it is, and isn't rebooted by itself any more.\n\
+            Which deployments are left isn't known: the boot entries can't be read.\n"
+        ));
+    }
     Some(format!(
         "NO DEPLOYMENT OF THIS MACHINE IS LEFT that gets healthy: {why}.\n\
         It runs on as it is, and isn't rebooted by itself any more.\n\

@@ -40,7 +40,8 @@ pub struct Status {
     pub exhausted: Option<String>,
     /// How the health checks of this boot went; `None` as long as they haven't ended.
     pub health: Option<Health>,
-    /// What of this can't be read, and so isn't known: `running`, `records`, `boot`, `exhausted`, `health`. Why is in the remarks.
+    /// What of this can't be read, and so isn't known: `deployments`, `running`, `records`, `boot`, `exhausted`, `health`. Why is in the
+    /// remarks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
     /// What is odd, in words.
@@ -129,18 +130,25 @@ pub struct Try {
 /// Looks at a system.
 ///
 /// # Errors
-/// Its boot entries can't be read. What else can't be read is told in the remarks: what is known is shown.
+/// The boot entries of a system that isn't running can't be read: nothing is known then. What else can't be read is told in the remarks:
+/// what is known is shown.
 pub fn look(sysroot: &Sysroot) -> Result<Status, Failure> {
-    let (deployments, damaged) = sysroot.entries()?;
+    let mut read = Read { remarks: Vec::new(), unknown: Vec::new() };
+    let entries = match sysroot.entries() {
+        Err(failure) if sysroot.live.is_none() => return Err(failure),
+        entries => read.known("deployments", entries),
+    };
+    let is_listed = entries.is_some();
+    let (deployments, damaged) = entries.unwrap_or_default();
+    read.remarks.extend(damaged);
     let ids: Vec<Id> = deployments.iter().map(|deployment| deployment.id.clone()).collect();
-    let mut read = Read { remarks: damaged, unknown: Vec::new() };
     let running = read.known("running", sysroot.running(&ids));
     let records = read.known("records", sysroot.records());
     let boot = read.known("boot", sysroot.selection()).flatten();
     let exhausted = read.known("exhausted", sysroot.exhausted()).flatten();
     let health = sysroot.live.as_ref().map_or(Ok(None), |live| health::left(&live.runtime));
     let health = read.known("health", health).flatten();
-    if sysroot.is_booted() && running == Some(None) {
+    if sysroot.is_booted() && is_listed && running == Some(None) {
         read.remarks.push("no boot entry starts the deployment that runs".to_owned());
     }
     match sysroot.overridden() {
@@ -273,6 +281,15 @@ impl Status {
         self.unknown.iter().any(|unknown| unknown == what)
     }
 
+    /// Nothing is said of deployments that aren't known.
+    fn listed(&self, what: &str) -> Result<(), Failure> {
+        if !self.is_unknown("deployments") {
+            return Ok(());
+        }
+        let why = self.remarks.first().map_or("the boot entries can't be read", String::as_str);
+        Err(Failure::new(what, why).remedy("see that the boot file system is mounted at /boot: `findmnt /boot`"))
+    }
+
     /// The deployment that a machine can be brought into by a person, where it can't go there by itself: it could be booted, and the
     /// bootloader could not be told.
     pub fn way_out(&self) -> Option<&Row> {
@@ -285,8 +302,9 @@ impl Status {
     /// the running one, whatever is staged.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none, or they aren't known.
     pub fn rollback(&self, reboot: bool) -> Result<&Row, Failure> {
+        self.listed("looking for a deployment to roll back to")?;
         if let Some(running) = self.running().filter(|row| !row.default || (self.staged && !reboot)) {
             return Ok(running);
         }
@@ -302,8 +320,9 @@ impl Status {
     /// The deployment that a person means: by its index, `running`, its id, or the beginning of its commit.
     ///
     /// # Errors
-    /// There is none, or more than one.
+    /// There is none, or more than one, or they aren't known.
     pub fn named(&self, name: &str) -> Result<&Row, Failure> {
+        self.listed(&format!("looking for the deployment {name}"))?;
         let fits = |row: &&Row| match name.parse::<usize>() {
             // A commit may begin with digits alone; nobody has a hundred deployments.
             Ok(index) if name.len() <= 2 => row.index == index,

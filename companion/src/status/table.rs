@@ -18,9 +18,28 @@ impl fmt::Display for Status {
             self.this_boot(f)?;
             writeln!(f)?;
         }
-        if self.deployments.is_empty() {
-            return writeln!(f, "No boot entry starts a deployment.");
+        if self.is_unknown("deployments") {
+            writeln!(f, "Which deployments there are isn't known.")?;
+        } else if self.deployments.is_empty() {
+            writeln!(f, "No boot entry starts a deployment.")?;
+        } else {
+            self.table(f)?;
         }
+        if self.staged {
+            writeln!(
+                f,
+                "\nAn update is staged: it becomes the default when the machine is shut down, unless its finalization is locked."
+            )?;
+        }
+        for remark in &self.remarks {
+            writeln!(f, "\nnote: {remark}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Status {
+    fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.deployments.iter().map(|row| row.short().len()).max().unwrap_or_default();
         writeln!(f, "   #  {:<width$}  {:<8}  {:<18}  title", "deployment", "verdict", "")?;
         for row in &self.deployments {
@@ -40,26 +59,18 @@ impl fmt::Display for Status {
             row.attempts.iter().try_for_each(|attempt| writeln!(f, "{INDENT}  {attempt}"))?;
             row.traceless().map_or(Ok(()), |words| writeln!(f, "{INDENT}  {words}"))?;
         }
-        if self.staged {
-            writeln!(
-                f,
-                "\nAn update is staged: it becomes the default when the machine is shut down, unless its finalization is locked."
-            )?;
-        }
-        for remark in &self.remarks {
-            writeln!(f, "\nnote: {remark}")?;
-        }
         Ok(())
     }
-}
 
-impl Status {
     fn this_boot(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.exhausted, self.way_out()) {
             (None, _) if self.is_unknown("exhausted") => {
                 writeln!(f, "Whether a deployment is left to fall back to isn't known.")?;
             }
             (None, _) => {}
+            (Some(why), None) if self.is_unknown("deployments") => {
+                writeln!(f, "THE MACHINE CAN'T GO TO ANOTHER DEPLOYMENT BY ITSELF: {why}")?;
+            }
             (Some(why), None) => writeln!(f, "NO DEPLOYMENT IS LEFT to fall back to: {why}")?,
             (Some(why), Some(row)) => writeln!(
                 f,

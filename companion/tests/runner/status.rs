@@ -4,7 +4,7 @@
 use fledge_companion::duty;
 use fledge_companion::status::{self, Verdict};
 use fledge_companion::sysroot::Sysroot;
-use fledge_core::counting::{Selection, Verdict as Selected};
+use fledge_core::counting::{EXHAUSTED, Selection, Verdict as Selected};
 
 use crate::machine::System;
 
@@ -120,6 +120,35 @@ fn an_entry_that_leads_nowhere_is_told_and_the_others_are_there() {
     assert!(status.remarks[0].starts_with("the boot entry ostree-1"), "{:?}", status.remarks);
     duty::bless(&system.machine).unwrap();
     assert_eq!(system.records(), [format!("{}.good", ids[0])]);
-    std::fs::remove_dir_all(system.machine.sysroot.boot.join("loader/entries")).unwrap();
-    assert!(status::look(&system.machine.sysroot).unwrap_err().remedy.is_some());
+}
+
+/// As on a machine whose /boot could not be mounted.
+#[test]
+fn without_boot_entries_the_rest_is_told_all_the_same() {
+    let system = System::new(&["1", "2"]);
+    let (ids, machine) = (system.ids(), &system.machine);
+    let mut counted = Selection::not_counted(Selected::Counted, Some(ids[0].clone()), "this is try 1 of 3");
+    counted.counted = true;
+    system.boot(&ids[0], Some(&counted));
+    std::fs::rename(&machine.sysroot.boot, system.path().join("boot")).unwrap();
+    std::fs::create_dir(&machine.sysroot.boot).unwrap();
+    assert!(duty::check(machine).unwrap());
+    assert!(duty::bless(machine).is_err(), "it can't be marked");
+    assert!(std::fs::read_dir(&machine.sysroot.boot).unwrap().next().is_none(), "nothing is written into the folder");
+    let message = || system.text("run/motd.d/80-fledge-boot").unwrap();
+    assert!(message().contains("BUT WHAT FOLLOWS A HEALTHY BOOT COULD NOT BE DONE"), "{}", message());
+    let status = status::look(&machine.sysroot).unwrap();
+    assert_eq!((status.unknown.as_slice(), status.deployments.len()), (&["deployments".to_owned()][..], 0));
+    let text = status.to_string();
+    for part in
+        ["this is try 1 of 3", "could not be done after it", "Which deployments there are isn't known", "note: "]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("No boot entry") && !text.contains("no boot entry"), "{text}");
+    assert!(status.named("0").unwrap_err().remedy.is_some() && status.rollback(false).unwrap_err().remedy.is_some());
+    system.file(&format!("run/fledge/{EXHAUSTED}"), "it is used up\n");
+    machine.tell().unwrap();
+    assert!(message().contains("CAN'T GO TO ANOTHER DEPLOYMENT BY ITSELF: it is used up"), "{}", message());
+    assert!(status::look(&Sysroot::at(&machine.sysroot.root)).unwrap_err().remedy.is_some(), "nothing is known of it");
 }

@@ -9,8 +9,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// All that units here may say: systemd 249 knows each (`src/core/load-fragment-gperf.gperf.in`, `src/core/main.c`).
-const DIRECTIVES: [&str; 21] = [
+/// All that units here may say: systemd 249 knows each (`src/core/load-fragment-gperf.gperf.in`, `src/core/main.c`). `RequiresMountsFor`
+/// isn't among them: what has to be told of a file system that can't be mounted would not run.
+const DIRECTIVES: [&str; 20] = [
     "After",
     "Alias",
     "Before",
@@ -25,7 +26,6 @@ const DIRECTIVES: [&str; 21] = [
     "RemainAfterExit",
     "RequiredBy",
     "Requires",
-    "RequiresMountsFor",
     "RuntimeWatchdogSec",
     "TimeoutStartSec",
     "Type",
@@ -169,6 +169,23 @@ fn they_say_nothing_that_systemd_249_does_not_know_and_call_what_there_is() {
     }
     let offered = help.lines().filter(|line| line.starts_with("  ")).filter_map(|line| line.split_whitespace().next());
     assert_eq!(offered.map(str::to_owned).collect::<BTreeSet<_>>(), called);
+}
+
+/// A mount with `nofail` isn't ordered before `local-fs.target`.
+#[test]
+fn those_that_write_come_after_the_file_systems_and_run_without_them() {
+    for name in ["attempt", "bless", "give-back"] {
+        let text = fs::read_to_string(units().join(format!("fledge-{name}.service"))).unwrap();
+        let values = |key: &str| -> Vec<String> {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
+        };
+        let (wanted, after) = (values("Wants"), values("After"));
+        assert!(["boot.mount", "var.mount"].iter().all(|mount| wanted.iter().any(|unit| unit == mount)), "{name}");
+        assert!(wanted.iter().all(|unit| after.contains(unit)), "{name}");
+        assert!(after.iter().any(|unit| unit == "local-fs.target"), "{name}");
+        assert!(values("Requires").iter().all(|unit| !wanted.contains(unit)), "{name}");
+    }
 }
 
 #[test]
