@@ -88,7 +88,7 @@ Has OSTree keep a deployment, the running one if none is named, whatever is depl
         help: "\
 usage: fledgectl bless [--bad | --forget] [--sysroot DIR] [DEPLOYMENT]
 Marks a deployment, the running one if none is named, as good: its boots aren't counted any more, and other deployments fall back to it.
-DEPLOYMENT is as in `fledgectl rollback`.
+While this boot isn't healthy, that takes its name (`fledgectl bless running`). DEPLOYMENT is as in `fledgectl rollback`.
   --bad          mark it as bad: it isn't booted by itself any more
   --forget       forget what is known of it: if it is the default, it is tried as if it were new
   --sysroot DIR  on a system that isn't running, mounted at DIR",

@@ -33,7 +33,8 @@ impl std::fmt::Display for Word {
 /// Marks the deployment of a name, or the running one, and says which it was.
 ///
 /// # Errors
-/// There is no such deployment, or what is known can't be read or written.
+/// There is no such deployment; what is known can't be read or written; or the running one, without its name, is called good while this
+/// boot isn't healthy.
 pub fn mark<'s>(
     sysroot: &Sysroot,
     admin: &Admin,
@@ -42,6 +43,11 @@ pub fn mark<'s>(
     word: Word,
 ) -> Result<&'s Row, Failure> {
     let row = status.named(name.unwrap_or("running"))?;
+    if let Some(why) = status.unhealthy().filter(|_| name.is_none() && word == Word::Good) {
+        return Err(Failure::new(format!("marking {} as good", row.name()), why).remedy(
+            "repair it; then `systemctl restart fledge-health` and `systemctl start fledge-bless`. To mark it all the same, name it: `fledgectl bless running`",
+        ));
+    }
     let records = sysroot.records()?;
     let overridden = records.switched(&row.id) > 0 && sysroot.overridden()?;
     let steps = match word {

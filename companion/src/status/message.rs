@@ -39,6 +39,9 @@ fn exhausted(status: &Status) -> Option<String> {
             Which deployments are left isn't known: the boot entries can't be read.\n"
         ));
     }
+    // What is bad isn't marked as good by a healthy boot.
+    let bad = status.running().is_some_and(|row| row.verdict == Verdict::Bad);
+    let then = if bad { "\n  fledgectl bless" } else { "" };
     Some(format!(
         "NO DEPLOYMENT OF THIS MACHINE IS LEFT that gets healthy: {why}.\n\
         It runs on as it is, and isn't rebooted by itself any more.\n\

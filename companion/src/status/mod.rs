@@ -281,6 +281,15 @@ impl Status {
         self.unknown.iter().any(|unknown| unknown == what)
     }
 
+    /// Why this boot can't be called healthy, if it can't.
+    pub fn unhealthy(&self) -> Option<&'static str> {
+        match &self.health {
+            Some(health) if !health.healthy => Some("this boot isn't healthy"),
+            None if self.is_unknown("health") => Some("whether this boot is healthy can't be read"),
+            _ => None,
+        }
+    }
+
     /// Nothing is said of deployments that aren't known.
     fn listed(&self, what: &str) -> Result<(), Failure> {
         if !self.is_unknown("deployments") {

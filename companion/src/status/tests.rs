@@ -156,10 +156,15 @@ fn an_unhealthy_boot_and_an_exhausted_machine_are_told() {
     let message = of_the_day(&status).unwrap();
     for part in [
         "NO DEPLOYMENT OF THIS MACHINE IS LEFT",
+        "deploy another version, and reboot. Or repair this one, then\n  systemctl restart fledge-health\n  systemctl start fledge-bless\n",
         "THIS BOOT IS NOT HEALTHY.\n  required check /etc/fledge/health.d/10.sh failed with exit code 1; it said: no route to host\n",
     ] {
         assert!(message.contains(part), "{message}");
     }
+    assert!(!message.contains("fledgectl bless\n"), "nobody has to say that a healthy boot is good: {message}");
+    status.deployments[1].verdict = Verdict::Bad;
+    let message = of_the_day(&status).unwrap();
+    assert!(message.contains("systemctl start fledge-bless\n  fledgectl bless\n"), "it stays bad otherwise: {message}");
     let table = status.to_string();
     assert!(table.contains("health:  NOT HEALTHY; checks run: 1, failed: 1\n"), "{table}");
     let text = serde_json::to_string(&status).unwrap();

@@ -199,6 +199,30 @@ fn a_boot_that_was_healthy_is_not_rebooted_though_its_mark_can_not_be_read() {
     later(&system, &ids, "its deployment was marked as bad, by a person");
 }
 
+#[test]
+fn a_deployment_that_is_not_healthy_is_called_good_by_its_name_alone() {
+    let (system, ids) = on_trial(0, 3);
+    let Machine { sysroot, admin, .. } = &system.machine;
+    let say = |name, word| {
+        let status = status::look(sysroot).unwrap();
+        mark::mark(sysroot, admin, &status, name, word).map(|row| row.id.clone())
+    };
+    let before = system.records();
+    let check = system.file("etc/fledge/health.d/10.sh", "exit 1");
+    assert!(!duty::check(&system.machine).unwrap());
+    let refused = say(None, Word::Good).unwrap_err();
+    assert!(refused.remedy.is_some_and(|remedy| remedy.contains("fledgectl bless running")));
+    assert_eq!(system.records(), before);
+    assert_eq!(say(Some("running"), Word::Good), Ok(ids[0].clone()));
+    assert!(system.records().contains(&format!("{}.good", ids[0])));
+    assert_eq!(say(None, Word::Bad), Ok(ids[0].clone()), "that is no praise");
+    fs::write(check, "exit 0").unwrap();
+    assert!(duty::check(&system.machine).unwrap());
+    assert_eq!(say(None, Word::Good), Ok(ids[0].clone()));
+    system.file("run/fledge/health.json", "{");
+    assert!(say(None, Word::Good).is_err(), "nobody knows");
+}
+
 fn is_told_as_unhealthy(system: &System, why: &str) -> bool {
     let status = status::look(&system.machine.sysroot).unwrap().to_string();
     let message = system.text(MESSAGE).unwrap();
