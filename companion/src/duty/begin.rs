@@ -1,19 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The beginning of a boot in the real root.
 
-use std::fs;
-
 use fledge_core::counting::{Id, Selection, State};
 use fledge_core::diag::Failure;
-use fledge_stages::host::atomic;
 
+use super::unhealthy::was_soft_rebooted;
 use super::{Machine, Tried, give_back};
 use crate::attempt;
-use crate::programs::SYSTEMCTL;
 use crate::records;
-
-/// Below `/run/fledge`: how many soft reboots there were when this boot began.
-const BEGAN: &str = "attempt-began";
 
 /// Notes a counted boot, and pins the deployment that would be fallen back to until the running one is good: whatever is deployed
 /// meanwhile, that one stays. After a fallback, collects what is known of the one that failed, and tells.
@@ -25,17 +19,11 @@ pub fn begin(machine: &Machine) -> Result<(), Vec<Failure>> {
     let Some(Some(selection)) = tried.note(machine.sysroot.selection()) else {
         return tried.all();
     };
-    match soft_reboots(machine) {
-        // The userspace of the same boot begins once more: the first one did not fail.
-        reboots if had(machine).is_some_and(|had| reboots > had) => drop(tried.note(give_back(machine))),
-        reboots => {
-            let path = machine.live.runtime.join(BEGAN);
-            let written = atomic::write(&path, 0o644, reboots.to_string().as_bytes());
-            tried.note(written.map_err(|error| Failure::new(format!("writing {}", path.display()), error.to_string())));
-            if let Selection { counted: true, deployment: Some(deployment), .. } = &selection {
-                tried.note(attempt::begin(&machine.store(), &machine.attempt(&selection, deployment, None)));
-            }
-        }
+    // The userspace of the same boot began once more: the first one did not fail.
+    if was_soft_rebooted(machine) {
+        tried.note(give_back(machine));
+    } else if let Selection { counted: true, deployment: Some(deployment), .. } = &selection {
+        tried.note(attempt::begin(&machine.store(), &machine.attempt(&selection, deployment, None)));
     }
     // Not only where it is counted: a boot that a person chose, and one after which none is left by itself, may deploy, too.
     if let Some(fallback) = &selection.fallback {
@@ -49,16 +37,6 @@ pub fn begin(machine: &Machine) -> Result<(), Vec<Failure>> {
     }
     tried.note(machine.tell());
     tried.all()
-}
-
-/// How many soft reboots this boot had so far: none, where systemd doesn't know them.
-fn soft_reboots(machine: &Machine) -> u32 {
-    let shown = machine.admin.programs.run(SYSTEMCTL, &["show", "--property=SoftRebootsCount", "--value"]);
-    shown.ok().and_then(|output| output.stdout.trim().parse().ok()).unwrap_or_default()
-}
-
-fn had(machine: &Machine) -> Option<u32> {
-    fs::read_to_string(machine.live.runtime.join(BEGAN)).ok()?.trim().parse().ok()
 }
 
 /// A deployment that a person pinned is left to that person.

@@ -123,7 +123,8 @@ fn listed(units: &[String]) -> String {
     if units.is_empty() { "none".to_owned() } else { units.join(", ") }
 }
 
-/// Waits for the time that `fledge.boot.deadline=` gives; a boot that isn't healthy then ends as one that failed a check.
+/// Waits for the time that `fledge.boot.deadline=` gives; a boot that isn't healthy then ends as one that failed a check. Not after a soft
+/// reboot: that boot is no try any more.
 ///
 /// # Errors
 /// The time can't be understood; otherwise as [`red`].
@@ -137,6 +138,11 @@ pub fn deadline(machine: &Machine, cmdline: &Cmdline) -> Result<(), Vec<Failure>
         // A machine that sleeps doesn't count this time, and the clock since boot does.
         thread::sleep(left.min(Duration::from_secs(30)));
     }
+    // The time was that of an earlier userspace, and the try is given back, maybe only later than this.
+    if was_soft_rebooted(machine) {
+        log::info!("there was a soft reboot: this boot is no try any more, and has no deadline");
+        return Ok(());
+    }
     // A systemd that doesn't answer is no healthy one.
     if systemctl(machine, &["is-active", "boot-complete.target"]).is_ok_and(|output| output.code == Some(0)) {
         return Ok(());
@@ -149,6 +155,13 @@ pub fn deadline(machine: &Machine, cmdline: &Cmdline) -> Result<(), Vec<Failure>
     let mut tried = Tried::default();
     conclude(machine, &why, &mut tried);
     tried.all()
+}
+
+/// Whether this isn't the first userspace of this boot: systemd counts soft reboots since the kernel started. One that doesn't know them
+/// does none.
+pub(super) fn was_soft_rebooted(machine: &Machine) -> bool {
+    let count = said(machine, &["show", "--property=SoftRebootsCount", "--value"]);
+    count.trim().parse().is_ok_and(|count: u32| count > 0)
 }
 
 /// The units that systemd is starting, without those that only wait for them.

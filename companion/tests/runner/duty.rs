@@ -515,6 +515,22 @@ fn a_try_is_given_back_once_and_then_nothing_reboots() {
     assert!(stays_up(&system));
 }
 
+/// The deadline is a time since the kernel started, and `fledge-deadline` doesn't wait for what gives the try back.
+#[test]
+fn after_a_soft_reboot_there_is_no_deadline() {
+    for has_begun in [true, false] {
+        let (system, ids) = on_trial(2, 1);
+        if has_begun {
+            duty::begin(&system.machine).unwrap();
+        }
+        system.program("systemctl", "case $1 in show) echo 1 ;; is-active) exit 3 ;; esac");
+        duty::deadline(&system.machine, &Cmdline::parse("fledge.boot.deadline=1ms")).unwrap();
+        assert_eq!((reboots(&system), system.text("run/fledge/health.json")), (0, None));
+        duty::begin(&system.machine).unwrap();
+        assert!(system.records().contains(&format!("{}+3-0", ids[0])), "whenever its first userspace ended");
+    }
+}
+
 #[test]
 fn a_soft_reboot_gives_the_try_back() {
     let (system, ids) = on_trial(2, 1);
