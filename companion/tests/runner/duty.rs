@@ -543,6 +543,36 @@ fn a_soft_reboot_gives_the_try_back() {
     assert!(system.records().contains(&format!("{}+3-0", ids[0])), "{:?}", system.records());
 }
 
+/// Another program deploys, and has OSTree's lock.
+#[test]
+fn a_fallback_is_told_though_nothing_can_be_pinned() {
+    let (system, ids) = fallen_back();
+    let folder = system.machine.sysroot.records_folder();
+    fs::rename(folder.join(format!("{}.good", ids[1])), folder.join(format!("{}+2-1", ids[1]))).unwrap();
+    let mut selection = counted(&ids[1], Some(&ids[0]), 2, 1);
+    (selection.verdict, selection.instead_of) = (Verdict::FellBack, Some(ids[0].clone()));
+    system.boot(&ids[1], Some(&selection));
+    system.program("ostree", "exec sleep 60");
+    let start = Instant::now();
+    let machine = Machine { patience: Duration::from_secs(5), ..system.machine.clone() };
+    let failures = duty::begin(&machine).unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert!(failures[0].what.starts_with("pinning ") && failures[0].why.contains("OSTree's lock"), "{failures:?}");
+    assert!(system.text(MESSAGE).unwrap().contains("THIS MACHINE FELL BACK"));
+    assert_eq!(system.pinned(), [ids[0].as_str()], "the note is there, should it be pinned after all");
+    // Nor does a journal that takes its time.
+    system.program("ostree", "exec /usr/bin/ostree \"$@\"");
+    system.file(
+        "var/lib/fledge/attempts/b1/attempt.json",
+        &format!(r#"{{"version":1,"boot_id":"b1","deployment":"{}","date":"2026-11-20T10:31:08Z"}}"#, ids[0]),
+    );
+    system.program("journalctl", "exec sleep 60");
+    let failures = duty::begin(&machine).unwrap_err();
+    assert!(failures.len() == 1 && failures[0].why.contains("the journal doesn't answer"), "{failures:?}");
+    assert_eq!(system.pinned_by_ostree(), 1);
+}
+
 /// With `systemd-boot-check-no-failures.service`, a unit that fails here would make the deployment that is left an unhealthy one.
 #[test]
 fn a_journal_that_was_not_kept_is_no_failure_of_the_boot_after_it() {
