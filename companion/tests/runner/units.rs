@@ -189,6 +189,19 @@ fn those_that_write_come_after_the_file_systems_and_run_without_them() {
 }
 
 #[test]
+fn who_updates_by_itself_begins_after_them() {
+    for name in ["attempt", "bless"] {
+        let text = fs::read_to_string(units().join(format!("fledge-{name}.service"))).unwrap();
+        let before: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("Before=")).flat_map(str::split_whitespace).collect();
+        assert!(
+            ["zincati.service", "rpm-ostreed-automatic.service"].iter().all(|unit| before.contains(unit)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn the_preset_enables_all_that_can_be() {
     let preset = fs::read_to_string(units().join("40-fledge-companion.preset")).unwrap();
     let enabled: Vec<&str> = preset.lines().filter_map(|line| line.strip_prefix("enable ")).collect();
