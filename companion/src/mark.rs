@@ -49,7 +49,14 @@ pub fn mark<'s>(
         ));
     }
     let records = sysroot.records()?;
-    let overridden = records.switched(&row.id) > 0 && sysroot.overridden()?;
+    // One that is damaged may have been the override, and be it again for a bootloader that reads more of it.
+    let overridden = || {
+        sysroot.overridden().unwrap_or_else(|failure| {
+            log::warn!("{failure}");
+            true
+        })
+    };
+    let overridden = word != Word::Bad && records.switched(&row.id) > 0 && overridden();
     let steps = match word {
         Word::Good => mark_good(&records, &row.id, overridden),
         Word::Bad => mark_bad(&records, &row.id),

@@ -428,6 +428,22 @@ fn after_a_fallback_by_a_reboot_the_default_is_put_right_then_the_override_goes_
     assert_eq!(system.records(), sorted([format!("{}.bad", ids[0]), format!("{}.good", ids[1])]));
 }
 
+/// What a person says of a deployment is written as far as the override doesn't matter to it.
+#[test]
+fn a_grubenv_that_can_not_be_read_may_have_the_override() {
+    let (system, ids, grubenv) = fallen_back_by_a_reboot();
+    fs::write(&grubenv, "no such block").unwrap();
+    let Machine { sysroot, admin, .. } = &system.machine;
+    let (status, mark) = (status::look(sysroot).unwrap(), format!("{}.switched", ids[0]));
+    let say = |word| mark::mark(sysroot, admin, &status, Some("0"), word);
+    assert!(say(Word::New).is_err() && system.records().contains(&mark), "{:?}", system.records());
+    assert!(system.records().contains(&format!("{}+0-2", ids[0])), "nothing is forgotten before the override is gone");
+    say(Word::Bad).unwrap();
+    assert!(system.records().contains(&format!("{}.bad", ids[0])));
+    assert!(say(Word::Good).is_err() && system.records().contains(&mark), "{:?}", system.records());
+    assert!(system.records().contains(&format!("{}.good", ids[0])), "it is no less good");
+}
+
 #[test]
 fn a_step_that_fails_is_the_last_one() {
     let (system, ids, grubenv) = fallen_back_by_a_reboot();
