@@ -175,7 +175,7 @@ fn show_status(args: &Arguments) -> ExitCode {
     let (sysroot, _) = system(args);
     match status::look(&sysroot) {
         Ok(status) if args.has("json") => json(&status),
-        Ok(status) => out::line(status::printable(status.to_string().trim_end())),
+        Ok(status) => out::line(status::printable(status::shortened(&status.to_string()).trim_end())),
         Err(failure) => out::failed(&[failure]),
     }
 }

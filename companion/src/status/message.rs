@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Row, Status, Verdict, printable, short};
+use super::{Row, Status, Verdict, printable, short, shortened};
 
 /// As wide as a text console is at least.
 const RULE: &str = "==============================================================================";
@@ -15,7 +15,7 @@ pub fn of_the_day(status: &Status) -> Option<String> {
     if parts.is_empty() {
         return None;
     }
-    Some(printable(&format!("{RULE}\n{}\nMore: fledgectl status\n{RULE}\n", parts.join("\n"))))
+    Some(printable(&format!("{RULE}\n{}\nMore: fledgectl status\n{RULE}\n", shortened(&parts.join("\n")))))
 }
 
 fn exhausted(status: &Status) -> Option<String> {

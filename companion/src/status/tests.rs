@@ -216,6 +216,32 @@ fn a_rollback_goes_to_the_running_one_while_another_would_boot_next() {
     assert_eq!((fell_back().rollback(false).unwrap().index, fell_back().rollback(true).unwrap().index), (1, 1));
 }
 
+#[test]
+fn ids_are_short_for_people_and_nothing_else_is_changed() {
+    let sum = "0123456789abcdef".repeat(4);
+    for (text, short) in [
+        (
+            format!("n-{sum}.0 is used up; the machine reboots into my-root-{sum}.12"),
+            "n 0123456789ab.0 is used up; the machine reboots into my-root 0123456789ab.12",
+        ),
+        (format!("  (such as\tn-{sum}.1),\n\nn-{sum}.0: no"), "  (such as\tn 0123456789ab.1),\n\nn 0123456789ab.0: no"),
+    ] {
+        assert_eq!(shortened(&text), short);
+    }
+    for text in [
+        format!("/boot/fledge/boot/n-{sum}.0.good"),
+        format!("the name \"n-{sum}.0+2-1\""),
+        sum.clone(),
+        "n-aa.0".into(),
+    ] {
+        assert_eq!(shortened(&text), text);
+    }
+    let mut status = fell_back();
+    status.exhausted = Some(format!("it is used up, and n-{sum}.0 could not be booted"));
+    let message = of_the_day(&status).unwrap();
+    assert!(message.contains("and n 0123456789ab.0 could not be booted.") && !message.contains(&sum), "{message}");
+}
+
 /// Checks write what they were told by others, and titles are what an image says.
 #[test]
 fn nothing_that_others_wrote_steers_a_terminal() {
