@@ -109,43 +109,71 @@ fn line(text: &str) -> Option<(String, &str)> {
 
 /// Whether `default=` in the `grubenv` beside it chooses the entry that GRUB starts by itself.
 ///
-/// That is so if `grub.cfg` takes over all variables of that file, and afterwards sets `default` no more.
+/// That is so if `grub.cfg` takes over all variables of that file, and afterwards sets `default` no more. `sourced` are names and texts of
+/// files beside it, [`SOURCED`]: what it sources under one of these names is looked into.
 ///
 /// # Errors
 /// It isn't so.
-pub fn steering(config: &str) -> Result<(), Failure> {
+pub fn steering(config: &str, sourced: &[(&str, String)]) -> Result<(), Failure> {
     let refused = |why: &str| {
         Err(Failure::new("finding how GRUB chooses its entry", why)
             .remedy("let grub.cfg do load_env without names of variables, and set default only before that line"))
     };
-    let (mut loaded, mut limited) = (false, false);
-    for line in config.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-        let commands = line.split([';', '&', '|']).map(|command| {
-            let words: Vec<&str> = command.split_whitespace().collect();
-            // What a condition stands before is a command, too.
-            let keywords = ["if", "then", "else", "elif", "!"];
-            words.into_iter().skip_while(|word| keywords.contains(word)).collect::<Vec<_>>()
-        });
-        for command in commands {
-            match command.as_slice() {
-                ["load_env", arguments @ ..] => match variables(arguments) {
-                    0 => loaded = true,
-                    _ => limited = true,
-                },
-                ["set", assigned, ..] if loaded && assigned.starts_with("default=") => {
-                    return refused("its grub.cfg sets default itself, after it has read grubenv");
-                }
-                [assigned, ..] if loaded && assigned.starts_with("default=") => {
-                    return refused("its grub.cfg sets default itself, after it has read grubenv");
-                }
-                _ => {}
-            }
-        }
+    let mut seen = Seen::default();
+    if let Some(file) = seen.read("grub.cfg", config, sourced) {
+        return refused(&format!("its {file} sets default itself, after it has read grubenv"));
     }
-    match (loaded, limited) {
+    match (seen.loaded, seen.limited) {
         (true, _) => Ok(()),
         (false, true) => refused("its grub.cfg takes over only some variables of grubenv"),
         (false, false) => refused("its grub.cfg doesn't read grubenv"),
+    }
+}
+
+/// Files beside `grub.cfg` that people write and that it sources.
+pub const SOURCED: [&str; 2] = ["custom.cfg", "user.cfg"];
+
+/// What was seen of `grub.cfg` so far.
+#[derive(Default)]
+struct Seen {
+    /// It takes over all variables.
+    loaded: bool,
+    /// It takes over some.
+    limited: bool,
+}
+
+impl Seen {
+    /// The name of the file that sets `default` once all variables were taken over, if one does. What a sourced file sources itself isn't
+    /// looked into.
+    fn read(&mut self, name: &str, config: &str, sourced: &[(&str, String)]) -> Option<String> {
+        for line in config.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+            for command in line.split([';', '&', '|']) {
+                let words: Vec<String> =
+                    command.split_whitespace().map(|word| word.replace(['"', '\'', '\\'], "")).collect();
+                // What a condition stands before is a command, too.
+                let keywords = ["if", "then", "else", "elif", "!"];
+                let words: Vec<&str> =
+                    words.iter().map(String::as_str).skip_while(|word| keywords.contains(word)).collect();
+                match words.as_slice() {
+                    ["load_env", arguments @ ..] => match variables(arguments) {
+                        0 => self.loaded = true,
+                        _ => self.limited = true,
+                    },
+                    ["source" | ".", path, ..] => {
+                        let found = sourced.iter().find(|(name, _)| path.rsplit('/').next() == Some(name));
+                        let sets = found.and_then(|(name, text)| self.read(name, text, &[]));
+                        if sets.is_some() {
+                            return sets;
+                        }
+                    }
+                    ["set", assigned, ..] | [assigned, ..] if self.loaded && assigned.starts_with("default=") => {
+                        return Some(name.into());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        None
     }
 }
 

@@ -24,7 +24,7 @@ mod tests;
 
 pub use bless::{Healthy, Step, bless, forget, give_back, mark_bad, mark_good};
 pub use decide::{Decision, Effect, Facts, carry_out, decide};
-pub use grub::{BLOCK, Environment, OTHER_COUNTERS, STEERING, steering};
+pub use grub::{BLOCK, Environment, OTHER_COUNTERS, SOURCED, STEERING, steering};
 pub use menu::{Deployment, Listed, Menu, replaced};
 pub use records::{Id, Record, Records, State, Tries};
 pub use selection::{Selection, VERSION, Verdict};

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read as _};
 
-use fledge_core::counting::{BLOCK, Environment, STEERING, steering};
+use fledge_core::counting::{BLOCK, Environment, SOURCED, STEERING, steering};
 use fledge_core::root::persist::GRUB;
 
 use crate::host::bootfs::BootFs;
@@ -79,7 +79,16 @@ fn has(boot: &BootFs, folder: &str, file: &str) -> bool {
 fn unsteerable(boot: &BootFs, folder: &str) -> Option<String> {
     let path = format!("{folder}/{CONFIG}");
     match boot.root().file(&path).and_then(|file| Ok((file.is_some(), boot.root().text(&path)?))) {
-        Ok((true, text)) => steering(&text).err().map(|failure| failure.why),
+        Ok((true, text)) => {
+            let mut sourced = Vec::new();
+            for name in SOURCED {
+                match boot.root().text(&format!("{folder}/{name}")) {
+                    Ok(text) => sourced.push((name, text)),
+                    Err(error) => return Some(format!("its {name} can't be read: {error}")),
+                }
+            }
+            steering(&text, &sourced).err().map(|failure| failure.why)
+        }
         Ok((false, _)) => Some("the boot file system has no grub.cfg".into()),
         Err(error) => Some(format!("its grub.cfg can't be read: {error}")),
     }

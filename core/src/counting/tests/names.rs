@@ -154,11 +154,32 @@ fn grub_can_be_told_where_its_config_reads_all_of_grubenv_and_sets_no_default_af
         ("# load_env\nblscfg\n", Some("doesn't read")),
         ("", Some("doesn't read")),
     ] {
-        let steered = steering(config);
+        let steered = steering(config, &[]);
         assert_eq!(steered.is_ok(), why.is_none(), "{config}");
         if let Some(why) = why {
             assert!(steered.unwrap_err().why.contains(why), "{config}");
         }
+    }
+    let sources = |first: &str, last: &str| format!("{first}\nload_env\nblscfg\n{last}\n");
+    for (config, custom, why) in [
+        (sources("", "source \"${prefix}/custom.cfg\""), "set default=1\n", Some("its custom.cfg sets default itself")),
+        (
+            sources("", "if [ -f $prefix/custom.cfg ]; then . $prefix/custom.cfg; fi"),
+            "  set \"default=1\"",
+            Some("custom.cfg"),
+        ),
+        (sources("", "source custom.cfg"), "'default=1'", Some("custom.cfg")),
+        (sources("", "source custom.cfg"), "# set default=1\nset timeout=5\nset default_title=x\n", None),
+        // What comes before load_env is overwritten, and what isn't sourced isn't there.
+        (sources("source /grub2/custom.cfg", ""), "set default=1\n", None),
+        (sources("", "source /grub2/other.cfg"), "set default=1\n", None),
+        (sources("", "set \"default=1\""), "", Some("its grub.cfg sets default itself")),
+        ("source custom.cfg\n".into(), "load_env\n", None),
+    ] {
+        let steered = steering(&config, &[("custom.cfg", custom.to_string()), ("user.cfg", String::new())]);
+        let said = steered.err().map(|failure| failure.why);
+        assert_eq!(said.is_some(), why.is_some(), "{config} {custom}: {said:?}");
+        assert!(said.unwrap_or_default().contains(why.unwrap_or_default()), "{config} {custom}");
     }
 }
 
