@@ -71,8 +71,11 @@ pub fn bless(boot: &Healthy) -> Vec<Step> {
     let instead_of = boot.selection.as_ref().filter(|selection| selection.deployment.as_ref() == Some(running));
     let instead_of = instead_of.and_then(|selection| selection.instead_of.as_ref());
     let left = records.iter().filter(|record| record.id != *running && record.state.is_some_and(State::is_used_up));
-    let left: Vec<&Id> =
-        left.filter(|record| record.switched > 0 || Some(&record.id) == instead_of).map(|record| &record.id).collect();
+    let left = left.filter(|record| record.switched > 0 || Some(&record.id) == instead_of).map(|record| &record.id);
+    // What counts as bad because of another deployment of its commit may have no record of its own yet.
+    let redeployed =
+        instead_of.filter(|id| records.state(id).is_none() && records.bad_of_the_commit_of(id).next().is_some());
+    let left: Vec<&Id> = left.chain(redeployed).collect();
     for id in &left {
         steps.extend(become_state(records, id, State::Bad));
     }
@@ -118,9 +121,12 @@ pub fn mark_bad(records: &Records, id: &Id) -> Vec<Step> {
 }
 
 /// What a person writes who wants a deployment to be counted as if it were new. `overridden` is as in [`Healthy`].
+///
+/// That other deployments of its commit are bad is forgotten, too: it would count for this one.
 pub fn forget(records: &Records, id: &Id, overridden: bool) -> Vec<Step> {
     let mut steps: Vec<Step> = remove_override(records, id, overridden).into_iter().collect();
-    steps.extend(names(records, id).map(|name| Step::Remove { name: name.clone() }));
+    let others = records.bad_of_the_commit_of(id).flat_map(|record| states(records, &record.id));
+    steps.extend(names(records, id).chain(others).map(|name| Step::Remove { name: name.clone() }));
     synced(steps)
 }
 

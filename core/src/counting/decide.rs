@@ -33,13 +33,36 @@ impl Facts {
         self.deployments.iter().find(|deployment| deployment.id == *id)
     }
 
+    /// What is known of it, or follows from what is known of others.
+    fn state(&self, deployment: &Deployment) -> Option<State> {
+        self.records.state(&deployment.id).or_else(|| self.is_redeployed(deployment).then_some(State::Bad))
+    }
+
     fn is_good(&self, deployment: &Deployment) -> bool {
-        self.records.state(&deployment.id) == Some(State::Good)
+        self.state(deployment) == Some(State::Good)
+    }
+
+    fn is_used_up(&self, deployment: &Deployment) -> bool {
+        self.state(deployment).is_some_and(State::is_used_up)
+    }
+
+    /// Whether nothing is known of it by itself, and it is what was bad before, deployed once more: the same commit, as an updater without
+    /// memory deploys it. A person who deploys it with other kernel arguments wants a try. If the bad one isn't there any more to compare
+    /// with, the arguments of all others stand for its own: OSTree takes them over from one of those.
+    fn is_redeployed(&self, deployment: &Deployment) -> bool {
+        let alike = |other: &Deployment| deployment.has_arguments_of(other);
+        let others = || self.deployments.iter().filter(|other| other.id != deployment.id);
+        let mut bad = self.records.bad_of_the_commit_of(&deployment.id);
+        self.records.state(&deployment.id).is_none()
+            && bad.any(|record| match self.deployment(&record.id) {
+                Some(bad) => alike(bad),
+                None => others().any(alike),
+            })
     }
 }
 
-/// Why a deployment isn't counted that nobody could bless.
-const NOBODY: &str = "it has no fledgectl, which would see that a boot of it is healthy";
+/// Why a boot isn't counted that the bootloader may not have chosen itself.
+const BY_HAND: &str = "it isn't the one that the bootloader starts by itself: it was picked by hand, or the bootloader was told to start another one and didn't";
 
 /// One thing to do. Names are those of records.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -114,6 +137,12 @@ pub fn decide(facts: &Facts) -> Decision {
     }
     let odd = facts.records.odd.iter();
     selection.remarks = odd.map(|name| format!("the name {name:?} among the records means nothing")).collect();
+    let redeployed = facts.deployments.iter().filter(|deployment| facts.is_redeployed(deployment));
+    selection.remarks.extend(redeployed.map(|Deployment { id, .. }| {
+        format!(
+            "{id} counts as bad: another deployment of its commit was, and its kernel arguments are the same; `fledgectl bless --forget` has it tried"
+        )
+    }));
     decision
 }
 
@@ -128,10 +157,7 @@ fn choose(facts: &Facts) -> Decision {
     } else if facts.default.as_ref() == Some(&booted.id) || comes_after_a_switch(facts, booted) {
         count_or_fall_back(facts, booted)
     } else {
-        not_counted(
-            facts,
-            "it isn't the one that the bootloader starts by itself: it was picked by hand, or the bootloader was told to start another one and didn't",
-        )
+        not_counted(facts, BY_HAND)
     }
 }
 
@@ -140,11 +166,10 @@ fn not_counted(facts: &Facts, reason: &str) -> Decision {
     Decision { effects: Vec::new(), selection }
 }
 
-/// Whether this is an update that came after the bootloader was told to start another one than the first, and starts the first: either it
-/// didn't obey, or a person picked what it would start by itself once the override is gone.
+/// Whether this is the first one, which the bootloader starts although it was told before to start another one: either it didn't obey, or
+/// a person picked what it would start by itself once the override is gone.
 fn comes_after_a_switch(facts: &Facts, booted: &Deployment) -> bool {
     facts.deployments.first().is_some_and(|first| first.id == booted.id)
-        && !facts.records.state(&booted.id).is_some_and(State::is_used_up)
         && facts.records.iter().any(|record| record.switched > 0)
 }
 
@@ -154,7 +179,11 @@ fn fallback(facts: &Facts, boots: Option<&Id>) -> (Option<Id>, Option<String>) {
     let other = |other: &Deployment| Some(&other.id) != boots && other.id != facts.booted;
     let best = candidate(facts, other);
     let Some(booted) = facts.deployment(&facts.booted) else { return (best.map(|best| best.id.clone()), None) };
-    let next = destination(facts, booted, other).filter(|_| facts.default.as_ref() == Some(&facts.booted));
+    let next = if facts.default.as_ref() == Some(&facts.booted) {
+        destination(facts, booted, other)
+    } else {
+        candidate(facts, |one| other(one) && one.boots_like(booted))
+    };
     let chosen = next.filter(|next| facts.is_good(next) || !best.is_some_and(|best| facts.is_good(best))).or(best);
     let unreachable = chosen.filter(|_| next.is_none()).map(|chosen| {
         obstacle(facts, booted, chosen).unwrap_or_else(|| {
@@ -165,16 +194,20 @@ fn fallback(facts: &Facts, boots: Option<&Id>) -> (Option<Id>, Option<String>) {
 }
 
 fn count_or_fall_back(facts: &Facts, booted: &Deployment) -> Decision {
-    let state = facts.records.state(&booted.id);
-    if state == Some(State::Good) {
+    if facts.is_good(booted) {
         let selection = Selection::not_counted(Verdict::Blessed, Some(booted.id.clone()), "it was blessed before");
         return Decision { effects: Vec::new(), selection };
     }
-    if state.is_some_and(State::is_used_up) {
-        return fall_back(facts, booted);
+    if facts.is_used_up(booted) {
+        let mut decision = fall_back(facts, booted);
+        // Whoever goes by records alone knows it then, too.
+        if facts.is_redeployed(booted) && decision.selection.verdict != Verdict::NotCounted {
+            decision.effects.splice(..0, [Effect::Create { name: State::Bad.name(&booted.id) }, Effect::Sync]);
+        }
+        return decision;
     }
-    if !booted.blesses {
-        return not_counted(facts, NOBODY);
+    if let Some(why) = &booted.unblessed {
+        return not_counted(facts, why);
     }
     let (effects, tries) = count(facts, &booted.id);
     let mut selection = Selection::not_counted(Verdict::Counted, Some(booted.id.clone()), told(tries));
@@ -206,11 +239,11 @@ fn told(tries: Tries) -> String {
 /// The deployment to boot instead: the newest that was blessed; where none was, the newest that has tries left. The first that can be
 /// booted counts.
 fn candidate(facts: &Facts, wanted: impl Fn(&Deployment) -> bool) -> Option<&Deployment> {
-    let of = |states: &dyn Fn(Option<State>) -> bool| {
+    let of = |known: &dyn Fn(&Deployment) -> bool| {
         let fits = |other: &&Deployment| wanted(other) && other.unusable.is_none();
-        facts.deployments.iter().find(|other| fits(other) && states(facts.records.state(&other.id)))
+        facts.deployments.iter().find(|other| fits(other) && known(other))
     };
-    of(&|state| state == Some(State::Good)).or_else(|| of(&|state| !state.is_some_and(State::is_used_up)))
+    of(&|other| facts.is_good(other)).or_else(|| of(&|other| !facts.is_used_up(other)))
 }
 
 /// The deployment that gets booted in the stead of the booted one, of those that can be: without a reboot rather than with one, but a
@@ -243,6 +276,11 @@ fn obstacle(facts: &Facts, booted: &Deployment, other: &Deployment) -> Option<St
 
 fn fall_back(facts: &Facts, booted: &Deployment) -> Decision {
     let other = |other: &Deployment| other.id != booted.id;
+    if facts.default.as_ref() != Some(&booted.id) {
+        // The bootloader was told before, and may go on as it does.
+        let alike = candidate(facts, |one| other(one) && one.boots_like(booted));
+        return alike.map_or_else(|| not_counted(facts, BY_HAND), |found| pivot(facts, booted, found));
+    }
     match (destination(facts, booted, other), facts.records.next_switch(&booted.id)) {
         (Some(found), _) if found.boots_like(booted) => pivot(facts, booted, found),
         (Some(found), Some(mark)) => reboot(booted, found, mark),
@@ -263,13 +301,13 @@ fn pivot(facts: &Facts, booted: &Deployment, found: &Deployment) -> Decision {
     selection.reason = format!("{} is used up; this one boots in its stead, without a reboot", booted.id);
     let mut effects = Vec::new();
     if facts.is_good(found) {
-    } else if found.blesses {
+    } else if let Some(why) = &found.unblessed {
+        selection.reason = format!("{}; it isn't counted: {why}", selection.reason);
+    } else {
         let (count, tries) = count(facts, &found.id);
         effects = count;
         (selection.tries, selection.counted) = (Some(tries), true);
         selection.reason = format!("{}, and {}", selection.reason, told(tries));
-    } else {
-        selection.reason = format!("{}; it isn't counted: {NOBODY}", selection.reason);
     }
     let var = found.id.stateroot() != booted.id.stateroot();
     effects.push(Effect::Pivot { id: found.id.clone(), link: found.link.clone(), var });
@@ -334,7 +372,7 @@ pub fn carry_out(decision: Decision, perform: &mut dyn FnMut(&Effect) -> Result<
             selection.verdict = Verdict::CouldNotCount;
             selection.reason = format!("this boot should have been counted: {why}");
         }
-        _ => selection.remarks.push(format!("this boot should have been counted: {why}")),
+        _ => selection.remarks.push(format!("a record could not be written: {why}")),
     }
     (selection.tries, selection.counted) = (None, false);
     selection
@@ -342,15 +380,7 @@ pub fn carry_out(decision: Decision, perform: &mut dyn FnMut(&Effect) -> Result<
 
 /// Another deployment could not be booted: this one goes on.
 fn stay(selection: &mut Selection, why: &str, perform: &mut dyn FnMut(&Effect) -> Result<(), String>) {
-    selection.verdict = Verdict::Exhausted;
-    selection.reason = match &selection.deployment {
-        Some(other) => format!("it is used up, and {other} could not be booted in its stead: {why}"),
-        None => format!("it is used up: {why}"),
-    };
-    // It is still the one to keep.
-    selection.fallback = core::mem::replace(&mut selection.deployment, selection.bootloader.clone());
-    selection.unreachable = Some(why.into());
-    (selection.instead_of, selection.tries, selection.counted) = (None, None, false);
+    selection.stay(why);
     if let Err(why) = perform(&Effect::Exhausted { why: selection.reason.clone() }) {
         selection.remarks.push(why);
     }

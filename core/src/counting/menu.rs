@@ -31,14 +31,19 @@ pub struct Deployment {
     pub unusable: Option<String>,
     /// Why the bootloader can't start it, if it can't. It may be booted all the same when another one's kernel is the same.
     pub unstartable: Option<String>,
-    /// Whether it has the program that says that a boot was healthy.
-    pub blesses: bool,
+    /// Why nothing in it would say that a boot was healthy, if so.
+    pub unblessed: Option<String>,
 }
 
 impl Deployment {
     /// Whether a kernel that was started for the other one may boot this one: same kernel and initramfs, same arguments.
     pub fn boots_like(&self, other: &Self) -> bool {
-        self.bootcsum == other.bootcsum && self.options == other.options && self.overlays == other.overlays
+        self.bootcsum == other.bootcsum && self.has_arguments_of(other)
+    }
+
+    /// Whether a person left it as the other one is: same kernel arguments, same overlays of the initramfs.
+    pub fn has_arguments_of(&self, other: &Self) -> bool {
+        self.options == other.options && self.overlays == other.overlays
     }
 }
 
@@ -82,8 +87,8 @@ impl Listed {
         let folder = format!("-{bootcsum}/");
         let overlays = self.initrds.iter().filter(|path| !path.contains(&folder)).cloned().collect();
         let (entry, options) = (self.name.clone(), self.options.clone());
-        let (unusable, unstartable, blesses) = (None, None, true);
-        Some(Deployment { id, entry, link, bootcsum, options, overlays, unusable, unstartable, blesses })
+        let (unusable, unstartable, unblessed) = (None, None, None);
+        Some(Deployment { id, entry, link, bootcsum, options, overlays, unusable, unstartable, unblessed })
     }
 }
 

@@ -9,7 +9,8 @@
 //! | `ID.switched` | the bootloader was told to start another one in its stead |
 //! | `ID.switched-again` | it was told so twice |
 //!
-//! `ID` is `STATEROOT-CHECKSUM.SERIAL`. Each deployment has one of the first three, which become each other by a rename. What is no such
+//! `ID` is `STATEROOT-CHECKSUM.SERIAL`. OSTree gives a commit that it deploys again the next serial that is free, so `bad` counts for other
+//! deployments of the commit, too, unless something is known of them or a person gave them other kernel arguments. Each deployment has one of the first three, which become each other by a rename. What is no such
 //! name is passed over.
 
 use alloc::format;
@@ -68,6 +69,15 @@ impl Id {
     /// `CHECKSUM.SERIAL`, as the deployment's folder is called.
     pub fn deployment(&self) -> &str {
         self.text.get(self.hyphen + 1..).unwrap_or_default()
+    }
+
+    /// Whether it is another deployment of the same commit, in the same stateroot.
+    pub fn is_of_the_commit_of(&self, other: &Self) -> bool {
+        let checksum = |id: &Self| id.text.rfind('.');
+        self.hyphen == other.hyphen
+            && self.text != other.text
+            && checksum(self)
+                .is_some_and(|end| self.text.get(..end) == checksum(other).and_then(|end| other.text.get(..end)))
     }
 
     /// The deployment's folder, below the physical root.
@@ -220,6 +230,11 @@ impl Records {
     /// The state of a deployment that counts.
     pub fn state(&self, id: &Id) -> Option<State> {
         self.get(id)?.state
+    }
+
+    /// What is known of other deployments of the same commit, in the same stateroot, that are bad.
+    pub fn bad_of_the_commit_of<'r>(&'r self, id: &'r Id) -> impl Iterator<Item = &'r Record> {
+        self.iter().filter(|record| record.state == Some(State::Bad) && record.id.is_of_the_commit_of(id))
     }
 
     /// How often the bootloader was told to start another one in its stead.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What boot selection leaves for later: the file `/run/fledge/boot-select.json`.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -77,5 +78,19 @@ impl Selection {
             unreachable: None,
             remarks: Vec::new(),
         }
+    }
+
+    /// Another deployment was to be booted in the stead of the bootloader's, and could not be: that one goes on. Whoever notes this also
+    /// leaves the flag [`super::EXHAUSTED`].
+    pub fn stay(&mut self, why: &str) {
+        self.verdict = Verdict::Exhausted;
+        self.reason = match &self.deployment {
+            Some(other) => format!("it is used up, and {other} could not be booted in its stead: {why}"),
+            None => format!("it is used up: {why}"),
+        };
+        // It is still the one to keep.
+        self.fallback = core::mem::replace(&mut self.deployment, self.bootloader.clone());
+        self.unreachable = Some(why.into());
+        (self.instead_of, self.tries, self.counted) = (None, None, false);
     }
 }

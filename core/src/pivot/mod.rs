@@ -23,9 +23,9 @@ pub use keyfile::KeyFile;
 pub use settings::{Composefs, FILES, Root, Settings, repository_is_readonly, target};
 
 /// Where the new root is put together.
-const NEW: &str = "/sysroot.tmp";
+pub const NEW: &str = "/sysroot.tmp";
 /// What the pivot leaves for OSTree, and what only it may look at.
-const STATE: &str = "/run/ostree";
+pub const STATE: &str = "/run/ostree";
 const PRIVATE: &str = "/run/ostree/.private";
 /// The name of a deployment's composefs image.
 pub const IMAGE: &str = ".ostree.cfs";
@@ -36,9 +36,9 @@ pub const MOUNT_VAR: &str = "/run/ostree/initramfs-mount-var";
 /// Tells OSTree of the pivot.
 pub const BOOTED: &str = "/run/ostree-booted";
 /// The same until 2023.5, of a read-only physical root.
-const READONLY_STAMP: &str = "/run/ostree-sysroot-ro.stamp";
+pub const READONLY_STAMP: &str = "/run/ostree-sysroot-ro.stamp";
 /// Tells systemd which device the root is on, where the root itself is no device's.
-const VOLATILE_ROOT: &str = "/run/systemd/volatile-root";
+pub const VOLATILE_ROOT: &str = "/run/systemd/volatile-root";
 
 /// What is known about the machine.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -111,6 +111,16 @@ fn people_say_what_they_know() {
 }
 
 #[test]
+fn a_commit_that_was_bad_is_remembered_and_forgotten_under_each_serial() {
+    let mut boot = healthy("n-aa.0", &["n-bb.7.bad", "n-aa.0.good"]);
+    boot.selection = Some(instead_of("n-aa.0", "n-bb.0"));
+    assert_eq!(said(&bless(&boot)), "create n-bb.0.bad, sync, default n-aa.0", "its own record could not be written");
+    let records = Records::parse(["n-bb.1+1-2", "n-bb.0.bad", "n-bb.2.good", "o-bb.0.bad", "n-bb.10.bad", "n-b.0.bad"]);
+    let all = "remove n-bb.1+1-2, remove n-bb.0.bad, remove n-bb.10.bad, sync";
+    assert_eq!(said(&forget(&records, &id("n-bb.1"), false)), all);
+}
+
+#[test]
 fn an_override_goes_before_the_last_mark_that_tells_of_it() {
     let all = "rename n-bb.0.bad n-bb.0.good, sync, removeoverride, remove n-bb.0.switched, sync";
     let alone = Records::parse(["n-bb.0.bad", "n-bb.0.switched", "n-aa.0.good"]);

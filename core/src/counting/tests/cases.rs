@@ -191,7 +191,7 @@ fn what_could_not_be_booted_is_kept() {
 #[test]
 fn a_deployment_that_nobody_could_bless_isn_t_counted() {
     let mut facts = facts("n-bb.0", "n-bb.0", &["n-cc.0.good"]);
-    facts.deployments[1].blesses = false;
+    facts.deployments[1].unblessed = Some("it has no fledgectl".into());
     let decision = decide(&facts);
     assert_eq!(said(&decision), (Verdict::NotCounted, String::new(), "n-bb.0".into()));
     assert!(decision.selection.reason.contains("no fledgectl"), "{}", decision.selection.reason);
@@ -199,7 +199,7 @@ fn a_deployment_that_nobody_could_bless_isn_t_counted() {
     facts.records = Records::parse(["n-bb.0.good"]);
     assert_eq!(decide(&facts).selection.verdict, Verdict::Blessed);
     facts.records = Records::parse(["n-bb.0.bad", "n-cc.0.bad"]);
-    facts.deployments[2].blesses = false;
+    facts.deployments[2].unblessed = Some("it has no fledgectl".into());
     let decision = decide(&facts);
     let effects = "pivot o-aa.0 /ostree/boot.1/o/1/2 with /var";
     assert_eq!(said(&decision), (Verdict::FellBack, effects.into(), "o-aa.0".into()));
@@ -216,6 +216,79 @@ fn an_update_after_a_switch_that_grub_ignored_is_counted() {
     for (booted, name) in [("n-cc.0", "n-cc.0+0-3"), ("n-cc.0", "n-cc.0.bad"), ("o-aa.0", "n-cc.0+2-1")] {
         let names = [&ignored[..], &[name]].concat();
         assert_eq!(said(&decide(&facts(booted, "n-bb.0", &names))).0, Verdict::NotCounted, "{booted} {name}");
+    }
+}
+
+#[test]
+fn behind_an_override_that_grub_ignored_a_used_up_update_gives_way_without_a_reboot() {
+    // GRUB was told to start n-bb.0, and starts the first, whose kernel the oldest has, too.
+    let ignored = |names: &[&str]| {
+        let names = [&["n-dd.0.bad", "n-dd.0.switched", "n-bb.0.good"], names].concat();
+        let mut facts = facts("n-cc.0", "n-bb.0", &names);
+        facts.deployments[2].bootcsum = "2".into();
+        facts
+    };
+    let decision = decide(&ignored(&["n-cc.0+0-3", "o-aa.0.good"]));
+    assert_eq!(
+        said(&decision),
+        (Verdict::FellBack, "pivot o-aa.0 /ostree/boot.1/o/1/2 with /var".into(), "o-aa.0".into())
+    );
+    let decision = decide(&ignored(&["n-cc.0.bad"]));
+    let effects = "create o-aa.0+2-1, sync, pivot o-aa.0 /ostree/boot.1/o/1/2 with /var";
+    assert_eq!(said(&decision), (Verdict::FellBack, effects.into(), "o-aa.0".into()));
+    assert_eq!(decision.selection.instead_of, Id::parse("n-cc.0"));
+    let decision = decide(&ignored(&["n-cc.0.bad", "o-aa.0.bad"]));
+    assert_eq!(said(&decision), (Verdict::NotCounted, String::new(), "n-cc.0".into()));
+    assert!(decision.selection.reason.contains("picked by hand"), "{}", decision.selection.reason);
+    // It is told beforehand.
+    let counted = decide(&ignored(&["n-cc.0+1-2", "o-aa.0.good"])).selection;
+    assert_eq!((counted.verdict, &counted.fallback), (Verdict::Counted, &Id::parse("o-aa.0")));
+    assert_eq!(counted.unreachable, None);
+}
+
+#[test]
+fn what_was_bad_isn_t_tried_again_under_another_serial() {
+    // An updater without memory deployed n-cc once more; OSTree dropped n-cc.0.
+    let redeployed = |names: &[&str]| {
+        let mut facts = facts("n-cc.0", "n-cc.0", names);
+        facts.deployments[0].id = Id::parse("n-cc.1").unwrap();
+        facts.booted = facts.deployments[0].id.clone();
+        facts.default = Some(facts.booted.clone());
+        facts
+    };
+    let bad = ["n-cc.0.bad", "n-bb.0.good"];
+    let decision = decide(&redeployed(&bad));
+    let effects = "create n-cc.1.bad, sync, create n-cc.1.switched, sync, default ostree-2, flush, reboot";
+    assert_eq!(said(&decision), (Verdict::Rebooting, effects.into(), "n-bb.0".into()));
+    assert!(decision.selection.remarks[0].contains("n-cc.1 counts as bad"), "{:?}", decision.selection.remarks);
+    // With arguments that no other has, a person wants a try.
+    let mut changed = redeployed(&bad);
+    changed.deployments[0].options.push("quiet".into());
+    assert_eq!(said(&decide(&changed)).1, "create n-cc.1+2-1, sync");
+    // The bad one is still there: its own arguments count.
+    let mut old = facts("n-cc.0", "n-cc.0", &[]).deployments[0].clone();
+    old.options.push("quiet".into());
+    let mut both = redeployed(&bad);
+    both.deployments.push(old.clone());
+    assert_eq!(said(&decide(&both)).1, "create n-cc.1+2-1, sync");
+    both.deployments[0].options = old.options;
+    assert_eq!(said(&decide(&both)).0, Verdict::Rebooting);
+    // It is no fallback either. What is known of it by itself counts, and of another stateroot nothing follows.
+    for (names, effects) in [
+        (&["n-bb.0.bad", "n-cc.0.bad", "o-aa.0.bad"][..], "exhausted"),
+        (
+            &["n-bb.0.bad", "n-cc.0.bad", "o-aa.0.bad", "n-cc.1.good"],
+            "create n-bb.0.switched, sync, default ostree-3, flush, reboot",
+        ),
+        (
+            &["n-bb.0.bad", "o-cc.0.bad", "n-cc1.0.bad", "o-aa.0.bad"],
+            "create n-bb.0.switched, sync, default ostree-3, flush, reboot",
+        ),
+    ] {
+        let mut facts = redeployed(names);
+        facts.booted = Id::parse("n-bb.0").unwrap();
+        facts.default = Id::parse("n-bb.0");
+        assert_eq!(said(&decide(&facts)).1, effects, "{names:?}");
     }
 }
 

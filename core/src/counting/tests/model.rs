@@ -7,8 +7,10 @@
 
 use core::cell::RefCell;
 use core::fmt;
+use core::hash::{Hash, Hasher};
 
 use super::std::collections::{BTreeSet, HashMap};
+use super::std::thread_local;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
@@ -27,6 +29,8 @@ pub(super) struct Kind {
     pub(super) kernel: char,
     pub(super) healthy: bool,
     pub(super) usable: bool,
+    /// It can be booted as it seems to: nothing that is looked at before is missing from one that can't.
+    pub(super) pivots: bool,
 }
 
 /// What GRUB makes of `default=` in `grubenv`.
@@ -63,14 +67,76 @@ pub(super) struct Machine {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Env {
     Unset,
-    Default(String),
+    Default(Rc<str>),
     Torn,
+}
+
+/// Names of records, and what they say. Each set of them is made once: a walk copies, compares and reads them all the time.
+#[derive(Clone)]
+pub(super) struct Names(Rc<Known>);
+
+struct Known {
+    number: usize,
+    names: BTreeSet<String>,
+    records: Records,
+}
+
+thread_local! {
+    static KNOWN: RefCell<HashMap<BTreeSet<String>, Names>> = RefCell::default();
+    /// What they become, by their numbers.
+    static AFTER: RefCell<HashMap<usize, Vec<(Op, Names)>>> = RefCell::default();
+}
+
+impl Names {
+    pub(super) fn new(names: BTreeSet<String>) -> Self {
+        KNOWN.with_borrow_mut(|all| {
+            if let Some(known) = all.get(&names) {
+                return known.clone();
+            }
+            let records = Records::parse(names.iter().map(String::as_str));
+            let made = Self(Rc::new(Known { number: all.len(), names: names.clone(), records }));
+            all.insert(names, made.clone());
+            made
+        })
+    }
+
+    /// With one more.
+    pub(super) fn with(&self, name: Option<String>) -> Self {
+        let Some(name) = name else { return self.clone() };
+        let mut names = self.0.names.clone();
+        names.insert(name);
+        Self::new(names)
+    }
+
+    pub(super) fn records(&self) -> &Records {
+        &self.0.records
+    }
+}
+
+impl PartialEq for Names {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.number == other.0.number
+    }
+}
+
+impl Eq for Names {}
+
+impl Hash for Names {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.0.number.hash(hasher);
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.names.fmt(f)
+    }
 }
 
 /// A machine that is off.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct World {
-    pub(super) names: BTreeSet<String>,
+    pub(super) names: Names,
     /// As Linux finds it, and as GRUB does.
     pub(super) env: Env,
     pub(super) seen: Env,
@@ -79,10 +145,16 @@ pub(super) struct World {
 }
 
 impl fmt::Display for Machine {
-    /// Its deployments, the oldest first: stateroot, kernel, `+` if it gets healthy, `!` if it can't be booted.
+    /// Its deployments, the oldest first: stateroot, kernel, `+` if it gets healthy, `!` if it can't be booted, `?` if it
+    /// only seems so.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Kind { stateroot, kernel, healthy, usable } in &self.kinds {
-            write!(f, "{stateroot}{kernel}{}{} ", if *healthy { "+" } else { "-" }, if *usable { "" } else { "!" })?;
+        for Kind { stateroot, kernel, healthy, usable, pivots } in &self.kinds {
+            let broken = match (usable, pivots) {
+                (false, _) => "!",
+                (_, false) => "?",
+                _ => "",
+            };
+            write!(f, "{stateroot}{kernel}{}{broken} ", if *healthy { "+" } else { "-" })?;
         }
         write!(f, "{:?}{}", self.grub, if self.readonly { " read-only" } else { "" })
     }
@@ -95,6 +167,13 @@ impl Machine {
         Self { kinds: kinds.to_vec(), grub, readonly, picked: true, talks: false, ids, menus: RefCell::default() }
     }
 
+    /// The last one is of the same commit as the one before.
+    pub(super) fn with_the_last_redeployed(mut self) -> Self {
+        let [.., before, last] = self.ids.as_mut_slice() else { unreachable!("there are three") };
+        *last = Id::new(before.stateroot(), &before.deployment().replace(".0", ".1")).unwrap();
+        self
+    }
+
     pub(super) fn id(&self, deployment: usize) -> &Id {
         &self.ids[deployment]
     }
@@ -103,8 +182,16 @@ impl Machine {
         self.ids.iter().position(|known| known == id).unwrap()
     }
 
+    /// Whether it boots when it is tried.
+    pub(super) fn boots(&self, deployment: usize) -> bool {
+        self.kinds[deployment].usable && self.kinds[deployment].pivots
+    }
+
     /// Names of entries go by their place.
     fn menu(&self, order: &[usize]) -> Rc<Listing> {
+        if let Some(menu) = self.menus.borrow().get(order) {
+            return menu.clone();
+        }
         let make = || {
             let entries = order.iter().enumerate().map(|(place, deployment)| {
                 let Kind { stateroot, kernel, .. } = self.kinds[*deployment];
@@ -126,7 +213,7 @@ impl Machine {
     /// The deployment that GRUB starts by itself.
     pub(super) fn default(&self, world: &World) -> usize {
         let told = match &world.seen {
-            Env::Default(told) if self.grub == Grub::Obeys => Some(told.as_str()),
+            Env::Default(told) if self.grub == Grub::Obeys => Some(&**told),
             _ => None,
         };
         self.chosen(&world.order, told)
@@ -141,10 +228,10 @@ impl Machine {
     /// What Linux finds when this deployment was started.
     pub(super) fn facts(&self, world: &World, booted: usize) -> Facts {
         let told = match &world.env {
-            Env::Default(told) if self.grub != Grub::Unsteerable => Some(told.as_str()),
+            Env::Default(told) if self.grub != Grub::Unsteerable => Some(&**told),
             _ => None,
         };
-        let records = records(&world.names);
+        let records = world.names.records().clone();
         // A block that was torn while it was written for a mark is taken for an empty one.
         let torn = world.env == Env::Torn && !records.iter().any(|record| record.switched > 0);
         Facts {
@@ -159,18 +246,29 @@ impl Machine {
     }
 }
 
-pub(super) fn records(names: &BTreeSet<String>) -> Records {
-    Records::parse(names.iter().map(String::as_str))
-}
-
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 enum Op {
     Create(String),
     Rename(String, String),
     Remove(String),
 }
 
-fn apply(names: &mut BTreeSet<String>, op: &Op) {
+fn apply<'o>(names: &Names, ops: impl IntoIterator<Item = &'o Op>) -> Names {
+    ops.into_iter().fold(names.clone(), |names, op| {
+        let number = names.0.number;
+        let find = |all: &[(Op, Names)]| Some(all.iter().find(|(known, _)| known == op)?.1.clone());
+        if let Some(after) = AFTER.with_borrow(|all| find(all.get(&number)?)) {
+            return after;
+        }
+        let mut changed = names.0.names.clone();
+        apply_one(&mut changed, op);
+        let after = Names::new(changed);
+        AFTER.with_borrow_mut(|all| all.entry(number).or_default().push((op.clone(), after.clone())));
+        after
+    })
+}
+
+fn apply_one(names: &mut BTreeSet<String>, op: &Op) {
     match op {
         Op::Create(name) => drop(names.insert(name.clone())),
         Op::Rename(from, to) => {
@@ -230,7 +328,7 @@ impl Disk {
     /// The machine as it is when everything was written out.
     pub(super) fn written(&self) -> World {
         let mut world = self.world.clone();
-        self.pending.iter().for_each(|op| apply(&mut world.names, op));
+        world.names = apply(&world.names, &self.pending);
         world.seen = world.env.clone();
         world
     }
@@ -244,7 +342,7 @@ impl Disk {
         let mut worlds = [self.world.clone()].to_vec();
         let mut names = self.world.names.clone();
         for op in &self.pending {
-            apply(&mut names, op);
+            names = apply(&names, [op]);
             worlds.push(World { names: names.clone(), ..self.world.clone() });
         }
         if self.world.env != self.world.seen {
@@ -252,6 +350,11 @@ impl Disk {
             worlds.extend(seen);
         }
         worlds
+    }
+
+    /// What may be on the disk before what was just begun, if power is lost in it.
+    fn before(&self) -> Vec<World> {
+        if self.fault == Fault::Cut(self.done - 1) { self.crashed() } else { Vec::new() }
     }
 
     /// Nothing is done any more after a cut; says whether this one is to be done. A cut in an effect may find it done or not.
@@ -285,7 +388,7 @@ impl Disk {
             if self.readonly {
                 return Err("it is read-only".into());
             }
-            let before = self.crashed();
+            let before = self.before();
             self.pending.push(op);
             self.end(before);
         }
@@ -293,9 +396,8 @@ impl Disk {
     }
 
     fn sync(&mut self) {
-        for op in core::mem::take(&mut self.pending) {
-            apply(&mut self.world.names, &op);
-        }
+        let pending = core::mem::take(&mut self.pending);
+        self.world.names = apply(&self.world.names, &pending);
     }
 
     fn tell(&mut self, env: Env) -> Result<(), String> {
@@ -303,7 +405,7 @@ impl Disk {
             if self.readonly {
                 return Err("it is read-only".into());
             }
-            let mut before = self.crashed();
+            let mut before = self.before();
             let torn: Vec<_> = before.iter().map(|w| World { env: Env::Torn, seen: Env::Torn, ..w.clone() }).collect();
             before.extend(torn);
             self.world.env = env;
@@ -314,7 +416,7 @@ impl Disk {
 
     fn flush(&mut self) -> Result<(), String> {
         if self.begin()? {
-            let before = self.crashed();
+            let before = self.before();
             self.sync();
             self.world.seen = self.world.env.clone();
             self.end(before);
@@ -328,13 +430,13 @@ impl Disk {
             Effect::Rename { from, to } => self.name(Op::Rename(from.clone(), to.clone())),
             Effect::Sync => {
                 if self.begin()? {
-                    let before = self.crashed();
+                    let before = self.before();
                     self.sync();
                     self.end(before);
                 }
                 Ok(())
             }
-            Effect::SetDefault { entry } => self.tell(Env::Default(entry.clone())),
+            Effect::SetDefault { entry } => self.tell(Env::Default(entry.as_str().into())),
             Effect::Flush => self.flush(),
             Effect::Reboot => {
                 if self.begin()? {
@@ -346,7 +448,7 @@ impl Disk {
             }
             Effect::Pivot { .. } | Effect::Exhausted { .. } => {
                 if self.begin()? {
-                    let before = self.crashed();
+                    let before = self.before();
                     self.end(before);
                 }
                 Ok(())
@@ -366,7 +468,7 @@ impl Disk {
                     if self.readonly {
                         return Err("it is read-only".into());
                     }
-                    let before = self.crashed();
+                    let before = self.before();
                     self.sync();
                     self.world.seen = self.world.env.clone();
                     let deployment = machine.deployment(id);

@@ -257,6 +257,48 @@ const MUTATIONS: &[(&str, Hooks)] = &[
         },
     ),
     (
+        "an update that is used up isn't left after a switch that GRUB ignored",
+        Hooks {
+            decision: |facts, decision| {
+                let fell_back = decision.selection.verdict == Verdict::FellBack;
+                if fell_back && facts.default.as_ref() != Some(&facts.booted) {
+                    let booted = Some(facts.booted.clone());
+                    decision.effects.clear();
+                    decision.selection = Selection::not_counted(Verdict::NotCounted, booted, "picked by hand");
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
+        "what was bad is tried again under another serial",
+        Hooks {
+            decision: |facts, decision| {
+                let redeployed = matches!(decision.effects.first(), Some(Effect::Create { name }) if says(name, "bad"));
+                if redeployed {
+                    let tries = Tries { left: facts.tries - 1, done: 1 };
+                    let name = State::Trying(tries).name(&facts.booted);
+                    decision.effects = [Effect::Create { name }, Effect::Sync].into();
+                    decision.selection = Selection::not_counted(Verdict::Counted, Some(facts.booted.clone()), "");
+                    (decision.selection.tries, decision.selection.counted) = (Some(tries), true);
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
+        "a pivot that fails ends the boot",
+        Hooks {
+            refused: |selection| {
+                let refused = selection.deployment.clone();
+                selection.stay("it can't be mounted");
+                selection.deployment = refused;
+            },
+            ..UNCHANGED
+        },
+    ),
+    ("nobody is told of a pivot that failed", Hooks { refused: |_| (), ..UNCHANGED }),
+    (
         "a fallback to a deployment that nobody has seen healthy isn't counted",
         Hooks {
             decision: |_, decision| {

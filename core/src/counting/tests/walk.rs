@@ -20,12 +20,21 @@ pub(super) struct Hooks {
     pub(super) steps: fn(&Healthy, &mut Vec<Step>),
     /// The same of what a person says.
     pub(super) said: fn(&mut Vec<Step>),
+    /// What becomes of a record when the pivot fails into the deployment that it names.
+    pub(super) refused: fn(&mut Selection),
     /// Failures of effects aren't noticed.
     pub(super) deaf: bool,
 }
 
-pub(super) const UNCHANGED: Hooks =
-    Hooks { facts: |_| (), decision: |_, _| (), selection: |_| (), steps: |_, _| (), said: |_| (), deaf: false };
+pub(super) const UNCHANGED: Hooks = Hooks {
+    facts: |_| (),
+    decision: |_, _| (),
+    selection: |_| (),
+    steps: |_, _| (),
+    said: |_| (),
+    refused: |selection| selection.stay("it can't be mounted"),
+    deaf: false,
+};
 
 pub(super) type Checked<T> = Result<T, String>;
 
@@ -34,15 +43,21 @@ fn ensure(holds: bool, what: &str, about: &dyn core::fmt::Debug) -> Checked<()> 
 }
 
 fn state(world: &World, id: &Id) -> Option<State> {
-    records(&world.names).state(id)
+    world.names.records().state(id)
 }
 
 fn is_good(world: &World, id: &Id) -> bool {
     state(world, id) == Some(State::Good)
 }
 
+/// Whether another deployment of its commit was bad. Kernel arguments are all the same here.
+fn is_redeployed(world: &World, id: &Id) -> bool {
+    let records = world.names.records();
+    records.state(id).is_none() && records.bad_of_the_commit_of(id).next().is_some()
+}
+
 fn is_used_up(world: &World, id: &Id) -> bool {
-    state(world, id).is_some_and(State::is_used_up)
+    is_redeployed(world, id) || state(world, id).is_some_and(State::is_used_up)
 }
 
 /// What becomes of a machine.
@@ -54,6 +69,8 @@ struct Next {
     rebooted: HashSet<World>,
     /// After a person said what is known of a deployment.
     said: HashSet<World>,
+    /// Worlds of which all was said already.
+    talked: HashSet<World>,
     /// What was lived through already.
     lived: HashSet<(World, Alive)>,
 }
@@ -91,7 +108,7 @@ pub(super) fn walk(machine: &Machine, start: Vec<World>, hooks: Hooks) -> Checke
         let after =
             after.map(|(worlds, by_itself, said)| worlds.drain().map(|world| (world, by_itself, said)).collect());
         for (after, by_itself, said) in after.into_iter().flat_map(|worlds: Vec<_>| worlds) {
-            let marked = records(&after.names).iter().any(|record| record.switched > 0);
+            let marked = after.names.records().iter().any(|record| record.switched > 0);
             ensure(
                 after.env == Env::Unset || marked,
                 "nobody knows any more whose the override is",
@@ -105,7 +122,7 @@ pub(super) fn walk(machine: &Machine, start: Vec<World>, hooks: Hooks) -> Checke
                 let known = |wanted: State| old != Some(wanted) || new == Some(wanted);
                 ensure(known(State::Good), "a good deployment isn't known any more", &(&world, &after))?;
                 ensure(known(State::Bad), "what was bad gets good by itself", &(&world, &after))?;
-                let used_up = !old.is_some_and(State::is_used_up) || is_used_up(&after, id) || is_good(&after, id);
+                let used_up = !is_used_up(&world, id) || is_used_up(&after, id) || is_good(&after, id);
                 ensure(used_up, "a deployment that is used up is tried again", &(&world, &after))?;
             }
             let after = number(after, &mut open, &mut ways);
@@ -144,6 +161,7 @@ struct Walker<'a> {
 }
 
 /// A boot that goes on.
+#[allow(clippy::struct_excessive_bools, reason = "each is one thing that is asked of it")]
 struct Way<'a> {
     world: &'a World,
     /// What the bootloader started.
@@ -155,6 +173,8 @@ struct Way<'a> {
     by_itself: bool,
     /// It is the bootloader's own choice, as far as anybody can tell.
     own: bool,
+    /// It may be that the bootloader didn't do as it was told, and chose this update itself.
+    update: bool,
     /// Nothing failed.
     sound: bool,
 }
@@ -168,7 +188,7 @@ impl Walker<'_> {
             (world.env, world.seen) = (Env::Unset, Env::Unset);
         }
         for booted in world.order.clone() {
-            if self.machine.kinds[booted].usable && (self.machine.picked || booted == default) {
+            if self.machine.boots(booted) && (self.machine.picked || booted == default) {
                 self.select(&world, booted, booted == default, next)?;
             }
         }
@@ -177,17 +197,14 @@ impl Walker<'_> {
 
     fn select(&self, world: &World, booted: usize, by_itself: bool, next: &mut Next) -> Checked<()> {
         let mut facts = self.machine.facts(world, booted);
-        let known = facts.clone();
+        let id = self.machine.id(booted);
+        let own = facts.default.as_ref() == Some(id);
+        // It may be that the bootloader didn't do as it was told before, and starts an update by itself.
+        let update = world.order.first() == Some(&booted) && facts.records.iter().any(|record| record.switched > 0);
         (self.hooks.facts)(&mut facts);
         let mut decision = decide(&facts);
         (self.hooks.decision)(&facts, &mut decision);
 
-        let id = self.machine.id(booted);
-        // It may be that the bootloader didn't do as it was told before, and starts an update by itself.
-        let update = world.order.first() == Some(&booted)
-            && !is_used_up(world, id)
-            && known.records.iter().any(|record| record.switched > 0);
-        let own = known.default.as_ref() == Some(id);
         if !(own || update) || is_good(world, id) {
             ensure(decision.effects.is_empty(), "a boot that isn't to be counted writes", &decision)?;
         }
@@ -212,9 +229,16 @@ impl Walker<'_> {
                 continue;
             }
             (self.hooks.selection)(&mut selection);
-            let sound = fault == Fault::None && !self.machine.readonly;
+            let chosen = selection.deployment.as_ref().map(|chosen| self.machine.deployment(chosen));
+            let refused = chosen.is_some_and(|chosen| chosen != booted && !self.machine.kinds[chosen].pivots);
+            if refused {
+                (self.hooks.refused)(&mut selection);
+                let told = selection.verdict == Verdict::Exhausted && selection.unreachable.is_some();
+                ensure(told && !selection.counted, "nobody is told that a pivot failed", &selection)?;
+            }
+            let sound = fault == Fault::None && !self.machine.readonly && !refused;
             let (selection, decision, disk) = (&selection, &decision, &disk);
-            let way = Way { world, booted, selection, decision, disk, by_itself, own, sound };
+            let way = Way { world, booted, selection, decision, disk, by_itself, own, update, sound };
             self.check_choice(&way)?;
             self.check_stay(&way)?;
             self.check_count(&way)?;
@@ -251,7 +275,8 @@ impl Walker<'_> {
         let Some(chosen) = &selection.deployment else { return Err("nobody knows what boots".into()) };
         let chosen = self.machine.deployment(chosen);
         let (from, to) = (self.machine.kinds[booted], self.machine.kinds[chosen]);
-        ensure(to.usable && world.order.contains(&chosen), "it boots what can't be booted", decision)?;
+        let can_boot = self.machine.boots(chosen) && world.order.contains(&chosen);
+        ensure(can_boot, "it boots what can't be booted", decision)?;
         let pivot = decision.effects.iter().find_map(|effect| match effect {
             Effect::Pivot { id, var, .. } => Some((self.machine.deployment(id), *var)),
             _ => None,
@@ -272,15 +297,19 @@ impl Walker<'_> {
     fn check_stay(&self, way: &Way<'_>) -> Checked<()> {
         let Way { world, booted, selection, decision, .. } = *way;
         let id = self.machine.id(booted);
-        if selection.deployment.as_ref() != Some(id) || !is_used_up(world, id) || !way.own || !way.sound {
+        let chosen = way.own || way.update;
+        if selection.deployment.as_ref() != Some(id) || !is_used_up(world, id) || !chosen || !way.sound {
             return Ok(());
         }
         let others = world.order.iter().filter(|other| **other != booted && self.machine.kinds[**other].usable);
         let mut better = others.filter(|other| !is_used_up(world, self.machine.id(**other)));
         let alike = |other: &usize| self.machine.kinds[*other].kernel == self.machine.kinds[booted].kernel;
-        let switched = records(&world.names).iter().any(|record| record.switched > 0);
+        if !way.own {
+            return ensure(!better.any(alike), "it stays with an update that is used up", decision);
+        }
+        let switched = world.names.records().iter().any(|record| record.switched > 0);
         let can_be_told = self.machine.grub != Grub::Unsteerable && (world.env != Env::Torn || switched);
-        let can_be_told = can_be_told && records(&world.names).switched(id) < 2;
+        let can_be_told = can_be_told && world.names.records().switched(id) < 2;
         ensure(
             !better.clone().any(alike) || (can_be_told && self.a_better_one_takes_a_reboot(world, booted)),
             "it stays with a deployment that is used up",
@@ -307,7 +336,7 @@ impl Walker<'_> {
         }
         // That one has got a try, whichever was started.
         let boots = selection.deployment.as_ref().filter(|_| selection.verdict == Verdict::FellBack).unwrap_or(id);
-        let waits = state(world, boots).is_none_or(|state| !state.is_used_up() && state != State::Good);
+        let waits = !is_used_up(world, boots) && !is_good(world, boots);
         // Once after a power cut GRUB goes by what Linux doesn't see any more.
         let own = way.own || (way.by_itself && world.env == world.seen);
         let wanted = waits && own && way.sound && world.order.len() > 1;
@@ -324,10 +353,11 @@ impl Walker<'_> {
 
     /// A deployment runs: what it and a person do until the machine is off.
     fn live(&self, world: &World, selection: &Selection, by_itself: bool, next: &mut Next) -> Checked<()> {
-        let Selection { deployment, tries, instead_of, fallback, .. } = selection.clone();
         if !by_itself || !selection.counted {
+            let Selection { deployment, tries, instead_of, fallback, .. } = selection;
+            let alive = (deployment.clone(), *tries, instead_of.clone(), fallback.clone());
             // Nothing more comes of it than of the first that was like it.
-            if !next.lived.insert((world.clone(), (deployment, tries, instead_of, fallback))) {
+            if !next.lived.insert((world.clone(), alive)) {
                 return Ok(());
             }
         }
@@ -342,7 +372,7 @@ impl Walker<'_> {
         // Somebody pulls the plug before anything comes of it, or updates at once.
         next.starts(world.clone());
         self.update(world, running, Some(selection), next)?;
-        let steps = give_back(&records(&world.names), selection);
+        let steps = give_back(world.names.records(), selection);
         self.carry_out(world, &steps, &mut next.started);
         self.say(world, next);
         Ok(())
@@ -350,12 +380,13 @@ impl Walker<'_> {
 
     /// A person says that a deployment is good, or that nothing is known of it.
     fn say(&self, world: &World, next: &mut Next) {
-        if !self.machine.talks {
+        // Nothing but the world decides what comes of it.
+        if !self.machine.talks || !next.talked.insert(world.clone()) {
             return;
         }
-        let (records, overridden) = (records(&world.names), world.env != Env::Unset);
+        let (records, overridden) = (world.names.records(), world.env != Env::Unset);
         for id in world.order.iter().map(|deployment| self.machine.id(*deployment)) {
-            for mut steps in [mark_good(&records, id, overridden), forget(&records, id, overridden)] {
+            for mut steps in [mark_good(records, id, overridden), forget(records, id, overridden)] {
                 (self.hooks.said)(&mut steps);
                 self.carry_out(world, &steps, &mut next.said);
             }
@@ -365,14 +396,15 @@ impl Walker<'_> {
     fn bless(&self, world: &World, running: usize, selection: Option<&Selection>, next: &mut Next) -> Checked<()> {
         let healthy = |world: &World| Healthy {
             running: self.machine.id(running).clone(),
-            records: records(&world.names),
+            records: world.names.records().clone(),
             selection: selection.cloned(),
             deployments: world.order.iter().map(|deployment| self.machine.id(*deployment).clone()).collect(),
             first: world.order.first().map(|deployment| self.machine.id(*deployment).clone()),
             overridden: world.env != Env::Unset,
         };
-        let mut steps = bless(&healthy(world));
-        (self.hooks.steps)(&healthy(world), &mut steps);
+        let boot = healthy(world);
+        let mut steps = bless(&boot);
+        (self.hooks.steps)(&boot, &mut steps);
         let Some(after) = self.carry_out(world, &steps, &mut next.started) else { return Ok(()) };
         self.update(&after, running, selection, next)?;
         if self.machine.readonly {
@@ -381,11 +413,8 @@ impl Walker<'_> {
         let id = self.machine.id(running);
         let right = if state(world, id) == Some(State::Bad) { State::Bad } else { State::Good };
         ensure(state(&after, id) == Some(right), "a healthy boot isn't blessed, or what is bad is", &steps)?;
-        ensure(
-            bless(&healthy(&after)).is_empty(),
-            "a boot of a blessed deployment writes",
-            &(&after, bless(&healthy(&after))),
-        )?;
+        let more = bless(&healthy(&after));
+        ensure(more.is_empty(), "a boot of a blessed deployment writes", &(&after, &more))?;
         let Some(failed) = selection.and_then(|selection| selection.instead_of.as_ref()) else { return Ok(()) };
         ensure(state(&after, failed) == Some(State::Bad), "what failed isn't remembered", &(&after, &steps))?;
         if is_good(&after, id) && world.order.first() == Some(&self.machine.deployment(failed)) {
@@ -449,7 +478,7 @@ impl Walker<'_> {
 
 pub(super) fn kind(stateroot: bool, kernel: bool, healthy: bool) -> Kind {
     let (stateroot, kernel) = (if stateroot { 'o' } else { 'n' }, if kernel { '2' } else { '1' });
-    Kind { stateroot, kernel, healthy, usable: true }
+    Kind { stateroot, kernel, healthy, usable: true, pivots: true }
 }
 
 /// Machines with so many deployments, of the kinds that they have and that may come.
@@ -499,16 +528,23 @@ pub(super) fn with_one_to_come() -> Vec<(Machine, Vec<World>)> {
         let kinds = [kind(false, false, bit(0)), kind(bit(1), false, bit(2)), kind(false, false, bit(3))];
         machines.push(machine(2, &kinds, Grub::Obeys, false));
     }
+    // The newest one is deployed once more.
+    for bits in 0_u32..1 << 2 {
+        let bit = |place: u32| bits >> place & 1 == 1;
+        let update = kind(false, bit(0), bit(1));
+        let (machine, start) = machine(2, &[kind(false, false, true), update, update], Grub::Obeys, false);
+        machines.push((machine.with_the_last_redeployed(), start));
+    }
     machines
 }
 
 /// Machines with three, the oldest of which may be broken.
 pub(super) fn with_three() -> Vec<(Machine, Vec<World>)> {
     let mut machines = Vec::new();
-    for bits in 0_u32..1 << 5 {
+    for bits in 0_u32..3 << 4 {
         let bit = |place: u32| bits >> place & 1 == 1;
-        let oldest = Kind { usable: bit(0), ..kind(false, false, true) };
-        let kinds = [oldest, kind(bit(1), bit(2), bit(3)), kind(bit(1), bit(4), false)];
+        let oldest = Kind { usable: bits >> 4 > 0, pivots: bits >> 4 != 1, ..kind(false, false, true) };
+        let kinds = [oldest, kind(bit(0), bit(1), bit(2)), kind(bit(0), bit(3), false)];
         machines.push(machine(3, &kinds, Grub::Obeys, false));
     }
     machines
@@ -516,7 +552,7 @@ pub(super) fn with_three() -> Vec<(Machine, Vec<World>)> {
 
 /// Every state that each deployment can be in.
 fn starts(machine: &Machine, order: &[usize]) -> Vec<World> {
-    let none = World { names: [].into(), env: Env::Unset, seen: Env::Unset, order: order.to_vec() };
+    let none = World { names: Names::new([].into()), env: Env::Unset, seen: Env::Unset, order: order.to_vec() };
     let mut worlds = [none].to_vec();
     let trying = |left, done| Some(State::Trying(Tries { left, done }));
     for deployment in order {
@@ -524,7 +560,7 @@ fn starts(machine: &Machine, order: &[usize]) -> Vec<World> {
         let more = worlds.iter().flat_map(|world| {
             [None, trying(1, 1), trying(0, 2), Some(State::Good), Some(State::Bad)].map(|state| {
                 let mut world = world.clone();
-                world.names.extend(state.map(|state| state.name(id)));
+                world.names = world.names.with(state.map(|state| state.name(id)));
                 world
             })
         });
