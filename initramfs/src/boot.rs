@@ -24,6 +24,8 @@ use crate::{ignition, input, out};
 const IN_MEMORY: &str = "\n\nWhat the configuration replaces is in memory. The next boot provisions this machine from the start again if the disks \
     still hold all of it; if not, the machine has to be installed again.";
 
+const PIVOT: &str = "usage: fledge pivot [--ostree] SYSROOT [CMDLINE]";
+
 /// Where the stages find the target root.
 const SYSROOT: &str = "/sysroot";
 
@@ -160,29 +162,26 @@ pub(crate) fn boot_select(args: &[OsString]) -> ExitCode {
 }
 
 /// `pivot [--ostree] SYSROOT [CMDLINE]`, with arguments as OSTree's own program has them; that does it with `--ostree`. Without a command
-/// line, that of boot selection counts before the machine's own.
+/// line, that of boot selection counts before the machine's own, as long as it leads anywhere.
 pub(crate) fn pivot(args: &[OsString]) -> ExitCode {
     logger::init(Sink::Journal);
     let (theirs, args) = match args {
         [first, rest @ ..] if first == "--ostree" => (true, rest),
         args => (false, args),
     };
-    let (root, cmdline) = match args {
-        [root] => {
-            let chosen = boot_select::command_line().unwrap_or_else(|failure| {
-                out::complain(failure);
-                None
-            });
-            (Path::new(root), chosen)
+    let Some(root) = args.first().map(Path::new) else { return out::usage(PIVOT) };
+    let attempt = |cmdline: Option<&str>| {
+        if theirs {
+            return pivot::with_ostree(root, cmdline);
         }
-        [root, cmdline] => (Path::new(root), Some(cmdline.to_string_lossy().into_owned())),
-        _ => return out::usage("usage: fledge pivot [--ostree] SYSROOT [CMDLINE]"),
+        let cmdline = cmdline.map_or_else(input::cmdline, |text| Ok(Cmdline::parse(text)));
+        cmdline.and_then(|cmdline| pivot::run(root, &cmdline))
     };
-    if theirs {
-        return ended(pivot::with_ostree(root, cmdline.as_deref()));
+    match args {
+        [_] => ended(boot_select::pivot(&boot_select::Places::of_this_boot(root.into()), &attempt)),
+        [_, cmdline] => ended(attempt(Some(&cmdline.to_string_lossy()))),
+        _ => out::usage(PIVOT),
     }
-    let cmdline = cmdline.map_or_else(input::cmdline, |text| Ok(Cmdline::parse(&text)));
-    ended(cmdline.and_then(|cmdline| pivot::run(root, &cmdline)))
 }
 
 /// `boot-device verify [--after-disks]` and `boot-device forget`, called by units, or `boot-device has-boot DISK`, called by a rule of udev.

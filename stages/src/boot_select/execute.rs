@@ -9,6 +9,7 @@ use fledge_core::counting::{COMMAND_LINE, Effect, Environment, FOLDER, Id, STEER
 use fledge_core::diag::Failure;
 
 use super::observe::Seen;
+use super::retreat::OURS;
 use super::{PATIENCE, Places, leave_flag};
 use crate::host::atomic;
 use crate::host::bootfs::{BootFs, Place};
@@ -100,7 +101,7 @@ fn var_mount(stateroot: &str) -> String {
     // systemd expands % in units.
     let stateroot = stateroot.replace('%', "%%");
     format!(
-        "# Written by fledge boot-select: the deployment that boots is of another stateroot than the command line names.\n\
+        "{OURS}the deployment that boots is of another stateroot than the command line names.\n\
         [Unit]\n\
         Description=/var of the Stateroot {stateroot}\n\
         DefaultDependencies=no\n\

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use fledge_core::cmdline::Cmdline;
 use fledge_core::counting::{
-    self, COMMAND_LINE, Decision, EXHAUSTED, Id, SELECTION, Selection, Settings, Verdict, carry_out, decide,
+    self, Decision, EXHAUSTED, Id, SELECTION, Selection, Settings, Verdict, carry_out, decide,
 };
 use fledge_core::diag::Failure;
 
@@ -22,15 +22,15 @@ use crate::report;
 mod execute;
 mod grub;
 mod observe;
+mod retreat;
 #[cfg(test)]
 mod tests;
 
 pub use grub::Grub;
+pub use retreat::pivot;
 
 /// How long the boot file system is waited for. It is most often there: the root is.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What marks a deployment as good whose boot was healthy, in the deployment.
-const BLESSER: &str = "usr/bin/fledgectl";
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -96,10 +96,10 @@ fn select(text: &str, places: &Places) -> Selection {
         Err(failure) => return Selection::not_counted(Verdict::CouldNotCount, Some(booted), in_words(&failure)),
     };
     let decision: Decision = decide(&seen.facts);
-    let damage = seen.remark.clone();
+    let odd = seen.remarks.clone();
     let mut hands = execute::Hands::new(seen, text, places);
     let mut selection = carry_out(decision, &mut |effect| hands.perform(effect).map_err(|failure| in_words(&failure)));
-    selection.remarks.extend(remark.into_iter().chain(damage));
+    selection.remarks.extend(remark.into_iter().chain(odd));
     selection
 }
 
@@ -119,19 +119,6 @@ fn leave(selection: &Selection, runtime: &Path) -> Result<(), Failure> {
     let text = serde_json::to_vec_pretty(selection).map_err(io::Error::from);
     text.and_then(|text| atomic::write(&path, 0o644, &text))
         .map_err(|error| Failure::new(format!("writing {}", path.display()), error.to_string()))
-}
-
-/// The command line that the pivot is to go by, if this boot fell back without a reboot.
-///
-/// # Errors
-/// It is there and can't be read.
-pub fn command_line() -> Result<Option<String>, Failure> {
-    let path = report::runtime_dir().join(COMMAND_LINE);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(text.trim().to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::new(format!("reading {}", path.display()), error.to_string())),
-    }
 }
 
 /// Leaves the flag that all deployments are used up.

@@ -2,6 +2,7 @@
 //! What selection has to know.
 
 use std::fs;
+use std::io;
 use std::iter;
 use std::path::Path;
 use std::time::Duration;
@@ -12,9 +13,9 @@ use fledge_core::diag::Failure;
 use fledge_core::pivot::{Composefs, IMAGE};
 use fledge_core::root;
 
-use super::{BLESSER, Grub, PATIENCE, Places};
+use super::{Grub, PATIENCE, Places};
 use crate::host::bootfs::{self, BootFs, Place};
-use crate::host::device;
+use crate::host::{composefs, device};
 use crate::{ostree, pivot};
 
 /// What was seen.
@@ -26,7 +27,7 @@ pub(super) struct Seen {
     /// GRUB's `grubenv`: where it is, and its variables.
     pub(super) environment: Option<(String, Environment)>,
     /// What is odd, in words.
-    pub(super) remark: Option<String>,
+    pub(super) remarks: Vec<String>,
 }
 
 /// The deployment that the command line names.
@@ -40,19 +41,20 @@ pub(super) fn booted(root: &Path, cmdline: &Cmdline) -> Result<Id, Failure> {
 pub(super) fn facts(booted: Id, tries: u32, cmdline: &Cmdline, places: &Places) -> Result<Seen, Failure> {
     let (place, patience) = boot_place(&places.root, cmdline);
     let boot = BootFs::open_within(patience, &place, false)?;
-    let menu = Menu::new(boot.entries()?.iter().map(|found| Listed::new(&found.name, &found.entry)).collect());
+    let (entries, odd) = boot.readable_entries()?;
+    let menu = Menu::new(entries.iter().map(|found| Listed::new(&found.name, &found.entry)).collect());
     let records = Records::parse(boot.names(FOLDER)?.iter().map(String::as_str));
     let grub = Grub::look(&boot, records.iter().any(|record| record.switched > 0));
     let folder = |id: &Id| places.root.join(id.path().trim_start_matches('/'));
-    let wants_image = wants_image(places, cmdline, &folder(&booted));
+    let wanted = Wanted::of(places, cmdline, &folder(&booted));
     let ids: Vec<(&Listed, Option<Id>)> = menu.iter().map(|entry| (entry, id(entry, &places.root))).collect();
     let deployments = ids.iter().filter_map(|(entry, id)| {
         let deployment = entry.deployment(id.clone()?)?;
         let folder = folder(&deployment.id);
         Some(Deployment {
-            unusable: unusable(&folder, wants_image),
+            unusable: unusable(&folder, &wanted),
             unstartable: unstartable(&boot, entry),
-            blesses: fs::symlink_metadata(folder.join(BLESSER)).is_ok(),
+            unblessed: unblessed(&folder),
             ..deployment
         })
     });
@@ -66,23 +68,22 @@ pub(super) fn facts(booted: Id, tries: u32, cmdline: &Cmdline, places: &Places) 
         unsteerable: grub.unsteerable.clone(),
         other: other(&menu, &grub.variables),
     };
-    let remark = grub
-        .torn
-        .then(|| "grubenv is damaged, as by a power cut while it was written: it is taken for an empty one".into());
+    let torn = "grubenv is damaged, as by a power cut while it was written: it is taken for an empty one";
+    let odd = odd.iter().map(|failure| format!("{}: {}; it is passed over", failure.what, failure.why));
+    let remarks = grub.torn.then(|| torn.into()).into_iter().chain(odd).collect();
     // The boot file system is opened again for writing, which the kernel allows only when this one is closed.
-    Ok(Seen { facts, boot: place, environment: grub.path.map(|path| (path, grub.variables)), remark })
+    Ok(Seen { facts, boot: place, environment: grub.path.map(|path| (path, grub.variables)), remarks })
 }
 
 /// Where the boot file system is, and how long it is waited for. One that nobody named may be none: a machine without it is not to wait
 /// for it on each of its boots, so it is there once udev has looked at all devices, or it isn't.
-fn boot_place(root: &Path, cmdline: &Cmdline) -> (Place, Duration) {
+pub(super) fn boot_place(root: &Path, cmdline: &Cmdline) -> (Place, Duration) {
     let own = root.join("boot");
     if fs::symlink_metadata(own.join("loader")).is_ok_and(|loader| loader.is_symlink()) {
         return (Place::Mounted(own), PATIENCE);
     }
-    let named = cmdline.value("boot").filter(|boot| boot.contains('=') || boot.starts_with("/dev/"));
-    if let Some(named) = named {
-        return (Place::Device(root::device(Some(named)).into()), PATIENCE);
+    if let Some(named) = cmdline.value("boot").and_then(root::linked) {
+        return (Place::Device(named.into()), PATIENCE);
     }
     if !device::is_there(bootfs::DEVICE) {
         device::settle(PATIENCE);
@@ -100,9 +101,85 @@ fn id(entry: &Listed, root: &Path) -> Option<Id> {
     folder.starts_with(fs::canonicalize(root).ok()?).then(|| Id::of_path(&folder.to_string_lossy()))?
 }
 
-fn unusable(deployment: &Path, wants_image: bool) -> Option<String> {
-    let missing = |name: &str| fs::metadata(deployment.join(name)).is_err().then(|| format!("it has no {name}"));
-    missing("usr").or_else(|| if wants_image { missing(IMAGE) } else { None })
+/// What a pivot would want of a deployment.
+struct Wanted {
+    image: bool,
+    etc: bool,
+}
+
+impl Wanted {
+    /// What can't be understood here, such as signatures, which only OSTree's own program checks, is for the pivot to say: another deployment
+    /// then has what the booted one has.
+    fn of(places: &Places, cmdline: &Cmdline, booted: &Path) -> Self {
+        let has = |name: &str| fs::symlink_metadata(booted.join(name)).is_ok();
+        match pivot::settings(&places.initramfs, cmdline) {
+            Ok(settings) => Self { image: settings.composefs == Composefs::Yes, etc: !settings.transient_etc },
+            Err(_) => Self { image: has(IMAGE), etc: has("etc") },
+        }
+    }
+}
+
+/// Why a deployment can't be booted, as far as can be seen without doing it: what a pivot mounts or mounts something on, and what systemd
+/// takes for the mark of a system.
+fn unusable(deployment: &Path, wanted: &Wanted) -> Option<String> {
+    let folder = |name: &str| {
+        let is_there = fs::metadata(deployment.join(name)).is_ok_and(|found| found.is_dir());
+        (!is_there).then(|| format!("it has no {name}"))
+    };
+    let var = || folder("../../var").map(|_| "its stateroot has no var".to_owned());
+    let os_release = || {
+        let is_there = ["usr/lib/os-release", "etc/os-release"].map(|name| deployment.join(name)).iter().any(|path| {
+            // It may be a link that leads somewhere only in the system itself.
+            fs::symlink_metadata(path).is_ok()
+        });
+        (!is_there).then(|| "it has no usr/lib/os-release".to_owned())
+    };
+    let image = || {
+        let checked = composefs::check(&deployment.join(IMAGE)).err()?;
+        Some(match checked.kind() {
+            io::ErrorKind::NotFound => format!("it has no {IMAGE}"),
+            _ => format!("its {IMAGE} can't be used: {checked}"),
+        })
+    };
+    folder("usr")
+        .or_else(|| folder("sysroot"))
+        .or_else(|| folder(if wanted.etc { "etc" } else { "usr/etc" }))
+        .or_else(os_release)
+        .or_else(var)
+        .or_else(|| if wanted.image { image() } else { None })
+}
+
+/// What marks a deployment as good whose boot was healthy.
+const BLESSER: &str = "usr/bin/fledgectl";
+/// The unit that has it do so.
+const BLESS: &str = "fledge-bless.service";
+/// None of these may be masked.
+const NEEDED: [&str; 3] = [BLESS, "fledge-health.service", "boot-complete.target"];
+
+/// Why nothing in a deployment would mark it as good, if so. Without that, a healthy one would be left after its tries.
+fn unblessed(deployment: &Path) -> Option<String> {
+    let has = |name: &str| fs::symlink_metadata(deployment.join(name)).is_ok();
+    let nobody = |what: &str| Some(format!("{what}, so nothing would see that a boot of it is healthy"));
+    if !has(BLESSER) {
+        return nobody("it has no fledgectl");
+    }
+    let etc = if has("etc") { "etc" } else { "usr/etc" };
+    if let Some(masked) =
+        NEEDED.into_iter().find(|unit| is_masked(&deployment.join(etc).join("systemd/system").join(unit)))
+    {
+        return nobody(&format!("{masked} is masked in it"));
+    }
+    let wanted = |folder: &str| has(&format!("{folder}/systemd/system/multi-user.target.wants/{BLESS}"));
+    if wanted(etc) || wanted("usr/lib") { None } else { nobody(&format!("{BLESS} isn't enabled in it")) }
+}
+
+/// Whether a file keeps systemd from a unit (systemd.unit(5)): a link to `/dev/null`, or an empty file.
+fn is_masked(unit: &Path) -> bool {
+    match fs::symlink_metadata(unit) {
+        Ok(found) if found.is_symlink() => fs::read_link(unit).is_ok_and(|target| target == Path::new("/dev/null")),
+        Ok(found) => found.is_file() && found.len() == 0,
+        Err(_) => false,
+    }
 }
 
 /// Why the bootloader can't start an entry: its kernel or its initramfs is gone.
@@ -111,15 +188,6 @@ fn unstartable(boot: &BootFs, entry: &Listed) -> Option<String> {
     // Other words are variables of GRUB's.
     let mut paths = iter::once(kernel).chain(&entry.initrds).filter(|path| path.starts_with('/'));
     paths.find_map(|path| boot.image(path).err()).map(|error| error.to_string())
-}
-
-/// Whether a pivot would want a composefs image. What can't be understood here, such as signatures, which only OSTree's own program checks,
-/// is for the pivot to say: another deployment then has what the booted one has.
-fn wants_image(places: &Places, cmdline: &Cmdline, booted: &Path) -> bool {
-    match pivot::settings(&places.initramfs, cmdline) {
-        Ok(settings) => settings.composefs == Composefs::Yes,
-        Err(_) => fs::symlink_metadata(booted.join(IMAGE)).is_ok(),
-    }
 }
 
 /// Who else counts boots.

@@ -12,7 +12,7 @@ use std::time::Instant;
 use fledge_core::counting::{BLOCK, Environment, FOLDER, State, Tries};
 
 use super::*;
-use crate::host::bootfs::{BootFs, Place};
+use crate::host::bootfs::{self, BootFs, Place};
 
 fn run_program(program: &str, args: &[&str]) -> String {
     let output = Command::new(program)
@@ -115,6 +115,7 @@ struct Machine {
     boot: Disk,
 }
 
+const WANTS: &str = "usr/lib/systemd/system/multi-user.target.wants";
 const GRUB: &str = "set default=0\nif [ -f /grub2/grubenv ]; then\n  load_env -f /grub2/grubenv\nfi\nblscfg\n";
 /// Link, stateroot, deployment, the oldest first.
 const DEPLOYMENTS: [(&str, &str, &str); 3] = [
@@ -150,8 +151,13 @@ impl Machine {
         for (link, stateroot, deployment) in DEPLOYMENTS {
             let root = machine.folder.path().join("root");
             let path = root.join(format!("ostree/deploy/{stateroot}/deploy/{deployment}"));
-            fs::create_dir_all(path.join("usr/bin")).unwrap();
-            fs::write(path.join("usr/bin/fledgectl"), "").unwrap();
+            for folder in ["usr/bin", "usr/lib", "etc/systemd/system", "sysroot", "../../var", WANTS] {
+                fs::create_dir_all(path.join(folder)).unwrap();
+            }
+            for file in ["usr/bin/fledgectl", "usr/lib/os-release"] {
+                fs::write(path.join(file), "").unwrap();
+            }
+            symlink("../fledge-bless.service", path.join(WANTS).join("fledge-bless.service")).unwrap();
             let link = root.join(link.trim_start_matches('/'));
             fs::create_dir_all(link.parent().unwrap()).unwrap();
             symlink(path, link).unwrap();
@@ -226,7 +232,6 @@ fn a_bad_deployment_is_tried_three_times_and_gives_way_without_a_reboot() {
 
     // A file system of its own on /var stays what the deployment says.
     let etc = machine.folder.path().join("root/ostree/deploy/other/deploy/aa.0/etc");
-    fs::create_dir(&etc).unwrap();
     fs::write(etc.join("fstab"), "#x /var\nLABEL=var /var/ xfs defaults 0 0\n").unwrap();
     assert_eq!(machine.boots(1, "").verdict, Verdict::FellBack);
     assert_eq!(machine.left("units/var.mount"), None);
@@ -437,6 +442,103 @@ fn a_deployment_without_fledgectl_isn_t_counted() {
 }
 
 #[test]
+fn a_deployment_that_wouldn_t_be_blessed_isn_t_counted() {
+    let machine = Machine::new();
+    let deployment = machine.folder.path().join("root/ostree/deploy/nestos/deploy/cc.0");
+    let (etc, wants) = (deployment.join("etc/systemd/system"), deployment.join(WANTS).join("fledge-bless.service"));
+    let reason = || {
+        let selection = machine.boots(2, "");
+        assert_eq!((selection.verdict, selection.counted), (Verdict::NotCounted, false), "{selection:?}");
+        selection.reason
+    };
+    for unit in ["fledge-bless.service", "fledge-health.service", "boot-complete.target"] {
+        symlink("/dev/null", etc.join(unit)).unwrap();
+        assert!(reason().contains(&format!("{unit} is masked in it")), "{}", reason());
+        fs::remove_file(etc.join(unit)).unwrap();
+    }
+    fs::write(etc.join("fledge-health.service"), "").unwrap();
+    assert!(reason().contains("fledge-health.service is masked in it"), "an empty file does that, too");
+    fs::remove_file(etc.join("fledge-health.service")).unwrap();
+    fs::remove_file(&wants).unwrap();
+    assert!(reason().contains("fledge-bless.service isn't enabled in it"), "{}", reason());
+    assert_eq!(machine.boot.names(), [""; 0]);
+
+    // systemctl enable makes its link in etc. A unit of one's own there is no mask.
+    fs::create_dir(etc.join("multi-user.target.wants")).unwrap();
+    symlink("/usr/lib/systemd/system/fledge-bless.service", etc.join("multi-user.target.wants/fledge-bless.service"))
+        .unwrap();
+    fs::write(etc.join("fledge-bless.service"), "[Unit]\n").unwrap();
+    assert_eq!(machine.boots(2, "").verdict, Verdict::Counted);
+    // As the image has it, where nothing was merged.
+    fs::rename(deployment.join("etc"), deployment.join("usr/etc")).unwrap();
+    assert_eq!(machine.boots(2, "").verdict, Verdict::Counted);
+}
+
+#[test]
+fn a_boot_entry_that_can_t_be_read_is_passed_over() {
+    let machine = Machine::new();
+    machine.boot.within(|boot| {
+        let entries = boot.join("loader/entries");
+        fs::write(entries.join("ostree-9.conf"), b"title \xff\n").unwrap();
+        symlink("ostree-1.conf", entries.join("ostree-8.conf")).unwrap();
+        fs::create_dir(entries.join("ostree-7.conf")).unwrap();
+    });
+    let selection = machine.boots(2, "");
+    assert_eq!(selection.verdict, Verdict::Counted, "{}", selection.reason);
+    assert_eq!(selection.remarks.len(), 3, "{:?}", selection.remarks);
+    for name in ["ostree-9.conf", "ostree-8.conf", "ostree-7.conf"] {
+        assert!(selection.remarks.iter().any(|remark| remark.contains(name)), "{name}: {:?}", selection.remarks);
+    }
+    // Whoever changes kernel arguments has to see all of them.
+    let boot = BootFs::open(&Place::Device(machine.boot.device.clone().into()), false).unwrap();
+    assert!(boot.entries().is_err());
+    drop(boot);
+    machine.boot.within(|boot| {
+        (1..=3).for_each(|one| fs::remove_file(boot.join(format!("loader/entries/ostree-{one}.conf"))).unwrap());
+    });
+    assert_eq!(machine.boots(2, "").verdict, Verdict::CouldNotCount, "none is left");
+}
+
+#[test]
+fn what_names_no_device_doesn_t_name_the_root() {
+    let machine = Machine::new();
+    let root = &machine.folder.path().join("root");
+    for (argument, place) in [
+        ("boot=FOO=x", bootfs::DEVICE),
+        ("boot=UUID=", bootfs::DEVICE),
+        ("boot=yes", bootfs::DEVICE),
+        ("", bootfs::DEVICE),
+        ("boot=UUID=0A", "/dev/disk/by-uuid/0A"),
+        ("boot=/dev/vda3", "/dev/vda3"),
+    ] {
+        let (found, patience) = observe::boot_place(root, &Cmdline::parse(argument));
+        assert!(matches!(&found, Place::Device(device) if device == Path::new(place)), "{argument}: {found:?}");
+        assert_eq!(patience.is_zero(), place == bootfs::DEVICE, "{argument}");
+    }
+}
+
+#[test]
+fn what_a_person_wrote_into_custom_cfg_is_seen() {
+    let machine = Machine::new();
+    machine.boot.set(&["nestos-cc.0+0-3", "nestos-bb.0.good"]);
+    machine.boot.within(|boot| {
+        let config = format!("{GRUB}if [ -f /grub2/custom.cfg ]; then\n  source /grub2/custom.cfg\nfi\n");
+        fs::write(boot.join("grub2/grub.cfg"), config).unwrap();
+        fs::write(boot.join("grub2/custom.cfg"), "set \"default=1\"\n").unwrap();
+    });
+    // GRUB starts the second by itself, which can't be told here.
+    let selection = machine.boots(1, "");
+    assert_eq!(selection.verdict, Verdict::NotCounted);
+    assert!(selection.reason.contains("picked by hand"), "{}", selection.reason);
+    let selection = machine.boots(2, "");
+    assert_eq!((selection.verdict, REBOOTS.get()), (Verdict::Exhausted, 0));
+    assert!(selection.reason.contains("its custom.cfg sets default itself"), "{}", selection.reason);
+    machine.boot.within(|boot| fs::write(boot.join("grub2/custom.cfg"), "set timeout=5\n").unwrap());
+    machine.boots(2, "");
+    assert_eq!(REBOOTS.get(), 1);
+}
+
+#[test]
 fn a_machine_without_a_boot_file_system_doesn_t_wait_for_it() {
     let machine = Machine::new();
     let cmdline = machine.cmdline(2, "").replace("boot=/dev/", "not=");
@@ -503,12 +605,27 @@ fn a_deployment_that_can_t_be_booted_is_no_fallback() {
     let deploy = machine.folder.path().join("root/ostree/deploy");
     fs::write(deploy.join("nestos/deploy/bb.0/.ostree.cfs"), "").unwrap();
     assert_eq!(machine.boots(1, "").verdict, Verdict::Exhausted, "the booted one has an image");
-    fs::write(deploy.join("other/deploy/aa.0/.ostree.cfs"), "").unwrap();
+    fs::write(deploy.join("other/deploy/aa.0/.ostree.cfs"), [0; 4096]).unwrap();
+    let selection = machine.boots(1, "");
+    assert_eq!(selection.verdict, Verdict::Exhausted, "its image is none");
+    let header = [0xd078_629a_u32, 1, 0].map(u32::to_le_bytes).concat();
+    fs::write(deploy.join("other/deploy/aa.0/.ostree.cfs"), header).unwrap();
     assert_eq!(machine.boots(1, "").verdict, Verdict::FellBack);
     fs::remove_file(&conf).unwrap();
     let root = deploy.join("other/deploy/aa.0");
-    fs::remove_dir_all(root.join("usr")).unwrap();
-    assert_eq!(machine.boots(1, "").verdict, Verdict::Exhausted, "it has no usr");
+    for missing in ["../../var", "usr/lib/os-release", "sysroot", "etc", "usr"] {
+        let (there, away) = (root.join(missing), deploy.join("away"));
+        fs::rename(&there, &away).unwrap();
+        assert_eq!(machine.boots(1, "").verdict, Verdict::Exhausted, "it has no {missing}");
+        fs::rename(&away, &there).unwrap();
+        assert_eq!(machine.boots(1, "").verdict, Verdict::FellBack, "{missing}");
+    }
+    // Where /etc is in memory, it comes from usr/etc.
+    fs::write(&conf, "[etc]\ntransient=true\n").unwrap();
+    assert_eq!(machine.boots(1, "").verdict, Verdict::Exhausted, "it has no usr/etc");
+    fs::rename(root.join("etc"), root.join("usr/etc")).unwrap();
+    assert_eq!(machine.boots(1, "").verdict, Verdict::FellBack);
+    fs::remove_file(&conf).unwrap();
     fs::remove_dir_all(&root).unwrap();
     let selection = machine.boots(1, "");
     assert_eq!(selection.verdict, Verdict::NotCounted, "it is gone, and no other is there");

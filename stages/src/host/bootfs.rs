@@ -96,6 +96,15 @@ impl BootFs {
     /// # Errors
     /// There is none, or one can't be read or is no text.
     pub fn entries(&self) -> Result<Vec<BootEntry>, Failure> {
+        let (entries, odd) = self.readable_entries()?;
+        odd.into_iter().next().map_or(Ok(entries), Err)
+    }
+
+    /// As [`Self::entries`], for who can do with those that can be read: the others come as what is wrong with each.
+    ///
+    /// # Errors
+    /// There is none that can be read, or the folder can't be.
+    pub fn readable_entries(&self) -> Result<(Vec<BootEntry>, Vec<Failure>), Failure> {
         let failure = |what: String, why: String| {
             Failure::new(what, why).remedy(
                 "check the files loader/entries/*.conf of the boot file system; the bootloader of this system must use such entries",
@@ -103,22 +112,28 @@ impl BootFs {
         };
         let reading = |error: io::Error| failure("reading the boot entries".into(), error.to_string());
         let directory = self.root.directory(ENTRIES).map_err(reading)?;
-        let mut entries: Vec<BootEntry> = Vec::new();
+        let (mut entries, mut odd): (Vec<BootEntry>, Vec<Failure>) = (Vec::new(), Vec::new());
         for found in Dir::read_from(&directory).map_err(|error| reading(error.into()))? {
             let found = found.map_err(|error| reading(error.into()))?;
             let Ok(name) = found.file_name().to_str() else { continue };
             if !is_entry(name) {
                 continue;
             }
-            let text = text(&directory, name)
-                .map_err(|error| failure(format!("reading the boot entry {name}"), error.to_string()))?;
+            let text = match text(&directory, name) {
+                Ok(text) => text,
+                Err(error) => {
+                    odd.push(failure(format!("reading the boot entry {name}"), error.to_string()));
+                    continue;
+                }
+            };
             let place = entries.partition_point(|entry| entry.name.as_str() < name);
             entries.insert(place, BootEntry { name: name.to_owned(), entry: Entry::new(text) });
         }
         if entries.is_empty() {
-            return Err(failure("reading the boot entries".into(), "the boot file system has none".into()));
+            let none = || failure("reading the boot entries".into(), "the boot file system has none".into());
+            return Err(odd.into_iter().next().unwrap_or_else(none));
         }
-        Ok(entries)
+        Ok((entries, odd))
     }
 
     /// Opens a kernel or an image of an initramfs that an entry names. Paths are those of the boot file system; where `/boot` is a folder of

@@ -116,6 +116,14 @@ pub fn mount(image: &Path, options: &Options<'_>) -> Result<(), Failure> {
     })
 }
 
+/// Whether a file looks like an image.
+///
+/// # Errors
+/// It can't be read, or is none.
+pub fn check(image: &Path) -> io::Result<()> {
+    open(image).map(drop)
+}
+
 /// An image, and whether it has access control lists.
 fn open(image: &Path) -> io::Result<(File, bool)> {
     let mut file = File::open(image)?;

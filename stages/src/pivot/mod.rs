@@ -15,8 +15,10 @@ mod observe;
 #[cfg(test)]
 mod tests;
 mod theirs;
+mod undo;
 
 pub use theirs::with_ostree;
+pub use undo::Before;
 
 /// What the initramfs and this command line say of the pivot.
 ///

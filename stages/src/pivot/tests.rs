@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fledge_core::cmdline::Cmdline;
+use fledge_core::counting::{Id, Selection, Verdict};
 use fledge_core::pivot::{Value, serialize};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
 
 use super::*;
+use crate::boot_select::{self, Places};
 use crate::host::cmd::SH;
 
 /// The variable that names a folder for the root.
@@ -253,6 +255,122 @@ fn another_cmdline() {
     fs::write(&script, "umount /proc/cmdline; exit 3").unwrap();
     let both = theirs::start(SH, &script, Some("rw")).unwrap_err();
     assert!(both.why.contains("exit code 3; and changing /proc/cmdline"), "{both}");
+}
+
+#[test]
+fn a_fallback_that_can_t_be_mounted_gives_way_to_what_the_bootloader_chose() {
+    in_a_namespace("fallback_refused");
+}
+
+/// A second deployment, of a stateroot of its own, and the command line of a fallback to it.
+fn another() -> (PathBuf, &'static str) {
+    let deployment = PathBuf::from("/sysroot/ostree/deploy/other/deploy/abd.0");
+    for folder in ["etc", "usr/etc", "usr/lib/ostree", "sysroot", "boot"] {
+        fs::create_dir_all(deployment.join(folder)).unwrap();
+    }
+    fs::create_dir(deployment.join("../../var")).unwrap();
+    fs::create_dir_all("/sysroot/ostree/boot.1.1/other/def").unwrap();
+    symlink("../../../deploy/other/deploy/abd.0", "/sysroot/ostree/boot.1.1/other/def/0").unwrap();
+    (deployment, "rw ostree=/ostree/boot.1/other/def/0")
+}
+
+/// What a fallback without a reboot leaves.
+fn fell_back(chosen: &str) -> (Places, Selection) {
+    let places =
+        Places { runtime: "/run/fledge".into(), units: "/run/units".into(), ..Places::of_this_boot("/sysroot".into()) };
+    let mut selection = Selection::not_counted(Verdict::FellBack, Id::parse("other-abd.0"), "nestos-abc.0 is used up");
+    selection.bootloader = Id::parse("nestos-abc.0");
+    selection.instead_of = selection.bootloader.clone();
+    for folder in [&places.runtime, &places.units] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    fs::write(places.runtime.join("boot-select.json"), serde_json::to_vec(&selection).unwrap()).unwrap();
+    fs::write(places.runtime.join("pivot-cmdline"), format!("{chosen}\n")).unwrap();
+    fs::write(places.units.join("var.mount"), "# Written by fledge boot-select: x\n[Mount]\n").unwrap();
+    (places, selection)
+}
+
+fn points() -> Vec<PathBuf> {
+    let mut points: Vec<_> = crate::host::mount::table().unwrap().into_iter().map(|mount| mount.point).collect();
+    points.sort();
+    points
+}
+
+#[test]
+#[ignore = "run by the test above, which gives it a mount namespace of its own"]
+fn fallback_refused() {
+    let own = initramfs("[sysroot]\nreadonly=true\n");
+    let (deployment, chosen) = another();
+    let physical = fs::metadata("/sysroot").unwrap().ino();
+    let before = points();
+    // At its beginning, after its first mounts, and when the physical root has been moved already.
+    for missing in ["usr", "etc", "sysroot", "../../var"] {
+        let (there, away) = (deployment.join(missing), Path::new("/sysroot/away"));
+        fs::rename(&there, away).unwrap();
+        let look = Before::look(Path::new("/sysroot")).unwrap();
+        run(Path::new("/sysroot"), &Cmdline::parse(chosen)).unwrap_err();
+        look.restore().unwrap_or_else(|failure| panic!("{missing}: {failure}"));
+        assert_eq!(points(), before, "{missing}");
+        assert_eq!(fs::metadata("/sysroot").unwrap().ino(), physical, "{missing}");
+        assert!(!Path::new("/run/ostree").exists() && !Path::new("/run/ostree-booted").exists(), "{missing}");
+        fs::rename(away, &there).unwrap();
+    }
+
+    fs::remove_dir(deployment.join("../../var")).unwrap();
+    let (places, selection) = fell_back(chosen);
+    let tried = std::cell::RefCell::new(Vec::new());
+    let attempt = |cmdline: Option<&str>| {
+        tried.borrow_mut().push(cmdline.map(str::to_owned));
+        run(Path::new("/sysroot"), &cmdline.map_or_else(|| own.clone(), Cmdline::parse))
+    };
+    boot_select::pivot(&places, &attempt).unwrap();
+    assert_eq!(*tried.borrow(), [Some(chosen.to_owned()), None]);
+    assert_eq!(fs::read_to_string("/sysroot/usr/lib/os-release").unwrap(), "ID=test\n");
+    assert!(Path::new("/run/ostree-booted").exists());
+    let record: Selection = serde_json::from_slice(&fs::read("/run/fledge/boot-select.json").unwrap()).unwrap();
+    assert_eq!((record.verdict, &record.deployment), (Verdict::Exhausted, &selection.bootloader));
+    assert_eq!((record.instead_of, record.fallback), (None, selection.deployment));
+    assert!(record.reason.contains("other-abd.0 could not be booted in its stead: pivoting"), "{}", record.reason);
+    let flag = fs::read_to_string("/run/fledge/exhausted").unwrap();
+    assert_eq!(flag.trim_end(), record.reason);
+    assert!(!places.runtime.join("pivot-cmdline").exists() && !places.units.join("var.mount").exists());
+}
+
+#[test]
+fn what_ostrees_own_program_leaves_is_taken_back() {
+    in_a_namespace("theirs_refused");
+}
+
+#[test]
+#[ignore = "run by the test above, which gives it a mount namespace of its own"]
+fn theirs_refused() {
+    let own = initramfs("[sysroot]\nreadonly=true\n");
+    let (deployment, chosen) = another();
+    let (places, _) = fell_back(chosen);
+    // As OSTree 2022.7 and 2025.2 go about it; both stop at the first thing that fails.
+    let theirs = || {
+        let bound = deployment.to_str().unwrap();
+        mount_bind(bound, bound).unwrap();
+        fs::write("/run/ostree-sysroot-ro.stamp", "").unwrap();
+        for folder in ["/run/ostree", "/run/ostree/.private", "/run/ostree/.private/cfsroot-lower", "/sysroot.tmp"] {
+            fs::create_dir(folder).unwrap();
+        }
+        mount_bind(bound, "/run/ostree/.private/cfsroot-lower").unwrap();
+        mount_bind(bound, "/sysroot.tmp").unwrap();
+        mount_bind("/sysroot.tmp/etc", "/sysroot.tmp/etc").unwrap();
+    };
+    let before = points();
+    let attempt = |cmdline: Option<&str>| {
+        if cmdline.is_some() {
+            theirs();
+            return Err(Failure::new("ostree-prepare-root", "exit code 1"));
+        }
+        assert_eq!(points(), before);
+        assert!(["/run/ostree", "/run/ostree-sysroot-ro.stamp"].iter().all(|path| !Path::new(path).exists()));
+        run(Path::new("/sysroot"), &own)
+    };
+    boot_select::pivot(&places, &attempt).unwrap();
+    assert_eq!(fs::read_to_string("/sysroot/usr/lib/os-release").unwrap(), "ID=test\n");
 }
 
 #[test]
