@@ -13,7 +13,10 @@ case $1 in
         touch "$records/nestos-$new+1-2"
         # A deployment that nobody could bless isn't counted.
         mount -o remount,rw /sysroot
-        touch "/sysroot/ostree/deploy/nestos/deploy/$new/usr/bin/fledgectl"
+        cd "/sysroot/ostree/deploy/nestos/deploy/$new"
+        touch usr/bin/fledgectl
+        mkdir -p etc/systemd/system/multi-user.target.wants
+        ln -s ../fledge-bless.service etc/systemd/system/multi-user.target.wants/fledge-bless.service
         ;;
     deploy-other)
         ostree admin deploy --os=nestos --karg-append=fledge-case.other "${old%.0}" >/dev/null
