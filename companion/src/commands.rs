@@ -12,7 +12,7 @@ use fledge_companion::programs::{Programs, SYSTEMCTL};
 use fledge_companion::status::{self, Row, Status, Verdict};
 use fledge_companion::sysroot::Sysroot;
 use fledge_companion::{health, records, timeline};
-use fledge_core::counting::Step;
+use fledge_core::counting::{Starts, Step};
 use fledge_core::diag::Failure;
 use fledge_stages::logger::{self, Sink};
 use fledge_stages::report;
@@ -216,6 +216,9 @@ fn rollback(args: &Arguments) -> ExitCode {
             Err(failure) => log::warn!(
                 "{failure}\nif the bootloader can read that file, it may start another deployment than this one"
             ),
+        }
+        if sysroot.grubenv()?.is_some_and(|(_, variables)| Starts::read(&variables).is_some()) {
+            steps.push(Step::Disarm);
         }
         records::carry_out(&steps, &sysroot, &admin)?;
         Ok(target.name())

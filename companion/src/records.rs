@@ -9,6 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_change, mount_remount};
 
 use crate::admin::Admin;
+use crate::duty;
 use crate::sysroot::Sysroot;
 
 /// Names of deployments that this program pinned, so that it lets go of them again: a folder of the boot file system.
@@ -35,6 +36,7 @@ pub fn carry_out(steps: &[Step], sysroot: &Sysroot, admin: &Admin) -> Result<(),
                 }
             }),
             Step::RemoveOverride => remove_override(sysroot, &boot),
+            Step::Disarm => duty::disarm(sysroot, &boot),
         }?;
     }
     Ok(())

@@ -113,7 +113,7 @@ impl Sysroot {
         Ok((deployments, damaged))
     }
 
-    fn leads_to(&self, link: &str) -> Result<Id, String> {
+    pub(crate) fn leads_to(&self, link: &str) -> Result<Id, String> {
         let path = self.root.join(link.trim_start_matches('/'));
         let folder = fs::canonicalize(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Id::of_path(&folder.to_string_lossy()).ok_or_else(|| format!("{} is no deployment", folder.display()))

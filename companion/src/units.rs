@@ -22,7 +22,8 @@ For units: does what belongs to a moment of a boot.
   green      run the green hooks
   red        run the red hooks, keep the journal, and reboot if this boot was counted
   deadline   wait for the time of fledge.boot.deadline=, and do the same, without hooks, if the boot isn't healthy by then
-  give-back  this boot was no try";
+  give-back  this boot was no try
+  arm        have GRUB count starts of a default that nobody has seen arrive";
 
 /// Runs one.
 pub(crate) fn run(args: &Arguments) -> ExitCode {
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &Arguments) -> ExitCode {
             Err(failure) => out::failed(&[failure]),
         },
         Some("give-back") => out::ended(duty::give_back(&machine).and_then(|()| machine.tell())),
+        Some("arm") => out::ended(duty::arm(&machine)),
         _ => out::usage(HELP),
     }
 }

@@ -121,9 +121,13 @@ fn sources(repo: &Path) -> Result<Tree> {
     for source in files(&dracut.join("real-root"))? {
         installed(&mut tree, &source)?;
     }
-    let grub = "05_ignition.cfg";
-    for folder in ["usr/lib/bootupd/grub2-static/configs.d", "usr/share/fledge/grub2"] {
-        tree.insert(Path::new(folder).join(grub), file(&dracut.join("grub2").join(grub), 0o644)?);
+    for (source, joined) in [("05_ignition.cfg", "05_ignition.cfg"), ("fledge-starts.cfg", "06_fledge-starts.cfg")] {
+        // bootupd joins them in the order of their names.
+        for place in
+            [format!("usr/lib/bootupd/grub2-static/configs.d/{joined}"), format!("usr/share/fledge/grub2/{source}")]
+        {
+            tree.insert(place.into(), file(&dracut.join("grub2").join(source), 0o644)?);
+        }
     }
     tree.insert("usr/share/licenses/fledge/LICENSE".into(), file(&repo.join("LICENSE"), 0o644)?);
     Ok(tree)
@@ -312,6 +316,8 @@ mod tests {
             "usr/lib/dracut/modules.d/30ignition/99-xx-ignition-systemd-cryptsetup.rules",
             "usr/lib/dracut/modules.d/40fledge-ostree/module-setup.sh",
             "usr/lib/bootupd/grub2-static/configs.d/05_ignition.cfg",
+            "usr/lib/bootupd/grub2-static/configs.d/06_fledge-starts.cfg",
+            "usr/share/fledge/grub2/fledge-starts.cfg",
             "usr/lib/systemd/system-preset/40-fledge.preset",
         ] {
             assert!(matches!(tree.get(Path::new(path)), Some(Entry::File { .. })), "{path}: {:?}", tree.keys());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A healthy boot.
 
-use fledge_core::counting::{self, Healthy, Id, State};
+use fledge_core::counting::{self, Healthy, Id, Starts, State};
 use fledge_core::diag::Failure;
 
 use super::{Machine, Tried};
@@ -55,6 +55,7 @@ fn mark(machine: &Machine, running: &Id) -> Result<(), Failure> {
             log::warn!("{failure}");
             true
         }),
+        armed: or_warn(sysroot.grubenv()).is_some_and(|(_, variables)| Starts::read(&variables).is_some()),
     };
     let steps = counting::bless(&boot);
     records::carry_out(&steps, sysroot, &machine.admin)?;

@@ -10,7 +10,9 @@
 //! | `red` | when that target can't be reached | the red hooks, the journal, and a reboot if this boot was counted |
 //! | `deadline` | when the time of `fledge.boot.deadline=` is over | the same without hooks, if the boot isn't healthy |
 //! | `give-back` | in a rescue or emergency shell that a person asked for | the boot was no try |
+//! | `arm` | when the system goes off, after OSTree deployed what was staged | GRUB counts starts of a default that nobody has seen arrive |
 
+mod arm;
 mod begin;
 mod bless;
 mod unhealthy;
@@ -34,6 +36,8 @@ use crate::records;
 use crate::status;
 use crate::sysroot::{Live, Sysroot};
 
+pub(crate) use arm::disarm;
+pub use arm::{arm, never_arrived};
 pub use begin::begin;
 pub use bless::bless;
 pub use unhealthy::{Next, after_unhealthy, deadline, red};

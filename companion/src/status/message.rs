@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::{Row, Status, Verdict, printable, short, shortened};
+use crate::duty::never_arrived;
 
 /// As wide as a text console is at least.
 const RULE: &str = "==============================================================================";
@@ -108,6 +109,10 @@ fn fallen_back(status: &Status) -> Option<String> {
             "A deployment failed on this machine, and isn't booted by itself any more.\n  failed:  {name}\n  running: {running}\n"
         ),
     };
+    if let Some(words) = boot.and_then(never_arrived) {
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "  {words}");
+    }
     // Those of an earlier round are in the status.
     for attempt in row.iter().flat_map(|row| &row.attempts).filter(|attempt| attempt.number > 0) {
         let _ = writeln!(text, "  {attempt}");

@@ -135,6 +135,16 @@ impl System {
         self.machine.sysroot.deployments().unwrap().into_iter().map(|deployment| deployment.id).collect()
     }
 
+    /// The name of a deployment's boot entry, without `.conf`.
+    pub(crate) fn entry(&self, id: &Id) -> String {
+        let deployments = self.machine.sysroot.deployments().unwrap();
+        let place = deployments.iter().position(|deployment| deployment.id == *id).unwrap();
+        let mut names = names(&self.machine.sysroot.boot.join("loader/entries"));
+        // The highest comes first.
+        names.reverse();
+        names[place].trim_end_matches(".conf").to_owned()
+    }
+
     /// Puts a program in the place of the real one. Its calls are noted.
     pub(crate) fn program(&self, name: &str, script: &str) {
         let path = self.path().join("bin").join(name);

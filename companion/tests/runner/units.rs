@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 /// All that units here may say: systemd 249 knows each (`src/core/load-fragment-gperf.gperf.in`, `src/core/main.c`). `RequiresMountsFor`
 /// isn't among them: what has to be told of a file system that can't be mounted would not run.
-const DIRECTIVES: [&str; 20] = [
+const DIRECTIVES: [&str; 22] = [
     "After",
     "Alias",
     "Before",
@@ -21,6 +21,7 @@ const DIRECTIVES: [&str; 20] = [
     "DefaultDependencies",
     "Description",
     "ExecStart",
+    "ExecStop",
     "OnFailure",
     "RebootWatchdogSec",
     "RemainAfterExit",
@@ -28,6 +29,7 @@ const DIRECTIVES: [&str; 20] = [
     "Requires",
     "RuntimeWatchdogSec",
     "TimeoutStartSec",
+    "TimeoutStopSec",
     "Type",
     "WantedBy",
     "Wants",
@@ -120,6 +122,7 @@ fn systemd_installs_and_loads_them() {
             "multi-user.target.wants/fledge-green.service",
             "redboot.target.wants/fledge-red.service",
             "rescue.target.wants/fledge-give-back.service",
+            "sysinit.target.wants/fledge-arm.service",
             "sysinit.target.wants/fledge-deadline.service",
         ]
     );
@@ -160,7 +163,7 @@ fn they_say_nothing_that_systemd_249_does_not_know_and_call_what_there_is() {
         {
             let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("{}: {line}", path.display()));
             assert!(DIRECTIVES.contains(&key), "{}: {key}", path.display());
-            if key == "ExecStart" {
+            if ["ExecStart", "ExecStop"].contains(&key) {
                 let name = value.strip_prefix("/usr/bin/fledgectl unit ").unwrap_or_else(|| panic!("{value}"));
                 assert!(help.contains(&format!("\n  {name} ")), "{}: {value}", path.display());
                 called.insert(name.to_owned());

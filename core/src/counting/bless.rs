@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use super::records::{Id, Records, State, Tries};
 use super::selection::Selection;
+use super::starts;
 
 /// One thing to do. Names are those of records.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,6 +41,8 @@ pub enum Step {
     /// Take the variable [`super::STEERING`] out of `grubenv`, in place, and bring that to where GRUB sees it (fsync(2), `FIFREEZE` and
     /// `FITHAW`).
     RemoveOverride,
+    /// Take the variables out of `grubenv` by which GRUB counts starts ([`super::disarmed`]), in the same manner.
+    Disarm,
 }
 
 /// A boot that is healthy.
@@ -59,6 +62,8 @@ pub struct Healthy {
     pub first: Option<Id>,
     /// Whether `grubenv` has the variable [`super::STEERING`], or is damaged and may have had it.
     pub overridden: bool,
+    /// Whether GRUB counts starts.
+    pub armed: bool,
 }
 
 /// What a healthy boot writes: nothing, if its deployment is blessed and it is no fallback.
@@ -69,13 +74,16 @@ pub fn bless(boot: &Healthy) -> Vec<Step> {
     let mut steps = Vec::new();
     // What failed is remembered before anything else can be deployed: OSTree drops it then.
     let instead_of = boot.selection.as_ref().filter(|selection| selection.deployment.as_ref() == Some(running));
+    let unseen = instead_of.is_some_and(|selection| selection.never_arrived.is_some());
     let instead_of = instead_of.and_then(|selection| selection.instead_of.as_ref());
     let left = records.iter().filter(|record| record.id != *running && record.state.is_some_and(State::is_used_up));
     let left = left.filter(|record| record.switched > 0 || Some(&record.id) == instead_of).map(|record| &record.id);
-    // What counts as bad because of another deployment of its commit may have no record of its own yet.
-    let redeployed =
-        instead_of.filter(|id| records.state(id).is_none() && records.bad_of_the_commit_of(id).next().is_some());
-    let left: Vec<&Id> = left.chain(redeployed).collect();
+    // What counts as bad because of another deployment of its commit may have no record of its own yet, and what never arrived has none
+    // if selection couldn't write.
+    let redeployed = |id: &&Id| records.state(id).is_none() && records.bad_of_the_commit_of(id).next().is_some();
+    let mut left: Vec<&Id> = left.collect();
+    let more = |id: &&Id| redeployed(id) || (unseen && records.state(id) != Some(State::Good));
+    left.extend(instead_of.filter(more).filter(|id| !left.contains(id)));
     for id in &left {
         steps.extend(become_state(records, id, State::Bad));
     }
@@ -92,6 +100,9 @@ pub fn bless(boot: &Healthy) -> Vec<Step> {
     let switched = records.iter().any(|record| record.switched > 0);
     if boot.overridden && switched && right {
         steps.push(Step::RemoveOverride);
+    }
+    if starts::is_over(boot, fell_back.is_some(), right) {
+        steps.push(Step::Disarm);
     }
     // The marks keep a machine from rebooting for ever, and tell of the override, so they go last, and all at once.
     if right {

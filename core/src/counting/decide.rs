@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::menu::Deployment;
 use super::records::{Id, Records, State, Tries};
 use super::selection::{Selection, Verdict};
+use super::starts::Starts;
 
 /// What is known about the machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,6 +27,8 @@ pub struct Facts {
     pub unsteerable: Option<String>,
     /// Who else counts boots, in words, if somebody does.
     pub other: Option<String>,
+    /// What GRUB counts.
+    pub starts: Option<Starts>,
 }
 
 impl Facts {
@@ -81,13 +84,20 @@ pub enum Effect {
     },
     /// Bring the names of records to the disk (fsync(2) of their folder).
     Sync,
-    /// Tell the bootloader which entry to start by itself, and bring that to the disk (fsync(2)).
+    /// Tell the bootloader which entry to start by itself, and to count no starts, and bring that to the disk (fsync(2)).
     SetDefault {
         /// The entry's name, without `.conf`.
         entry: String,
     },
     /// Bring all that was written to where a bootloader sees it that replays no journal (`FIFREEZE` and `FITHAW`).
     Flush,
+    /// Have GRUB count no starts any more, and bring that to where it sees it.
+    Disarm,
+    /// Have GRUB count these.
+    Count {
+        /// What it counts.
+        starts: Starts,
+    },
     /// Reboot.
     Reboot,
     /// Let the pivot go by another link.
@@ -122,8 +132,8 @@ pub struct Decision {
     pub selection: Selection,
 }
 
-/// Decides.
-pub fn decide(facts: &Facts) -> Decision {
+/// Decides, whatever GRUB counts.
+pub(super) fn decide(facts: &Facts) -> Decision {
     let mut decision = choose(facts);
     let selection = &mut decision.selection;
     // Before a reboot nobody reads it.
@@ -360,8 +370,8 @@ pub fn carry_out(decision: Decision, perform: &mut dyn FnMut(&Effect) -> Result<
         let Err(why) = perform(effect) else { continue };
         match effect {
             Effect::Pivot { .. } => stay(&mut selection, &why, perform),
-            // It is for others to know; this record says the same.
-            Effect::Exhausted { .. } => selection.remarks.push(why),
+            // The first is for others to know, and this record says the same; with the others, the boot is counted all the same.
+            Effect::Exhausted { .. } | Effect::Disarm | Effect::Count { .. } => selection.remarks.push(why),
             _ => failed = Some(why),
         }
     }

@@ -17,7 +17,7 @@ pub const BLOCK: usize = 1024;
 /// The variable that chooses the entry.
 pub const STEERING: &str = "default";
 /// Variables by which others count boots (greenboot, and Fedora's GRUB).
-pub const OTHER_COUNTERS: [&str; 1] = ["boot_counter"];
+const OTHER_COUNTERS: [&str; 1] = ["boot_counter"];
 
 const SIGNATURE: &str = "# GRUB Environment Block\n";
 
@@ -166,6 +166,8 @@ impl Seen {
                             return sets;
                         }
                     }
+                    // The snippet that counts starts may be joined into it, and sets it only where nothing else does.
+                    ["set", assigned, ..] if assigned.contains("${fledge_fallback}") => {}
                     ["set", assigned, ..] | [assigned, ..] if self.loaded && assigned.starts_with("default=") => {
                         return Some(name.into());
                     }
@@ -175,6 +177,20 @@ impl Seen {
         }
         None
     }
+}
+
+/// Who else counts boots, in words, if somebody does: by a variable, or by names of boot entries, `NAME+LEFT` or `NAME+LEFT-DONE` (Boot
+/// Loader Specification, "Boot counting").
+pub fn other_counter<'n>(variables: &Environment, mut entries: impl Iterator<Item = &'n str>) -> Option<String> {
+    if let Some(name) = OTHER_COUNTERS.iter().find(|name| variables.get(name).is_some()) {
+        return Some(format!("the bootloader counts boots itself, by {name} in grubenv"));
+    }
+    let counted = |name: &&str| {
+        let counter = name.rsplit_once('+').map(|(_, counter)| counter).unwrap_or_default();
+        counter.starts_with(|c: char| c.is_ascii_digit()) && counter.chars().all(|c| c.is_ascii_digit() || c == '-')
+    };
+    let entry = entries.find(counted)?;
+    Some(format!("the bootloader counts boots itself, by the name of the entry {entry}"))
 }
 
 /// How many variables the arguments of `load_env` name.

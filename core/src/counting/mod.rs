@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | `fledge boot-select` | in the initramfs, before the pivot | [`decide`] | [`Effect`]s, in their order ([`carry_out`]) |
 //! | `fledgectl` | after boot, when the boot is healthy or a person says so | [`bless`] and what stands beside it | [`Step`]s, in their order |
+//! | `fledgectl` | when a system goes off | [`arm`] | variables by which GRUB counts starts that never arrive |
 //!
 //! The first leaves [`Selection`] for the second. A boot is counted before it is tried; boots of a blessed deployment write nothing; a
 //! machine is never rebooted twice for one reason, and no boot is refused because of a counter.
@@ -19,16 +20,18 @@ mod menu;
 mod records;
 mod selection;
 mod settings;
+mod starts;
 #[cfg(test)]
 mod tests;
 
 pub use bless::{Healthy, Step, bless, forget, give_back, mark_bad, mark_good};
-pub use decide::{Decision, Effect, Facts, carry_out, decide};
-pub use grub::{BLOCK, Environment, OTHER_COUNTERS, SOURCED, STEERING, steering};
+pub use decide::{Decision, Effect, Facts, carry_out};
+pub use grub::{BLOCK, Environment, SOURCED, STEERING, other_counter, steering};
 pub use menu::{Deployment, Listed, Menu, replaced};
 pub use records::{Id, Record, Records, State, Tries};
 pub use selection::{Selection, VERSION, Verdict};
 pub use settings::{COUNT, Settings, TRIES, not_counted};
+pub use starts::{Arms, GoesOff, Left, SNIPPET, Starts, arm, counts, decide, disarmed, told};
 
 /// Where the records are on the boot file system. OSTree's cleanup leaves it alone.
 pub const FOLDER: &str = "/fledge/boot";

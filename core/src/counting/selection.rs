@@ -57,6 +57,9 @@ pub struct Selection {
     /// Why neither that one nor any other would be booted by itself then, if that is so: rebooting after the last try leads nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreachable: Option<String>,
+    /// How often the bootloader started the one in whose stead this boot is, if that never got to where boots are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub never_arrived: Option<u32>,
     /// What was odd on the way, in words: names of records that mean nothing, settings that aren't understood.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
@@ -76,6 +79,7 @@ impl Selection {
             counted: false,
             fallback: None,
             unreachable: None,
+            never_arrived: None,
             remarks: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fledge_core::counting::{COMMAND_LINE, Effect, Environment, FOLDER, Id, STEERING, replaced};
+use fledge_core::counting::{COMMAND_LINE, Effect, Environment, FOLDER, Id, STEERING, Starts, disarmed, replaced};
 use fledge_core::diag::Failure;
 
 use super::observe::Seen;
@@ -34,6 +34,8 @@ impl<'a> Hands<'a> {
             Effect::Rename { from, to } => self.boot()?.rename_name(FOLDER, from, to),
             Effect::Sync => self.boot()?.sync_names(FOLDER),
             Effect::SetDefault { entry } => self.set_default(entry),
+            Effect::Disarm => self.count(None),
+            Effect::Count { starts } => self.count(Some(starts)),
             Effect::Flush => self.boot()?.flush(),
             Effect::Reboot => {
                 self.boot = None;
@@ -61,8 +63,17 @@ impl<'a> Hands<'a> {
         let Some((path, environment)) = self.environment.clone() else {
             return Err(Failure::new(what, "it has no grubenv"));
         };
-        let block = environment.with(STEERING, Some(entry)).render().map_err(|why| Failure::new(what, why))?;
+        let environment = disarmed(&environment).with(STEERING, Some(entry));
+        let block = environment.render().map_err(|why| Failure::new(what, why))?;
         self.boot()?.overwrite(&path, &block)
+    }
+
+    fn count(&mut self, starts: Option<&Starts>) -> Result<(), Failure> {
+        let Some((path, environment)) = self.environment.clone() else { return Ok(()) };
+        let environment = starts.map_or_else(|| disarmed(&environment), |starts| starts.written(&environment));
+        let block = environment.render().map_err(|why| Failure::new("telling GRUB that this start arrived", why))?;
+        self.boot()?.overwrite(&path, &block)?;
+        self.boot()?.flush()
     }
 
     /// The unit goes first: without it the wrong `/var` would be mounted, writable.

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read as _};
 
-use fledge_core::counting::{BLOCK, Environment, SOURCED, STEERING, steering};
+use fledge_core::counting::{BLOCK, Environment, SNIPPET, SOURCED, STEERING, counts, steering};
 use fledge_core::root::persist::GRUB;
 
 use crate::host::bootfs::BootFs;
@@ -24,6 +24,8 @@ pub struct Grub {
     pub unreadable: Option<String>,
     /// Why GRUB can't be told by it which entry to start, if it can't.
     pub unsteerable: Option<String>,
+    /// Whether it counts starts that nobody sees arrive, if it is told to.
+    pub counts: bool,
 }
 
 impl Grub {
@@ -37,7 +39,10 @@ impl Grub {
         let Some(folder) = configured.or(kept) else {
             return Self { unsteerable: Some("the boot file system has no grub.cfg".into()), ..Self::default() };
         };
-        let mut grub = Self { unsteerable: unsteerable(boot, folder), ..Self::default() };
+        let text = config(boot, folder);
+        let unsteerable = text.as_ref().map_or_else(|why| Some(why.clone()), |text| unsteerable(boot, folder, text));
+        let counts = unsteerable.is_none() && text.is_ok_and(|text| counts(&text, has(boot, folder, SNIPPET)));
+        let mut grub = Self { unsteerable, counts, ..Self::default() };
         let path = format!("{folder}/{ENVIRONMENT}");
         match link(boot, folder) {
             Ok(None) => grub.path = Some(path.clone()),
@@ -64,9 +69,9 @@ impl Grub {
         self.path.is_some() && (self.torn || self.variables.get(STEERING).is_some())
     }
 
-    /// What it is told to start by itself, if it goes by that.
-    pub(super) fn told(&self) -> Option<&str> {
-        self.variables.get(STEERING).filter(|_| self.unsteerable.is_none())
+    /// What it goes by, if it does.
+    pub(super) fn told(&self) -> Option<&Environment> {
+        self.unsteerable.is_none().then_some(&self.variables)
     }
 }
 
@@ -76,22 +81,26 @@ fn has(boot: &BootFs, folder: &str, file: &str) -> bool {
     directory.is_ok_and(|directory| !matches!(directory.file(file), Ok(None)))
 }
 
-fn unsteerable(boot: &BootFs, folder: &str) -> Option<String> {
+/// The text of its configuration, or why there is none.
+fn config(boot: &BootFs, folder: &str) -> Result<String, String> {
     let path = format!("{folder}/{CONFIG}");
     match boot.root().file(&path).and_then(|file| Ok((file.is_some(), boot.root().text(&path)?))) {
-        Ok((true, text)) => {
-            let mut sourced = Vec::new();
-            for name in SOURCED {
-                match boot.root().text(&format!("{folder}/{name}")) {
-                    Ok(text) => sourced.push((name, text)),
-                    Err(error) => return Some(format!("its {name} can't be read: {error}")),
-                }
-            }
-            steering(&text, &sourced).err().map(|failure| failure.why)
-        }
-        Ok((false, _)) => Some("the boot file system has no grub.cfg".into()),
-        Err(error) => Some(format!("its grub.cfg can't be read: {error}")),
+        Ok((true, text)) => Ok(text),
+        Ok((false, _)) => Err("the boot file system has no grub.cfg".into()),
+        Err(error) => Err(format!("its grub.cfg can't be read: {error}")),
     }
+}
+
+/// Why what `grubenv` says doesn't choose the entry, if so.
+fn unsteerable(boot: &BootFs, folder: &str, config: &str) -> Option<String> {
+    let mut sourced = Vec::new();
+    for name in SOURCED {
+        match boot.root().text(&format!("{folder}/{name}")) {
+            Ok(text) => sourced.push((name, text)),
+            Err(error) => return Some(format!("its {name} can't be read: {error}")),
+        }
+    }
+    steering(config, &sourced).err().map(|failure| failure.why)
 }
 
 /// Why `grubenv` can't be overwritten, if it is a link.

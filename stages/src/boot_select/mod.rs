@@ -27,6 +27,7 @@ mod retreat;
 mod tests;
 
 pub use grub::Grub;
+pub use observe::{unblessed, unstartable};
 pub use retreat::pivot;
 
 /// How long the boot file system is waited for. It is most often there: the root is.

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use fledge_core::cmdline::Cmdline;
-use fledge_core::counting::{Deployment, Environment, FOLDER, Facts, Id, Listed, Menu, OTHER_COUNTERS, Records};
+use fledge_core::counting::{
+    Deployment, Environment, FOLDER, Facts, Id, Listed, Menu, Records, Starts, other_counter, told,
+};
 use fledge_core::diag::Failure;
 use fledge_core::pivot::{Composefs, IMAGE};
 use fledge_core::root;
@@ -58,15 +60,16 @@ pub(super) fn facts(booted: Id, tries: u32, cmdline: &Cmdline, places: &Places) 
             ..deployment
         })
     });
-    let default = menu.choice(grub.told());
+    let default = menu.choice(grub.told().and_then(told));
     let facts = Facts {
         deployments: deployments.collect(),
         booted,
         default: default.and_then(|default| ids.iter().find(|(entry, _)| *entry == default)?.1.clone()),
         records,
         tries,
+        starts: grub.told().and_then(Starts::read),
         unsteerable: grub.unsteerable.clone(),
-        other: other(&menu, &grub.variables),
+        other: other_counter(&grub.variables, menu.iter().map(|entry| entry.name.as_str())),
     };
     let torn = "grubenv is damaged, as by a power cut while it was written: it is taken for an empty one";
     let odd = odd.iter().map(|failure| format!("{}: {}; it is passed over", failure.what, failure.why));
@@ -157,7 +160,7 @@ const BLESS: &str = "fledge-bless.service";
 const NEEDED: [&str; 3] = [BLESS, "fledge-health.service", "boot-complete.target"];
 
 /// Why nothing in a deployment would mark it as good, if so. Without that, a healthy one would be left after its tries.
-fn unblessed(deployment: &Path) -> Option<String> {
+pub fn unblessed(deployment: &Path) -> Option<String> {
     let has = |name: &str| fs::symlink_metadata(deployment.join(name)).is_ok();
     let nobody = |what: &str| Some(format!("{what}, so nothing would see that a boot of it is healthy"));
     if !has(BLESSER) {
@@ -183,23 +186,9 @@ fn is_masked(unit: &Path) -> bool {
 }
 
 /// Why the bootloader can't start an entry: its kernel or its initramfs is gone.
-fn unstartable(boot: &BootFs, entry: &Listed) -> Option<String> {
+pub fn unstartable(boot: &BootFs, entry: &Listed) -> Option<String> {
     let Some(kernel) = &entry.kernel else { return Some("its boot entry names no kernel".into()) };
     // Other words are variables of GRUB's.
     let mut paths = iter::once(kernel).chain(&entry.initrds).filter(|path| path.starts_with('/'));
     paths.find_map(|path| boot.image(path).err()).map(|error| error.to_string())
-}
-
-/// Who else counts boots.
-fn other(menu: &Menu, variables: &Environment) -> Option<String> {
-    if let Some(name) = OTHER_COUNTERS.iter().find(|name| variables.get(name).is_some()) {
-        return Some(format!("the bootloader counts boots itself, by {name} in grubenv"));
-    }
-    // Boot Loader Specification, "Boot counting": NAME+LEFT.conf, NAME+LEFT-DONE.conf.
-    let counted = |name: &str| {
-        let counter = name.rsplit_once('+').map(|(_, counter)| counter).unwrap_or_default();
-        counter.starts_with(|c: char| c.is_ascii_digit()) && counter.chars().all(|c| c.is_ascii_digit() || c == '-')
-    };
-    let entry = menu.iter().find(|entry| counted(&entry.name))?;
-    Some(format!("the bootloader counts boots itself, by the name of the entry {}", entry.name))
 }

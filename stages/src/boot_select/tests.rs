@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use fledge_core::counting::{BLOCK, Environment, FOLDER, State, Tries};
+use fledge_core::counting::{BLOCK, Environment, FOLDER, Left, Starts, State, Tries};
 
 use super::*;
 use crate::host::bootfs::{self, BootFs, Place};
@@ -281,6 +281,43 @@ fn another_kernel_is_reached_by_what_grub_sees() {
     });
     assert_eq!(machine.boots(2, "").verdict, Verdict::Exhausted);
     assert_eq!(REBOOTS.get(), 1);
+}
+
+/// As GRUB and `fledgectl` leave it.
+fn arm(machine: &Machine, left: Left) {
+    let starts = Starts { left, fallback: "ostree-2".into(), tried: id("nestos-cc.0").unwrap(), given: 3 };
+    let block = starts.written(&Environment::default().with("kernelopts", Some("x"))).render().unwrap();
+    machine.boot.within(|boot| fs::write(boot.join("grub2/grubenv"), block).unwrap());
+}
+
+#[test]
+fn a_start_that_arrives_is_counted_and_grub_sees_that_it_counts_no_more() {
+    let machine = Machine::new();
+    machine.boot.set(&["nestos-bb.0.good"]);
+    arm(&machine, Left::Starts(2));
+    assert_eq!(machine.boots(1, "").verdict, Verdict::NotCounted, "picked by hand");
+    assert!(machine.boot.seen_by_grub("/grub2/grubenv").contains("fledge_starts=2\n"));
+    let selection = machine.boots(2, "");
+    assert_eq!((selection.verdict, selection.remarks.len()), (Verdict::Counted, 0), "{selection:?}");
+    assert_eq!(machine.boot.names(), ["nestos-bb.0.good", "nestos-cc.0+2-1"]);
+    let block = machine.boot.seen_by_grub("/grub2/grubenv");
+    assert!(block.contains("# GRUB Environment Block\nkernelopts=x\n###") && !block.contains("fledge"), "{block}");
+}
+
+#[test]
+fn a_deployment_that_grub_left_is_used_up() {
+    let machine = Machine::new();
+    machine.boot.set(&["nestos-bb.0.good"]);
+    arm(&machine, Left::FellBack);
+    let selection = machine.boots(1, "");
+    assert_eq!((selection.verdict, &selection.instead_of), (Verdict::Blessed, &id("nestos-cc.0")));
+    assert_eq!(selection.never_arrived, Some(3));
+    assert_eq!(machine.boot.names(), ["nestos-bb.0.good", "nestos-cc.0+0-3"]);
+    let block = machine.boot.seen_by_grub("/grub2/grubenv");
+    assert!(block.contains("\nfledge_starts=0\nfledge_fallback=ostree-2\n"), "it arrived: {block}");
+    arm(&machine, Left::FellBack);
+    assert_eq!(machine.boots(1, "").instead_of, id("nestos-cc.0"));
+    assert_eq!(machine.boot.names(), ["nestos-bb.0.good", "nestos-cc.0+0-3"]);
 }
 
 #[test]

@@ -307,7 +307,7 @@ pub(super) const TOP_LINKS: &[(&str, &str)] = &[
     ("usr/local", "../var/usrlocal"),
 ];
 
-/// GRUB's configuration on the boot partition; `@SNIPPET@` is the distribution's `05_ignition.cfg`.
+/// GRUB's configuration on the boot partition; `@SNIPPET@` is the distribution's `05_ignition.cfg`, `@STARTS@` what counts starts.
 pub(super) const GRUB_CFG: &str = include_str!("../../image/grub.cfg");
 /// GRUB's configuration in its core image.
 pub(super) const GRUB_EARLY_CFG: &str = include_str!("../../image/grub-early.cfg");

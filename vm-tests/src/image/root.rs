@@ -314,11 +314,12 @@ fn make_system(order: &Order, system: &SystemOrder, work: &Path) -> Result<()> {
         deploy(&root, &sysroot, system.variant)
     })?;
     step("making the disk image", || {
-        let snippet = system.dist.as_ref().and_then(|dist| find_snippet(dist));
-        let snippet = snippet.unwrap_or_else(|| recipe::GRUB_SNIPPET.to_owned());
+        let find = |name: &str| system.dist.as_ref().and_then(|dist| find_snippet(dist, name));
+        let snippet = find("05_ignition.cfg").unwrap_or_else(|| recipe::GRUB_SNIPPET.to_owned());
+        let starts = find("06_fledge-starts.cfg").unwrap_or_default();
         let grub = sysroot.join("boot/grub2");
         fs::create_dir(&grub)?;
-        fs::write(grub.join("grub.cfg"), recipe::GRUB_CFG.replace("@SNIPPET@", &snippet))?;
+        fs::write(grub.join("grub.cfg"), recipe::GRUB_CFG.replace("@SNIPPET@", &snippet).replace("@STARTS@", &starts))?;
         finish_system(order, system, &tools, &sysroot, work)
     })
 }
@@ -408,9 +409,9 @@ fn deploy(root: &Path, sysroot: &Path, variant: Variant) -> Result<()> {
     Ok(fs::remove_dir_all(root)?)
 }
 
-fn find_snippet(dist: &Path) -> Option<String> {
-    let places = ["usr/lib/bootupd/grub2-static/configs.d/05_ignition.cfg", "usr/share/fledge/grub2/05_ignition.cfg"];
-    places.iter().find_map(|place| fs::read_to_string(dist.join(place)).ok())
+fn find_snippet(dist: &Path, name: &str) -> Option<String> {
+    let places = ["usr/lib/bootupd/grub2-static/configs.d", "usr/share/fledge/grub2"];
+    places.iter().find_map(|place| fs::read_to_string(dist.join(place).join(name)).ok())
 }
 
 fn finish_system(order: &Order, system: &SystemOrder, tools: &Tools, sysroot: &Path, work: &Path) -> Result<()> {

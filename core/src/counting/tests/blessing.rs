@@ -11,7 +11,7 @@ fn id(text: &str) -> Id {
     Id::parse(text).unwrap()
 }
 
-fn healthy(running: &str, names: &[&str]) -> Healthy {
+pub(super) fn healthy(running: &str, names: &[&str]) -> Healthy {
     Healthy {
         running: id(running),
         records: Records::parse(names.iter().copied()),
@@ -19,10 +19,11 @@ fn healthy(running: &str, names: &[&str]) -> Healthy {
         deployments: ["n-bb.0", "n-aa.0"].map(id).into(),
         first: Some(id("n-bb.0")),
         overridden: false,
+        armed: false,
     }
 }
 
-fn said(steps: &[Step]) -> String {
+pub(super) fn said(steps: &[Step]) -> String {
     let short = |step: &Step| match step {
         Step::Create { name } => format!("create {name}"),
         Step::Rename { from, to } => format!("rename {from} {to}"),
@@ -33,7 +34,7 @@ fn said(steps: &[Step]) -> String {
     steps.iter().map(short).collect::<Vec<_>>().join(", ")
 }
 
-fn instead_of(running: &str, failed: &str) -> Selection {
+pub(super) fn instead_of(running: &str, failed: &str) -> Selection {
     let mut selection = Selection::not_counted(Verdict::FellBack, Some(id(running)), "");
     selection.instead_of = Some(id(failed));
     selection

@@ -9,7 +9,7 @@ use crate::bls::Entry;
 use crate::counting::*;
 
 /// The newest deployment is `n-cc.0`, of another kernel; `n-bb.0` and `o-aa.0` have the same one.
-fn facts(booted: &str, default: &str, names: &[&str]) -> Facts {
+pub(super) fn facts(booted: &str, default: &str, names: &[&str]) -> Facts {
     let deployments =
         [("n-cc.0", "2"), ("n-bb.0", "1"), ("o-aa.0", "1")].iter().enumerate().map(|(place, (id, kernel))| {
             let id = Id::parse(id).unwrap();
@@ -24,17 +24,21 @@ fn facts(booted: &str, default: &str, names: &[&str]) -> Facts {
         tries: 3,
         unsteerable: None,
         other: None,
+        starts: None,
     }
 }
 
 /// The verdict, the effects in short, and what boots.
-fn said(decision: &Decision) -> (Verdict, String, String) {
+pub(super) fn said(decision: &Decision) -> (Verdict, String, String) {
     let short = |effect: &Effect| match effect {
         Effect::Create { name } => format!("create {name}"),
         Effect::Rename { from, to } => format!("rename {from} {to}"),
         Effect::SetDefault { entry } => format!("default {entry}"),
         Effect::Pivot { id, link, var } => format!("pivot {id} {link}{}", if *var { " with /var" } else { "" }),
         Effect::Exhausted { .. } => "exhausted".into(),
+        Effect::Count { starts: Starts { left: Left::Starts(left), fallback, .. } } => {
+            format!("count {left} {fallback}")
+        }
         other => format!("{other:?}").to_lowercase(),
     };
     let effects: Vec<_> = decision.effects.iter().map(short).collect();

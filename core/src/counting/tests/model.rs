@@ -24,6 +24,7 @@ pub(super) const MOST: u32 = 2;
 
 /// What a deployment is like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one thing that may be wrong with it")]
 pub(super) struct Kind {
     pub(super) stateroot: char,
     pub(super) kernel: char,
@@ -31,6 +32,8 @@ pub(super) struct Kind {
     pub(super) usable: bool,
     /// It can be booted as it seems to: nothing that is looked at before is missing from one that can't.
     pub(super) pivots: bool,
+    /// Its kernel panics before anything counts.
+    pub(super) dies: bool,
 }
 
 /// What GRUB makes of `default=` in `grubenv`.
@@ -50,6 +53,7 @@ type Listing = (Menu, Vec<Deployment>);
 
 /// What doesn't change about a machine.
 #[derive(Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one thing that happens to it or doesn't")]
 pub(super) struct Machine {
     pub(super) kinds: Vec<Kind>,
     pub(super) grub: Grub,
@@ -58,6 +62,8 @@ pub(super) struct Machine {
     pub(super) picked: bool,
     /// A person says of deployments that they are good, or that nothing is known of them.
     pub(super) talks: bool,
+    /// GRUB has the snippet that counts starts.
+    pub(super) counts: bool,
     ids: Vec<Id>,
     /// The menu of each order, and its deployments: made once, because a walk needs them all the time.
     menus: RefCell<HashMap<Vec<usize>, Rc<Listing>>>,
@@ -68,7 +74,18 @@ pub(super) struct Machine {
 pub(super) enum Env {
     Unset,
     Default(Rc<str>),
+    Armed(Starts),
     Torn,
+}
+
+impl Env {
+    fn variables(&self) -> Environment {
+        match self {
+            Self::Unset | Self::Torn => Environment::default(),
+            Self::Default(entry) => Environment::default().with(STEERING, Some(entry)),
+            Self::Armed(starts) => starts.written(&Environment::default()),
+        }
+    }
 }
 
 /// Names of records, and what they say. Each set of them is made once: a walk copies, compares and reads them all the time.
@@ -145,16 +162,21 @@ pub(super) struct World {
 }
 
 impl fmt::Display for Machine {
-    /// Its deployments, the oldest first: stateroot, kernel, `+` if it gets healthy, `!` if it can't be booted, `?` if it
-    /// only seems so.
+    /// Its deployments, the oldest first: stateroot, kernel, `+` if it gets healthy, `x` if its kernel panics, `!` if it can't be booted,
+    /// `?` if it only seems so.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Kind { stateroot, kernel, healthy, usable, pivots } in &self.kinds {
+        for Kind { stateroot, kernel, healthy, usable, pivots, dies } in &self.kinds {
             let broken = match (usable, pivots) {
                 (false, _) => "!",
                 (_, false) => "?",
                 _ => "",
             };
-            write!(f, "{stateroot}{kernel}{}{broken} ", if *healthy { "+" } else { "-" })?;
+            let how = match (dies, healthy) {
+                (true, _) => "x",
+                (_, true) => "+",
+                _ => "-",
+            };
+            write!(f, "{stateroot}{kernel}{how}{broken} ")?;
         }
         write!(f, "{:?}{}", self.grub, if self.readonly { " read-only" } else { "" })
     }
@@ -164,7 +186,16 @@ impl Machine {
     pub(super) fn new(kinds: &[Kind], grub: Grub, readonly: bool) -> Self {
         let id = |(kind, checksum): (&Kind, &str)| Id::new(&kind.stateroot.to_string(), &format!("{checksum}.0"));
         let ids = kinds.iter().zip(["a", "b", "c"]).map(|both| id(both).unwrap()).collect();
-        Self { kinds: kinds.to_vec(), grub, readonly, picked: true, talks: false, ids, menus: RefCell::default() }
+        Self {
+            kinds: kinds.to_vec(),
+            grub,
+            readonly,
+            picked: true,
+            talks: false,
+            counts: false,
+            ids,
+            menus: RefCell::default(),
+        }
     }
 
     /// The last one is of the same commit as the one before.
@@ -196,7 +227,7 @@ impl Machine {
             let entries = order.iter().enumerate().map(|(place, deployment)| {
                 let Kind { stateroot, kernel, .. } = self.kinds[*deployment];
                 let link = format!("/ostree/boot.1/{stateroot}/{kernel}/{deployment}");
-                let text = format!("title {deployment}\noptions root=x ostree={link}\n");
+                let text = format!("title {deployment}\noptions root=x fledge.boot.tries={MOST} ostree={link}\n");
                 Listed::new(&format!("ostree-{}.conf", order.len() - place), &Entry::new(text))
             });
             let menu = Menu::new(entries.collect());
@@ -212,11 +243,40 @@ impl Machine {
 
     /// The deployment that GRUB starts by itself.
     pub(super) fn default(&self, world: &World) -> usize {
-        let told = match &world.seen {
-            Env::Default(told) if self.grub == Grub::Obeys => Some(&**told),
-            _ => None,
+        let variables = world.seen.variables();
+        self.chosen(&world.order, told(&variables).filter(|_| self.grub == Grub::Obeys))
+    }
+
+    /// What GRUB writes before it starts anything.
+    pub(super) fn started(world: &World) -> World {
+        let Env::Armed(starts) = &world.seen else { return world.clone() };
+        let left = match starts.left {
+            Left::Starts(0) => Left::FellBack,
+            Left::FellBack => Left::Starts(0),
+            Left::Starts(left) => Left::Starts(left - 1),
         };
-        self.chosen(&world.order, told)
+        let env = Env::Armed(Starts { left, ..starts.clone() });
+        World { seen: env.clone(), env, ..world.clone() }
+    }
+
+    /// Whether it panics for ever: nobody counts what GRUB starts.
+    pub(super) fn is_lost(&self, world: &World) -> bool {
+        !matches!(world.seen, Env::Armed(_)) && self.kinds[self.default(world)].dies
+    }
+
+    /// Whether it does, though there is a good deployment. An override wins, and goes by an entry's place: after an update it may name one
+    /// that nobody has started yet.
+    pub(super) fn is_helpless(&self, world: &World) -> bool {
+        let known = world.names.records();
+        let is_good = |deployment: &usize| known.state(self.id(*deployment)) == Some(State::Good);
+        !matches!(world.env, Env::Default(_)) && self.is_lost(world) && world.order.iter().any(is_good)
+    }
+
+    /// What is written when this deployment's system goes off.
+    pub(super) fn arms(&self, world: &World, running: usize) -> Arms {
+        let Facts { deployments, records, starts, .. } = self.facts(world, running);
+        let obstacle = matches!(world.env, Env::Default(_) | Env::Torn).then(|| "GRUB can't count".into());
+        arm(&GoesOff { deployments, running: Some(self.id(running).clone()), records, starts, obstacle })
     }
 
     fn chosen(&self, order: &[usize], told: Option<&str>) -> usize {
@@ -227,10 +287,8 @@ impl Machine {
 
     /// What Linux finds when this deployment was started.
     pub(super) fn facts(&self, world: &World, booted: usize) -> Facts {
-        let told = match &world.env {
-            Env::Default(told) if self.grub != Grub::Unsteerable => Some(&**told),
-            _ => None,
-        };
+        let variables = world.env.variables();
+        let told = told(&variables).filter(|_| self.grub != Grub::Unsteerable);
         let records = world.names.records().clone();
         // A block that was torn while it was written for a mark is taken for an empty one.
         let torn = world.env == Env::Torn && !records.iter().any(|record| record.switched > 0);
@@ -242,6 +300,7 @@ impl Machine {
             tries: MOST,
             unsteerable: (self.grub == Grub::Unsteerable || torn).then(|| "it isn't read".into()),
             other: None,
+            starts: Starts::read(&variables),
         }
     }
 }
@@ -414,6 +473,16 @@ impl Disk {
         Ok(())
     }
 
+    /// To where GRUB sees it.
+    pub(super) fn write(&mut self, env: Env) -> Result<(), String> {
+        self.tell(env)?;
+        if !self.off {
+            self.sync();
+            self.world.seen = self.world.env.clone();
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), String> {
         if self.begin()? {
             let before = self.before();
@@ -438,6 +507,8 @@ impl Disk {
             }
             Effect::SetDefault { entry } => self.tell(Env::Default(entry.as_str().into())),
             Effect::Flush => self.flush(),
+            Effect::Disarm => self.write(Env::Unset),
+            Effect::Count { starts } => self.write(Env::Armed(starts.clone())),
             Effect::Reboot => {
                 if self.begin()? {
                     // Nothing is unmounted on the way.
@@ -478,14 +549,7 @@ impl Disk {
                 }
                 Ok(())
             }
-            Step::RemoveOverride => {
-                self.tell(Env::Unset)?;
-                if !self.off {
-                    self.sync();
-                    self.world.seen = self.world.env.clone();
-                }
-                Ok(())
-            }
+            Step::RemoveOverride | Step::Disarm => self.write(Env::Unset),
         }
     }
 }

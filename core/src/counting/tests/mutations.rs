@@ -3,8 +3,9 @@
 //! gets stuck.
 
 use super::std::println;
-use super::walk::{Hooks, UNCHANGED, walk, with_one_to_come, with_three, with_two};
+use super::walk::{Hooks, UNCHANGED, walk, with_one_to_come, with_panics, with_three, with_two};
 use crate::counting::*;
+use alloc::vec::Vec;
 
 fn position(effects: &[Effect], wanted: fn(&Effect) -> bool) -> Option<usize> {
     effects.iter().position(wanted)
@@ -323,6 +324,37 @@ const MUTATIONS: &[(&str, Hooks)] = &[
             ..UNCHANGED
         },
     ),
+    (
+        "GRUB isn't told that a start arrived",
+        Hooks { decision: |_, decision| drop_all(decision, |effect| *effect == Effect::Disarm), ..UNCHANGED },
+    ),
+    (
+        "what GRUB left isn't written down",
+        Hooks {
+            decision: |_, decision| {
+                if decision.selection.never_arrived.is_some() {
+                    drop_all(decision, is_name);
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    ("GRUB doesn't write what it counts", Hooks { saves: false, ..UNCHANGED }),
+    (
+        "what GRUB counts is removed when the system goes off before the default is right",
+        Hooks {
+            arms: |arms| {
+                if matches!(arms, Arms::Set(starts) if starts.left == Left::Starts(0)) {
+                    *arms = Arms::Remove("it is known".into());
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
+        "GRUB isn't disarmed once the default is right",
+        Hooks { steps: |_, steps| steps.retain(|step| *step != Step::Disarm), ..UNCHANGED },
+    ),
 ];
 
 /// The same of what people say.
@@ -343,8 +375,10 @@ fn every_mutation_is_found() {
         machine.talks = false;
     }
     talking.retain(|(machine, _)| machine.talks);
-    let machines = [quiet, with_three(), with_one_to_come()].concat();
-    let mut survived = alloc::vec::Vec::new();
+    // Those with few states first.
+    let (few, many): (Vec<_>, Vec<_>) = with_panics().into_iter().partition(|(machine, _)| machine.kinds.len() == 2);
+    let machines = [few, quiet, with_three(), with_one_to_come(), many].concat();
+    let mut survived = Vec::new();
     let of_words = OF_WORDS.iter().map(|mutation| (mutation, &talking));
     for ((name, hooks), machines) in MUTATIONS.iter().map(|mutation| (mutation, &machines)).chain(of_words) {
         let found = machines.iter().find_map(|(machine, start)| {

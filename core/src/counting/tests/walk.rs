@@ -22,6 +22,10 @@ pub(super) struct Hooks {
     pub(super) said: fn(&mut Vec<Step>),
     /// What becomes of a record when the pivot fails into the deployment that it names.
     pub(super) refused: fn(&mut Selection),
+    /// The same of what is written when a system goes off.
+    pub(super) arms: fn(&mut Arms),
+    /// GRUB writes what it counts.
+    pub(super) saves: bool,
     /// Failures of effects aren't noticed.
     pub(super) deaf: bool,
 }
@@ -33,6 +37,8 @@ pub(super) const UNCHANGED: Hooks = Hooks {
     steps: |_, _| (),
     said: |_| (),
     refused: |selection| selection.stay("it can't be mounted"),
+    arms: |_| (),
+    saves: true,
     deaf: false,
 };
 
@@ -108,12 +114,13 @@ pub(super) fn walk(machine: &Machine, start: Vec<World>, hooks: Hooks) -> Checke
         let after =
             after.map(|(worlds, by_itself, said)| worlds.drain().map(|world| (world, by_itself, said)).collect());
         for (after, by_itself, said) in after.into_iter().flat_map(|worlds: Vec<_>| worlds) {
+            // Without a good deployment nothing arms it, and it isn't armed yet if power is lost before.
+            if machine.is_lost(&after) {
+                continue;
+            }
             let marked = after.names.records().iter().any(|record| record.switched > 0);
-            ensure(
-                after.env == Env::Unset || marked,
-                "nobody knows any more whose the override is",
-                &(&world, &after),
-            )?;
+            let nobody = matches!(after.env, Env::Unset | Env::Armed(_)) || (machine.counts && after.env == Env::Torn);
+            ensure(nobody || marked, "nobody knows any more whose the override is", &(&world, &after))?;
             // What was gone for a while may be forgotten.
             let stayed = after.order.iter().filter(|deployment| !said && world.order.contains(deployment));
             for id in stayed.map(|deployment| machine.id(*deployment)) {
@@ -183,12 +190,18 @@ impl Walker<'_> {
     /// All that can come of one start of the machine: by itself, or with any deployment picked by hand.
     fn boot(&self, next: &mut Next) -> Checked<()> {
         let mut world = self.before.clone();
+        if self.machine.counts && self.hooks.saves {
+            world = Machine::started(&world);
+        }
         let default = self.machine.default(&world);
         if self.machine.grub == Grub::Clears {
             (world.env, world.seen) = (Env::Unset, Env::Unset);
         }
         for booted in world.order.clone() {
-            if self.machine.boots(booted) && (self.machine.picked || booted == default) {
+            if self.machine.kinds[booted].dies {
+                let worlds = if booted == default { &mut next.rebooted } else { &mut next.started };
+                worlds.insert(world.clone());
+            } else if self.machine.boots(booted) && (self.machine.picked || booted == default) {
                 self.select(&world, booted, booted == default, next)?;
             }
         }
@@ -201,11 +214,12 @@ impl Walker<'_> {
         let own = facts.default.as_ref() == Some(id);
         // It may be that the bootloader didn't do as it was told before, and starts an update by itself.
         let update = world.order.first() == Some(&booted) && facts.records.iter().any(|record| record.switched > 0);
+        let arrives = own && facts.starts.is_some();
         (self.hooks.facts)(&mut facts);
         let mut decision = decide(&facts);
         (self.hooks.decision)(&facts, &mut decision);
 
-        if !(own || update) || is_good(world, id) {
+        if !arrives && (!(own || update) || is_good(world, id)) {
             ensure(decision.effects.is_empty(), "a boot that isn't to be counted writes", &decision)?;
         }
         for fault in Fault::all(decision.effects.len()) {
@@ -242,6 +256,7 @@ impl Walker<'_> {
             self.check_choice(&way)?;
             self.check_stay(&way)?;
             self.check_count(&way)?;
+            self.check_starts(&way)?;
             self.live(&disk.written(), selection, by_itself, next)?;
         }
         Ok(())
@@ -343,6 +358,60 @@ impl Walker<'_> {
         ensure(!wanted, "a boot that is to be counted isn't", decision)
     }
 
+    /// GRUB counts no start that arrived, and what it left is used up.
+    fn check_starts(&self, way: &Way<'_>) -> Checked<()> {
+        let (Env::Armed(starts), true) = (&way.world.env, way.own && way.sound) else { return Ok(()) };
+        let after = way.disk.written();
+        self.check_help(way.world, &after)?;
+        let first = way.world.order.first();
+        if first == Some(&way.booted) {
+            ensure(after.env == Env::Unset, "a start that arrived is counted by GRUB", way.decision)
+        } else if first == Some(&self.machine.deployment(&starts.tried)) {
+            // It may have arrived before, and a power cut kept GRUB from being told.
+            let known = state(way.world, &starts.tried).is_some();
+            ensure(known || is_used_up(&after, &starts.tried), "what GRUB left isn't used up", way.decision)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Nothing that goes well leaves the machine to a kernel that panics for ever.
+    fn check_help(&self, before: &World, after: &World) -> Checked<()> {
+        let helpless = |world| self.machine.counts && self.machine.is_helpless(world);
+        // What an override hides is armed when the system goes off.
+        let hidden = matches!(before.env, Env::Default(_));
+        ensure(!helpless(after) || helpless(before) || hidden, "it panics for ever", &(before, after))
+    }
+
+    /// The system goes off in order: GRUB is armed, or disarmed. Returns what that leaves if nothing goes wrong.
+    fn go_off(&self, world: &World, running: usize, next: &mut Next) -> Checked<World> {
+        if !self.machine.counts {
+            return Ok(world.clone());
+        }
+        let mut arms = self.machine.arms(world, running);
+        (self.hooks.arms)(&mut arms);
+        let env = match arms {
+            Arms::Set(starts) => Env::Armed(starts),
+            Arms::Remove(_) if matches!(world.env, Env::Armed(_)) => Env::Unset,
+            Arms::Remove(_) | Arms::Keep(_) => world.env.clone(),
+        };
+        let mut whole = world.clone();
+        if env != world.env {
+            for fault in Fault::all(1) {
+                let mut disk = Disk::new(self.machine, world, fault);
+                let done = disk.write(env.clone());
+                if done.is_ok() && !disk.off {
+                    whole = disk.written();
+                }
+                next.started.extend(disk.left);
+            }
+        }
+        let helpless = env != Env::Torn && self.machine.is_helpless(&whole);
+        ensure(!helpless, "it goes off and panics for ever", &(world, &whole))?;
+        next.starts(whole.clone());
+        Ok(whole)
+    }
+
     /// The good ones are of another kernel, and one that was never seen healthy isn't taken in their stead.
     fn a_better_one_takes_a_reboot(&self, world: &World, booted: usize) -> bool {
         let good = |other: &&usize| is_good(world, self.machine.id(**other)) && self.machine.kinds[**other].usable;
@@ -367,8 +436,10 @@ impl Walker<'_> {
             self.bless(world, running, None, next)?;
         } else if selection.counted && by_itself {
             // It panics, or a deadline passes.
-            next.rebooted.insert(world.clone());
+            let off = self.go_off(world, running, next)?;
+            next.rebooted.extend([world.clone(), off]);
         }
+        self.go_off(world, running, next)?;
         // Somebody pulls the plug before anything comes of it, or updates at once.
         next.starts(world.clone());
         self.update(world, running, Some(selection), next)?;
@@ -384,7 +455,7 @@ impl Walker<'_> {
         if !self.machine.talks || !next.talked.insert(world.clone()) {
             return;
         }
-        let (records, overridden) = (world.names.records(), world.env != Env::Unset);
+        let (records, overridden) = (world.names.records(), matches!(world.env, Env::Default(_) | Env::Torn));
         for id in world.order.iter().map(|deployment| self.machine.id(*deployment)) {
             for mut steps in [mark_good(records, id, overridden), forget(records, id, overridden)] {
                 (self.hooks.said)(&mut steps);
@@ -400,12 +471,15 @@ impl Walker<'_> {
             selection: selection.cloned(),
             deployments: world.order.iter().map(|deployment| self.machine.id(*deployment).clone()).collect(),
             first: world.order.first().map(|deployment| self.machine.id(*deployment).clone()),
-            overridden: world.env != Env::Unset,
+            overridden: matches!(world.env, Env::Default(_) | Env::Torn),
+            armed: matches!(world.env, Env::Armed(_)),
         };
         let boot = healthy(world);
         let mut steps = bless(&boot);
         (self.hooks.steps)(&boot, &mut steps);
         let Some(after) = self.carry_out(world, &steps, &mut next.started) else { return Ok(()) };
+        self.check_help(world, &after)?;
+        self.go_off(&after, running, next)?;
         self.update(&after, running, selection, next)?;
         if self.machine.readonly {
             return Ok(());
@@ -472,13 +546,13 @@ impl Walker<'_> {
         ensure(!lost || selection.is_none(), "an update takes the last good deployment away", &(world, selection))?;
         order.insert(0, new);
         next.starts(disk.written());
-        Ok(())
+        self.go_off(&disk.written(), running, next).map(drop)
     }
 }
 
 pub(super) fn kind(stateroot: bool, kernel: bool, healthy: bool) -> Kind {
     let (stateroot, kernel) = (if stateroot { 'o' } else { 'n' }, if kernel { '2' } else { '1' });
-    Kind { stateroot, kernel, healthy, usable: true, pivots: true }
+    Kind { stateroot, kernel, healthy, usable: true, pivots: true, dies: false }
 }
 
 /// Machines with so many deployments, of the kinds that they have and that may come.
@@ -550,6 +624,48 @@ pub(super) fn with_three() -> Vec<(Machine, Vec<World>)> {
     machines
 }
 
+/// Machines whose update, there or to come, has a kernel that panics before anything counts, and others that GRUB counts.
+pub(super) fn with_panics() -> Vec<(Machine, Vec<World>)> {
+    let panics = Kind { kernel: '3', dies: true, ..kind(false, true, false) };
+    let mut machines = Vec::new();
+    for bits in 0_u32..1 << 2 {
+        let bit = |place: u32| bits >> place & 1 == 1;
+        let (old, update) = (kind(false, false, bit(0)), kind(false, true, bit(1)));
+        let mut all = [(2, [old, update].to_vec())].to_vec();
+        if bit(0) && !bit(1) {
+            all.push((1, [old, update, panics].to_vec()));
+            all.push((1, [old, panics, update].to_vec()));
+        }
+        if !bit(1) {
+            all.push((2, [old, panics].to_vec()));
+        }
+        for (there, kinds) in all {
+            let (mut machine, start) = machine(there, &kinds, Grub::Obeys, false);
+            machine.counts = true;
+            machine.picked = kinds.len() < 3;
+            let start = start.into_iter().filter_map(|world| armed(&machine, world)).collect();
+            machines.push((machine, start));
+        }
+    }
+    machines
+}
+
+/// Machines on which no kernel that panics is said to have arrived, as the oldest deployment's system leaves them.
+fn armed(machine: &Machine, mut world: World) -> Option<World> {
+    let arrived = |deployment: &usize| {
+        let state = state(&world, machine.id(*deployment));
+        machine.kinds[*deployment].dies && state.is_some_and(|state| !state.is_used_up())
+    };
+    if world.order.iter().any(arrived) {
+        return None;
+    }
+    if let Arms::Set(starts) = machine.arms(&world, 0) {
+        world.env = Env::Armed(starts);
+        world.seen = world.env.clone();
+    }
+    (!machine.is_lost(&world)).then_some(world)
+}
+
 /// Every state that each deployment can be in.
 fn starts(machine: &Machine, order: &[usize]) -> Vec<World> {
     let none = World { names: Names::new([].into()), env: Env::Unset, seen: Env::Unset, order: order.to_vec() };
@@ -586,6 +702,11 @@ fn no_machine_with_two_deployments_gets_stuck() {
 #[test]
 fn no_machine_gets_stuck_that_is_updated_at_any_time() {
     walk_all(with_one_to_come(), 60_000);
+}
+
+#[test]
+fn no_machine_panics_for_ever_that_has_a_good_deployment() {
+    walk_all(with_panics(), 1_000);
 }
 
 #[test]

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The end of a system: GRUB counts starts of a default that nobody has seen arrive.
+
+use std::fs;
+
+use fledge_core::counting::{
+    Arms, Deployment, Environment, GoesOff, Id, Listed, Menu, SNIPPET, Selection, Starts, arm as decide, disarmed,
+    other_counter,
+};
+use fledge_core::diag::Failure;
+use fledge_stages::boot_select::{Grub, unblessed, unstartable};
+use fledge_stages::host::bootfs::{BootFs, Place};
+
+use super::Machine;
+use crate::records;
+use crate::sysroot::Sysroot;
+
+/// Writes what GRUB has to count from the next start on, if that isn't what is there.
+///
+/// # Errors
+/// The boot file system or a `grubenv` on it can't be read or written.
+pub fn arm(machine: &Machine) -> Result<(), Failure> {
+    let sysroot = &machine.sysroot;
+    let grub = sysroot.grub()?;
+    let Some(path) = &grub.path else { return Ok(()) };
+    let wanted = match decide(&goes_off(sysroot, &grub)?) {
+        Arms::Set(starts) => {
+            log::info!(
+                "GRUB starts {} at most {} times before it arrives, then {}",
+                starts.tried,
+                starts.given,
+                starts.fallback
+            );
+            starts.written(&grub.variables)
+        }
+        Arms::Remove(why) => {
+            log::info!("GRUB counts no starts: {why}");
+            disarmed(&grub.variables)
+        }
+        Arms::Keep(why) => {
+            log::info!("what GRUB counts stays as it is: {why}");
+            return Ok(());
+        }
+    };
+    if wanted == grub.variables {
+        return Ok(());
+    }
+    write(&records::writable(sysroot)?, path, &wanted)
+}
+
+/// Has GRUB count no starts any more.
+///
+/// # Errors
+/// As [`arm`].
+pub(crate) fn disarm(sysroot: &Sysroot, boot: &BootFs) -> Result<(), Failure> {
+    let Some((path, variables)) = sysroot.grubenv()? else { return Ok(()) };
+    write(boot, &path, &disarmed(&variables))?;
+    log::info!("GRUB counts no starts any more");
+    Ok(())
+}
+
+fn write(boot: &BootFs, path: &str, variables: &Environment) -> Result<(), Failure> {
+    let what = || format!("writing {path} on the boot file system");
+    let block = variables.render().map_err(|why| Failure::new(what(), why))?;
+    boot.overwrite(path, &block)?;
+    // GRUB replays no journal. A file system that can't be frozen has none.
+    if let Err(failure) = boot.flush() {
+        log::warn!("{failure}");
+    }
+    Ok(())
+}
+
+/// Why GRUB can't count starts of the first entry, if it can't.
+fn obstacle(grub: &Grub) -> Option<String> {
+    if let Some(why) = &grub.unsteerable {
+        return Some(why.clone());
+    }
+    if !grub.counts {
+        return Some(format!("grub.cfg doesn't have {SNIPPET}"));
+    }
+    grub.overridden().then(|| "grubenv has a default of its own".to_owned())
+}
+
+fn goes_off(sysroot: &Sysroot, grub: &Grub) -> Result<GoesOff, Failure> {
+    let boot = BootFs::open(&Place::Mounted(sysroot.boot.clone()), false)?;
+    let entries = boot.entries()?;
+    let menu = Menu::new(entries.iter().map(|entry| Listed::new(&entry.name, &entry.entry)).collect());
+    let deployments = menu.iter().filter_map(|entry| {
+        let deployment = entry.deployment(sysroot.leads_to(entry.link.as_ref()?).ok()?)?;
+        let folder = sysroot.root.join(deployment.id.path().trim_start_matches('/'));
+        Some(Deployment {
+            unusable: fs::metadata(folder.join("usr")).is_err().then(|| "it has no usr".to_owned()),
+            unstartable: unstartable(&boot, entry),
+            unblessed: unblessed(&folder),
+            ..deployment
+        })
+    });
+    let deployments: Vec<_> = deployments.collect();
+    let ids: Vec<Id> = deployments.iter().map(|deployment| deployment.id.clone()).collect();
+    let other = other_counter(&grub.variables, menu.iter().map(|entry| entry.name.as_str()));
+    Ok(GoesOff {
+        deployments,
+        running: sysroot.running(&ids)?,
+        records: sysroot.records()?,
+        starts: Starts::read(&grub.variables),
+        obstacle: other.or_else(|| obstacle(grub)),
+    })
+}
+
+/// In words, if GRUB left a deployment whose starts never arrived.
+pub fn never_arrived(selection: &Selection) -> Option<String> {
+    let starts = selection.never_arrived?;
+    Some(format!(
+        "the bootloader started it {starts} times, and it never got to where boots are counted: its kernel or its initramfs fails"
+    ))
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What GRUB is told when a system goes off.
+
+use std::fs;
+use std::path::PathBuf;
+
+use fledge_companion::duty;
+use fledge_core::counting::{Environment, Id};
+
+use crate::machine::System;
+
+/// The first of two deployments, which has a kernel of its own, was never booted; the second runs, and is good. GRUB counts.
+fn updated(first: &str) -> (System, Vec<Id>, PathBuf) {
+    let system = System::new(&["1", first]);
+    let ids = system.ids();
+    for id in &ids {
+        let deployment = system.machine.sysroot.root.join(id.path().trim_start_matches('/'));
+        for file in ["usr/bin/fledgectl", "etc/systemd/system/multi-user.target.wants/fledge-bless.service"] {
+            let path = deployment.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+    }
+    system.record(&[format!("{}.good", ids[1])]);
+    system.boot(&ids[1], None);
+    let grub2 = system.machine.sysroot.boot.join("grub2");
+    fs::create_dir_all(&grub2).unwrap();
+    fs::write(grub2.join("grub.cfg"), "load_env\nsource $prefix/fledge-starts.cfg\nblscfg\n").unwrap();
+    fs::write(grub2.join("fledge-starts.cfg"), "").unwrap();
+    let grubenv = grub2.join("grubenv");
+    fs::write(&grubenv, Environment::default().with("kept", Some("1")).render().unwrap()).unwrap();
+    (system, ids, grubenv)
+}
+
+fn variables(grubenv: &PathBuf) -> [Option<String>; 4] {
+    let block = Environment::parse(&fs::read(grubenv).unwrap()).unwrap();
+    ["kept", "fledge_starts", "fledge_fallback", "fledge_tried"].map(|name| block.get(name).map(str::to_owned))
+}
+
+fn kept() -> [Option<String>; 4] {
+    [Some("1".to_owned()), None, None, None]
+}
+
+#[test]
+fn an_update_with_another_kernel_is_counted_from_the_next_start_on() {
+    let (system, ids, grubenv) = updated("2k");
+    duty::arm(&system.machine).unwrap();
+    let entry = system.entry(&ids[1]);
+    let wanted = ["1".to_owned(), "3".to_owned(), entry, format!("{}+3-0", ids[0])];
+    assert_eq!(variables(&grubenv), wanted.map(Some));
+
+    // It arrived once, or somebody knows better: nothing is left of it.
+    system.record(&[format!("{}+2-1", ids[0])]);
+    duty::arm(&system.machine).unwrap();
+    assert_eq!(variables(&grubenv), kept());
+}
+
+#[test]
+fn what_a_good_deployment_has_shown_to_work_isn_t_counted() {
+    let (system, _, grubenv) = updated("2");
+    let before = fs::read(&grubenv).unwrap();
+    duty::arm(&system.machine).unwrap();
+    assert_eq!(fs::read(&grubenv).unwrap(), before);
+}
+
+#[test]
+fn grub_isn_t_told_where_it_wouldn_t_count() {
+    let (system, _, grubenv) = updated("2k");
+    fs::remove_file(grubenv.with_file_name("fledge-starts.cfg")).unwrap();
+    duty::arm(&system.machine).unwrap();
+    assert_eq!(variables(&grubenv), kept());
+}
