@@ -13,7 +13,7 @@ use super::starts::Starts;
 /// What is known about the machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Facts {
-    /// The deployments that boot entries start, in the bootloader's order.
+    /// The deployments that boot entries start, in the bootloader's order. What is wrong with them isn't asked for if the booted one is good.
     pub deployments: Vec<Deployment>,
     /// The one that the bootloader started.
     pub booted: Id,
@@ -136,8 +136,9 @@ pub struct Decision {
 pub(super) fn decide(facts: &Facts) -> Decision {
     let mut decision = choose(facts);
     let selection = &mut decision.selection;
-    // Before a reboot nobody reads it.
-    if selection.verdict != Verdict::Rebooting {
+    let is_good = |id: &Id| facts.records.state(id) == Some(State::Good);
+    // Before a reboot nobody reads it, and a good deployment isn't left.
+    if selection.verdict != Verdict::Rebooting && !selection.deployment.as_ref().is_some_and(is_good) {
         let (chosen, unreachable) = fallback(facts, selection.deployment.as_ref());
         selection.fallback = chosen;
         selection.unreachable = unreachable.filter(|_| selection.counted || selection.verdict == Verdict::Exhausted);

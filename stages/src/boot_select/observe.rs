@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fledge_core::cmdline::Cmdline;
 use fledge_core::counting::{
-    Deployment, Environment, FOLDER, Facts, Id, Listed, Menu, Records, Starts, other_counter, told,
+    Deployment, Environment, FOLDER, Facts, Id, Listed, Menu, Records, Starts, State, other_counter, told,
 };
 use fledge_core::diag::Failure;
 use fledge_core::pivot::{Composefs, IMAGE};
@@ -48,13 +48,15 @@ pub(super) fn facts(booted: Id, tries: u32, cmdline: &Cmdline, places: &Places) 
     let records = Records::parse(boot.names(FOLDER)?.iter().map(String::as_str));
     let grub = Grub::look(&boot, records.iter().any(|record| record.switched > 0));
     let folder = |id: &Id| places.root.join(id.path().trim_start_matches('/'));
-    let wanted = Wanted::of(places, cmdline, &folder(&booted));
+    // A good deployment isn't left, whatever the others are like: most boots needn't look at them.
+    let wanted = (records.state(&booted) != Some(State::Good)).then(|| Wanted::of(places, cmdline, &folder(&booted)));
     let ids: Vec<(&Listed, Option<Id>)> = menu.iter().map(|entry| (entry, id(entry, &places.root))).collect();
     let deployments = ids.iter().filter_map(|(entry, id)| {
         let deployment = entry.deployment(id.clone()?)?;
+        let Some(wanted) = &wanted else { return Some(deployment) };
         let folder = folder(&deployment.id);
         Some(Deployment {
-            unusable: unusable(&folder, &wanted),
+            unusable: unusable(&folder, wanted),
             unstartable: unstartable(&boot, entry),
             unblessed: unblessed(&folder),
             ..deployment
