@@ -150,12 +150,20 @@ pub(crate) fn state_overlays(args: &[OsString]) -> ExitCode {
     }
 }
 
-/// `boot-select SYSROOT`. Whatever it finds, the boot goes on.
+/// `boot-select [--ahead] SYSROOT`. Whatever it finds, the boot goes on. With `--ahead`, it is called before SYSROOT is mounted.
 pub(crate) fn boot_select(args: &[OsString]) -> ExitCode {
-    let [root] = args else { return out::usage("usage: fledge boot-select SYSROOT") };
+    let (is_ahead, root) = match args {
+        [option, root] if option == "--ahead" => (true, root),
+        [root] => (false, root),
+        _ => return out::usage("usage: fledge boot-select [--ahead] SYSROOT"),
+    };
     logger::init(Sink::Journal);
+    let places = boot_select::Places::of_this_boot(root.into());
     match input::cmdline_text() {
-        Ok(text) => drop(boot_select::run(&text, &boot_select::Places::of_this_boot(root.into()))),
+        Ok(text) => {
+            let ahead = is_ahead.then(|| boot_select::ahead(&text, &places)).flatten();
+            drop(boot_select::run(&text, &places, ahead));
+        }
         Err(failure) => out::complain(failure),
     }
     ExitCode::SUCCESS

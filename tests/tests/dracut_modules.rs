@@ -167,10 +167,11 @@ fn boot_selection_comes_before_either_pivot_and_can_t_stop_a_boot() {
     assert_eq!(enabled, [&["add-wants", "ignition-diskful-subsequent.target", "fledge-boot-select.service"]]);
     let text = fs::read_to_string(repo().join("dracut/40fledge-ostree/fledge-boot-select.service")).unwrap();
     for line in [
-        "After=sysroot.mount",
+        // It can't wait for the root before that is looked for.
+        "After=initrd-root-device.target",
         "Before=fledge-pivot.service",
         "Before=ostree-prepare-root.service",
-        "ExecStart=-/usr/bin/fledge boot-select /sysroot",
+        "ExecStart=-/usr/bin/fledge boot-select --ahead /sysroot",
         "ConditionPathExists=!/proc/vmcore",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}");

@@ -16,7 +16,8 @@ use fledge_core::counting::{
 };
 use fledge_core::diag::Failure;
 
-use crate::host::{atomic, reboot};
+use crate::host::bootfs::BootFs;
+use crate::host::{atomic, mount, reboot};
 use crate::report;
 
 mod execute;
@@ -61,12 +62,22 @@ impl Places {
     }
 }
 
-/// Selects. `cmdline` is the kernel command line's text.
-pub fn run(cmdline: &str, places: &Places) -> Selection {
+/// Waits until the physical root is mounted. Most of what selection costs is for mounting the boot file system and reading it for the first
+/// time: that is done meanwhile, and kept for [`run`].
+pub fn ahead(cmdline: &str, places: &Places) -> Option<BootFs> {
+    let boot = observe::ahead(&Cmdline::parse(cmdline));
+    if let Err(error) = mount::wait(&places.root) {
+        log::warn!("waiting for {}: {error}", places.root.display());
+    }
+    boot
+}
+
+/// Selects. `cmdline` is the kernel command line's text; `ahead` what [`ahead`] kept.
+pub fn run(cmdline: &str, places: &Places, ahead: Option<BootFs>) -> Selection {
     if let Err(error) = open_to_all(&places.runtime) {
         log::warn!("{}: {error}", places.runtime.display());
     }
-    let selection = select(cmdline, places);
+    let selection = select(cmdline, places, ahead);
     let Selection { verdict, reason, .. } = &selection;
     let deployment = selection.deployment.as_ref().map_or("a deployment that can't be told", Id::as_str);
     match verdict {
@@ -82,7 +93,7 @@ pub fn run(cmdline: &str, places: &Places) -> Selection {
     selection
 }
 
-fn select(text: &str, places: &Places) -> Selection {
+fn select(text: &str, places: &Places, ahead: Option<BootFs>) -> Selection {
     let cmdline = Cmdline::parse(text);
     let booted = match observe::booted(&places.root, &cmdline) {
         Ok(booted) => booted,
@@ -96,6 +107,8 @@ fn select(text: &str, places: &Places) -> Selection {
         Ok(seen) => seen,
         Err(failure) => return Selection::not_counted(Verdict::CouldNotCount, Some(booted), in_words(&failure)),
     };
+    // It could not be mounted for writing meanwhile.
+    drop(ahead);
     let decision: Decision = decide(&seen.facts);
     let odd = seen.remarks.clone();
     let mut hands = execute::Hands::new(seen, text, places);

@@ -80,6 +80,18 @@ pub(super) fn facts(booted: Id, tries: u32, cmdline: &Cmdline, places: &Places) 
     Ok(Seen { facts, boot: place, environment: grub.path.map(|path| (path, grub.variables)), remarks })
 }
 
+/// Mounts the boot file system, if its device is there, and reads what [`facts`] will read. Who holds on to it has that in memory.
+pub(super) fn ahead(cmdline: &Cmdline) -> Option<BootFs> {
+    let device = cmdline.value("boot").and_then(root::linked).unwrap_or_else(|| bootfs::DEVICE.into());
+    if !device::is_there(&device) {
+        return None;
+    }
+    let boot = BootFs::open_within(Duration::ZERO, &Place::Device(device.into()), false).ok()?;
+    // What is wrong with it is said once it counts.
+    let _ = (boot.readable_entries(), boot.names(FOLDER), Grub::look(&boot, false));
+    Some(boot)
+}
+
 /// Where the boot file system is, and how long it is waited for. One that nobody named may be none: a machine without it is not to wait
 /// for it on each of its boots, so it is there once udev has looked at all devices, or it isn't.
 pub(super) fn boot_place(root: &Path, cmdline: &Cmdline) -> (Place, Duration) {

@@ -183,7 +183,9 @@ impl Machine {
     fn boots(&self, deployment: usize, arguments: &str) -> Selection {
         let _ = fs::remove_dir_all(self.folder.path().join("run"));
         let _ = fs::remove_dir_all(self.folder.path().join("units"));
-        run(&self.cmdline(deployment, arguments), &self.places())
+        let cmdline = self.cmdline(deployment, arguments);
+        let ahead = observe::ahead(&Cmdline::parse(&cmdline));
+        run(&cmdline, &self.places(), ahead)
     }
 
     fn cmdline(&self, deployment: usize, arguments: &str) -> String {
@@ -369,9 +371,10 @@ fn a_boot_goes_on_that_can_t_be_counted() {
 
     fs::write(&machine.boot.image, vec![0; 16 << 20]).unwrap();
     let damaged = Disk::attach(&machine.boot.image);
-    let selection = run(&machine.cmdline(2, "").replace(&machine.boot.device, &damaged.device), &machine.places());
+    let selection =
+        run(&machine.cmdline(2, "").replace(&machine.boot.device, &damaged.device), &machine.places(), None);
     assert_eq!(selection.verdict, Verdict::CouldNotCount, "{}", selection.reason);
-    let selection = run("rw quiet", &machine.places());
+    let selection = run("rw quiet", &machine.places(), None);
     assert_eq!((selection.verdict, selection.deployment), (Verdict::CouldNotCount, None));
 }
 
@@ -580,7 +583,7 @@ fn a_machine_without_a_boot_file_system_doesn_t_wait_for_it() {
     let machine = Machine::new();
     let cmdline = machine.cmdline(2, "").replace("boot=/dev/", "not=");
     let start = Instant::now();
-    let selection = run(&cmdline, &machine.places());
+    let selection = run(&cmdline, &machine.places(), None);
     assert_eq!((selection.verdict, &selection.deployment), (Verdict::CouldNotCount, &id("nestos-cc.0")));
     assert!(selection.reason.contains("by-label/boot: it did not appear"), "{}", selection.reason);
     assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fledge_core::plan::Options;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
@@ -70,6 +71,22 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
         rest = if octal.is_some() { after.get(3..).unwrap_or_default() } else { after };
     }
     out
+}
+
+/// Waits, for as long as it takes, until something is mounted at a path.
+///
+/// # Errors
+/// Whatever the operating system says.
+pub fn wait(point: &Path) -> io::Result<()> {
+    // It tells of changes since it was opened (proc_pid_mountinfo(5)).
+    let changes = fs::File::open("/proc/self/mountinfo")?;
+    while !table()?.iter().any(|mount| mount.point == point) {
+        match poll(&mut [PollFd::new(&changes, PollFlags::PRI)], None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// What is mounted below a root, as paths seen from there.
@@ -267,6 +284,21 @@ mod tests {
                 Mount { id: 30, parent: 1, point: "/mnt/with space".into(), source: "/dev/vda2".into() },
             ]
         );
+    }
+
+    #[test]
+    fn a_mount_is_waited_for() {
+        let point = tempfile::tempdir().unwrap();
+        let point = point.path().canonicalize().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| wait(&point));
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(!waiting.is_finished());
+            rustix::mount::mount("none", &point, "tmpfs", MountFlags::empty(), None).unwrap();
+            waiting.join().unwrap().unwrap();
+        });
+        wait(&point).unwrap();
+        sys_unmount(&point, UnmountFlags::DETACH).unwrap();
     }
 
     #[test]
