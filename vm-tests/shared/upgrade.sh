@@ -41,8 +41,8 @@ if [ -n "${KERNEL:-}" ]; then
         (cd "$work/initramfs" && find . | cpio --quiet --create --format=newc) >>"$modules/initramfs.img"
     fi
 fi
-ostree commit --repo="$repo" --branch="case/$name" --owner-uid=0 --owner-gid=0 \
-    --tree=ref="$running" --tree=dir="$tree" >/dev/null
+# Any option that changes files, be it for their owner alone, would have OSTree read all that the running deployment has.
+ostree commit --repo="$repo" --branch="case/$name" --tree=ref="$running" --tree=dir="$tree" >/dev/null
 unshare --mount sh -c "mount -o remount,bind,rw /sysroot && ostree --repo=/sysroot/ostree/repo pull-local '$repo' 'case/$name'" >/dev/null
 os=${STATEROOT:-nestos}
 arguments=()
