@@ -4,7 +4,15 @@
 #
 # KERNEL=1: with another initramfs, so that boot entries have another bootcsum; KERNEL=panics: with one that makes the kernel panic.
 # STATEROOT=NAME: to this stateroot, which is made.  REBOOT=1: goes there at once, as a person does it.
+# UNMANAGED=1: as if this machine got fledgectl and boot selection by the update: the running deployment loses the one, with its units, its
+# initramfs the other, and /boot all that they remember. The update has another initramfs then, as with KERNEL=1.
 set -euo pipefail
+
+# A second archive lies over an initramfs; it begins at a multiple of four.
+append() {
+    truncate --size=%4 "$2"
+    (cd "$1" && find . | cpio --quiet --create --format=newc) >>"$2"
+}
 
 name=$1
 shift
@@ -27,19 +35,32 @@ while [ $# -gt 0 ]; do
 done
 mkdir -p "$tree/usr"
 printf '%s\n' "$name" >"$tree/usr/case"
-if [ -n "${KERNEL:-}" ]; then
+if [ -n "${KERNEL:-}${UNMANAGED:-}" ]; then
     modules=$tree/usr/lib/modules/$(uname -r)
     mkdir -p "$modules"
     # Zeros behind an initramfs mean nothing.
     { cat /boot/ostree/*/initramfs*; head -c 512 /dev/zero; } >"$modules/initramfs.img"
-    if [ "$KERNEL" = panics ]; then
-        # A second archive lies over the first; it begins at a multiple of four.
+    if [ "${KERNEL:-}" = panics ]; then
         units=$work/initramfs/etc/systemd/system
         mkdir -p "$units/systemd-journald.service.d"
         printf '[Service]\nExecStartPre=/bin/sh -c "echo c >/proc/sysrq-trigger"\n' >"$units/systemd-journald.service.d/10-case.conf"
-        truncate --size=%4 "$modules/initramfs.img"
-        (cd "$work/initramfs" && find . | cpio --quiet --create --format=newc) >>"$modules/initramfs.img"
+        append "$work/initramfs" "$modules/initramfs.img"
     fi
+fi
+if [ -n "${UNMANAGED:-}" ]; then
+    # Before the deployment of the update takes over what /etc has beside /usr/etc. Another fledgectl is mounted over its own.
+    deployment=/sysroot/ostree/deploy/nestos/deploy/$(ostree admin status | sed -n 's/^[*] nestos \([^ ]*\).*/\1/p')
+    umount /usr/bin/fledgectl
+    unshare --mount sh -c "mount -o remount,bind,rw /sysroot && find '$deployment/usr' '$deployment/etc' \
+        \( -name fledgectl -o -name 'fledge-*.service' -o -name '*fledge-companion*' -o -path '*/etc/fledge' -o -name '10-fledge.conf' \
+        -o -name 'redboot.target*' -o -name greenboot-healthcheck.service \) -prune -exec rm -r {} +"
+    units=$work/unmanaged/etc/systemd/system
+    mkdir -p "$units"
+    ln -s /dev/null "$units/fledge-boot-select.service"
+    mount -o remount,rw /boot
+    append "$work/unmanaged" /boot/ostree/*/initramfs*
+    rm -r /boot/fledge
+    mount -o remount,ro /boot
 fi
 # Any option that changes files, be it for their owner alone, would have OSTree read all that the running deployment has.
 ostree commit --repo="$repo" --branch="case/$name" --tree=ref="$running" --tree=dir="$tree" >/dev/null
