@@ -6,7 +6,7 @@
 //! - `checker prepare`: runs the host's shell script `opt/org.fledge.test/prepare`, if there is one;
 //! - `checker stage`: takes itself and the programs under test from the initramfs to the real root, and remembers what
 //!   the case wants to know of the moment in which the initramfs is left;
-//! - `checker cut N PROGRAM ARG..`: runs a program, and has the machine's power cut in the place of its nth effect on a disk, see [`cut`];
+//! - `checker cut PLACE PROGRAM ARG..`: runs a program, and has the machine's power cut in the place of one of its effects on a disk, see [`cut`];
 //! - `checker report PLACE`: looks at what the host asks for, sends it as one line of JSON, and does what it is told;
 //! - by any other name: nothing, successfully. The harness puts it in place of `fledge` to see the tests fail;
 //! - as process 1: says that the machine works, and powers it off.
@@ -54,9 +54,9 @@ fn main() -> ExitCode {
         ["before"] => before(),
         ["prepare"] => prepare(),
         ["stage"] => stage(),
-        ["cut", number, program @ ..] => cut_at(number, program),
+        ["cut", place, program @ ..] => cut_at(place, program),
         ["report", place] => report(place),
-        _ => Err(anyhow::anyhow!("usage: checker before | prepare | stage | cut N PROGRAM ARG.. | report PLACE")),
+        _ => Err(anyhow::anyhow!("usage: checker before | prepare | stage | cut PLACE PROGRAM ARG.. | report PLACE")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -134,9 +134,10 @@ fn stage() -> Result<()> {
     Ok(())
 }
 
-fn cut_at(number: &str, program: &[&str]) -> Result<()> {
+fn cut_at(place: &str, program: &[&str]) -> Result<()> {
+    let place = cut::Place::parse(place)?;
     let mut port = open_port()?;
-    cut::at(number.parse().context("the number of an effect")?, program, || {
+    cut::at(&place, program, || {
         port.write_all(b"cut\n").context("asking for the power to be cut")?;
         cut::wait()
     })
