@@ -70,7 +70,7 @@ pub(super) fn make(
                 return format!("{line}\n");
             }
             let words = line.split(' ').filter(kept).chain(wanted.arguments.iter().map(String::as_str));
-            words.collect::<Vec<_>>().join(" ") + "\n"
+            grub_takes(words.collect::<Vec<_>>().join(" "), &text) + "\n"
         });
         Ok(Some(lines.collect::<String>().into_bytes()))
     })?;
@@ -99,6 +99,18 @@ pub(super) fn make(
     host::run(&mut format).context("making the boot partition")?;
     fs::remove_file(&archive)?;
     Ok(())
+}
+
+/// Lengthens the line of arguments if GRUB would lose the entry's initramfs. `blscfg` of GRUB 2.14 reserves a byte too few for the line that
+/// it makes of kernel and arguments (`bls_get_linux` in `grub-core/commands/blsuki.c`), and what comes next goes wrong where that line fills
+/// its sixteens: seen with a remainder of 11 here. On a first boot, `$ignition_firstboot` is 19 bytes longer than on others; then
+/// ` boot=UUID=` and a UUID are added, 47.
+fn grub_takes(options: String, entry: &str) -> String {
+    const LOST: usize = 11;
+    let kernel = entry.lines().find_map(|line| line.strip_prefix("linux ")).unwrap_or_default();
+    let length = options.len() - "options ".len() + kernel.len();
+    let is_lost = |more| (length + more) % 16 == LOST;
+    if [0, 19, 47].into_iter().any(is_lost) { options + " even" } else { options }
 }
 
 /// A GRUB environment block without variables (GRUB's `include/grub/lib/envblk.h`).
@@ -202,6 +214,15 @@ pub enum Item {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_of_arguments_has_the_length_that_grub_can_t_take() {
+        for length in 0..32 {
+            let line = grub_takes(format!("options {}", "x".repeat(length)), "title a\nlinux /k\n");
+            let lost = [0, 19, 47].map(|more| (line.len() - "options ".len() + "/k".len() + more) % 16 == 11);
+            assert_eq!(lost, [false; 3], "{line}");
+        }
+    }
 
     #[test]
     fn the_environment_block_has_the_size_that_grub_expects() {
