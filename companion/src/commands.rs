@@ -12,7 +12,7 @@ use fledge_companion::programs::{Programs, SYSTEMCTL};
 use fledge_companion::status::{self, Row, Status, Verdict};
 use fledge_companion::sysroot::Sysroot;
 use fledge_companion::{health, records, timeline};
-use fledge_core::counting::{Starts, Step};
+use fledge_core::counting::{Step, disarmed};
 use fledge_core::diag::Failure;
 use fledge_stages::logger::{self, Sink};
 use fledge_stages::report;
@@ -209,16 +209,19 @@ fn rollback(args: &Arguments) -> ExitCode {
         }
         let mut steps = vec![Step::SetDefault { id: target.id.clone() }];
         // An override goes by an entry's place, which has just changed, and would have the bootloader start another one. There may be no
-        // mark any more that tells whose it is.
-        match sysroot.overridden() {
-            Ok(true) => steps.push(Step::RemoveOverride),
-            Ok(false) => {}
+        // mark any more that tells whose it is. Nor is it to go on counting starts of what was the default.
+        match sysroot.grub() {
+            Ok(grub) => {
+                if grub.overridden() {
+                    steps.push(Step::RemoveOverride);
+                }
+                if grub.path.is_some() && disarmed(&grub.variables) != grub.variables {
+                    steps.push(Step::Disarm);
+                }
+            }
             Err(failure) => log::warn!(
                 "{failure}\nif the bootloader can read that file, it may start another deployment than this one"
             ),
-        }
-        if sysroot.grubenv()?.is_some_and(|(_, variables)| Starts::read(&variables).is_some()) {
-            steps.push(Step::Disarm);
         }
         records::carry_out(&steps, &sysroot, &admin)?;
         Ok(target.name())

@@ -88,6 +88,37 @@ fn a_rollback_takes_any_override_away() {
     }
 }
 
+/// What a person does to get out of trouble isn't refused for the trouble; what can't be read isn't written, either.
+#[test]
+fn a_rollback_passes_over_a_grubenv_that_is_none() {
+    let system = System::new(&["1", "2"]);
+    let root = system.machine.sysroot.root.to_str().unwrap().to_owned();
+    let grubenv = system.tell_grub("ostree-1");
+    for damaged in ["not a grubenv\n".to_owned(), "#".repeat(1024)] {
+        fs::write(&grubenv, &damaged).unwrap();
+        let output = fledgectl(&["rollback", "0", "--sysroot", &root]);
+        let said = text(&output.stderr);
+        assert!(output.status.success() && text(&output.stdout).ends_with("is the default.\n"), "{said}");
+        assert!(said.contains("grubenv") && said.contains("may start another deployment than this one"), "{said}");
+        assert_eq!(fs::read_to_string(&grubenv).unwrap(), damaged);
+    }
+}
+
+#[test]
+fn a_rollback_ends_what_grub_counts() {
+    let system = System::new(&["1", "2"]);
+    let root = system.machine.sysroot.root.to_str().unwrap().to_owned();
+    let grubenv = system.tell_grub("0");
+    let counting = Environment::default().with("kept", Some("1")).with("fledge_starts", Some("fell-back"));
+    for starts in [counting.clone(), counting.with("fledge_fallback", Some("ostree-1"))] {
+        fs::write(&grubenv, starts.render().unwrap()).unwrap();
+        let output = fledgectl(&["rollback", "0", "--sysroot", &root]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let left = Environment::parse(&fs::read(&grubenv).unwrap()).unwrap();
+        assert_eq!(left, Environment::default().with("kept", Some("1")));
+    }
+}
+
 /// GRUB replays no journal: what it doesn't see yet is not done.
 #[test]
 fn an_override_that_may_not_have_got_to_where_grub_sees_it_is_not_gone() {
