@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 /// All that units here may say: systemd 249 knows each (`src/core/load-fragment-gperf.gperf.in`, `src/core/main.c`). `RequiresMountsFor`
 /// isn't among them: what has to be told of a file system that can't be mounted would not run.
-const DIRECTIVES: [&str; 22] = [
+const DIRECTIVES: [&str; 23] = [
     "After",
     "Alias",
     "Before",
@@ -22,6 +22,7 @@ const DIRECTIVES: [&str; 22] = [
     "Description",
     "ExecStart",
     "ExecStop",
+    "IgnoreOnIsolate",
     "OnFailure",
     "RebootWatchdogSec",
     "RemainAfterExit",
@@ -79,8 +80,10 @@ fn image() -> TempDir {
     fs::copy(units().join(drop_in), system.join(drop_in)).unwrap();
     fs::copy(units().join("40-fledge-companion.preset"), presets.join("40-fledge-companion.preset")).unwrap();
     fs::write(presets.join("99-others.preset"), "disable *\n").unwrap();
-    fs::write(programs.join("fledgectl"), "#!/bin/sh\n").unwrap();
-    fs::set_permissions(programs.join("fledgectl"), fs::Permissions::from_mode(0o755)).unwrap();
+    for program in ["fledgectl", "systemctl"] {
+        fs::write(programs.join(program), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(programs.join(program), fs::Permissions::from_mode(0o755)).unwrap();
+    }
     let preset =
         Command::new("systemctl").arg(format!("--root={}", root.path().display())).arg("preset-all").output().unwrap();
     assert!(preset.status.success(), "{}", String::from_utf8_lossy(&preset.stderr));
@@ -122,12 +125,18 @@ fn systemd_installs_and_loads_them() {
             "multi-user.target.wants/fledge-green.service",
             "redboot.target.wants/fledge-red.service",
             "rescue.target.wants/fledge-give-back.service",
-            "sysinit.target.wants/fledge-arm.service",
             "sysinit.target.wants/fledge-deadline.service",
+            "sysinit.target.wants/fledge-start-arm.service",
         ]
     );
-    let names =
-        ["multi-user.target", "rescue.target", "redboot.target", "fledge-give-back.service", "fledge-red.service"];
+    let names = [
+        "multi-user.target",
+        "rescue.target",
+        "redboot.target",
+        "fledge-arm.service",
+        "fledge-give-back.service",
+        "fledge-red.service",
+    ];
     assert_eq!(verify(root.path(), &names), Vec::<String>::new());
     // systemd's own check for failed units comes after multi-user.target and before boot-complete.target. It may be enabled.
     let check = "systemd-boot-check-no-failures.service";
@@ -163,7 +172,10 @@ fn they_say_nothing_that_systemd_249_does_not_know_and_call_what_there_is() {
         {
             let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("{}: {line}", path.display()));
             assert!(DIRECTIVES.contains(&key), "{}: {key}", path.display());
-            if ["ExecStart", "ExecStop"].contains(&key) {
+            let started = value.strip_prefix("/usr/bin/systemctl --no-block start ");
+            if let Some(unit) = started.filter(|_| key == "ExecStart") {
+                assert!(units().join(unit).exists(), "{}: {value}", path.display());
+            } else if ["ExecStart", "ExecStop"].contains(&key) {
                 let name = value.strip_prefix("/usr/bin/fledgectl unit ").unwrap_or_else(|| panic!("{value}"));
                 assert!(help.contains(&format!("\n  {name} ")), "{}: {value}", path.display());
                 called.insert(name.to_owned());
@@ -189,6 +201,61 @@ fn those_that_write_come_after_the_file_systems_and_run_without_them() {
         assert!(after.iter().any(|unit| unit == "local-fs.target"), "{name}");
         assert!(values("Requires").iter().all(|unit| !wanted.contains(unit)), "{name}");
     }
+}
+
+/// Whether systemd's order between two units, be it by way of others, has the first start before the second one, and so stop after it: if it
+/// has, the opposite order makes a circle.
+fn starts_before(root: &Path, first: &str, second: &str) -> bool {
+    let system = root.join("usr/lib/systemd/system");
+    fs::create_dir_all(system.join(format!("{first}.d"))).unwrap();
+    let opposite = system.join(format!("{first}.d/99-test.conf"));
+    fs::write(&opposite, format!("[Unit]\nAfter={second}\n")).unwrap();
+    let wants = format!("[Unit]\nWants=multi-user.target {first} {second}\n");
+    fs::write(system.join("fledge-test.target"), wants).unwrap();
+    let said = verify(root, &["fledge-test.target"]);
+    fs::remove_file(opposite).unwrap();
+    // The line that begins a circle may name others.
+    said.iter()
+        .any(|line| ["Found ordering cycle on ", "Found dependency on "].iter().any(|found| line.contains(found)))
+}
+
+#[test]
+fn what_arms_stops_after_whatever_may_deploy_and_keeps_no_boot() {
+    let root = image();
+    let system = root.path().join("usr/lib/systemd/system");
+    for unit in ["rpm-ostreed.service", "ostree-finalize-staged.service", "boot.mount", "sysroot.mount"] {
+        let text = match unit {
+            // As OSTree has it, and all others by default.
+            "ostree-finalize-staged.service" => {
+                "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/usr/bin/fledgectl\n"
+            }
+            "rpm-ostreed.service" => "[Service]\nExecStart=/usr/bin/fledgectl\n",
+            "boot.mount" => "[Mount]\nWhat=/dev/null\nWhere=/boot\nOptions=nofail\n",
+            _ => "[Mount]\nWhat=/dev/null\nWhere=/sysroot\nOptions=nofail\n",
+        };
+        fs::write(system.join(unit), text).unwrap();
+    }
+    let arm = "fledge-arm.service";
+    // Sessions stop before what permits them does.
+    for deploys in [
+        "rpm-ostreed.service",
+        "fledge-bless.service",
+        "systemd-user-sessions.service",
+        "ostree-finalize-staged.service",
+    ] {
+        assert!(starts_before(root.path(), arm, deploys), "{deploys}");
+    }
+    for mount in ["boot.mount", "sysroot.mount"] {
+        assert!(starts_before(root.path(), mount, arm), "{mount}");
+    }
+    // Only what comes after the basic system starts it.
+    assert!(starts_before(root.path(), "basic.target", "fledge-start-arm.service"));
+    assert!(!starts_before(root.path(), arm, "fledge-deadline.service"), "there is no order");
+
+    let text = fs::read_to_string(system.join(arm)).unwrap();
+    fs::write(system.join(arm), text.replace("Before=basic.target ", "Before=")).unwrap();
+    assert!(!starts_before(root.path(), arm, "rpm-ostreed.service"), "nothing else orders them");
+    assert_eq!(verify(root.path(), &["fledge-test.target"]), Vec::<String>::new());
 }
 
 #[test]
