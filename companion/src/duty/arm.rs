@@ -5,7 +5,7 @@ use std::fs;
 
 use fledge_core::counting::{
     Arms, Deployment, Environment, GoesOff, Id, Listed, Menu, SNIPPET, Selection, Starts, arm as decide, disarmed,
-    other_counter,
+    other_counter, told,
 };
 use fledge_core::diag::Failure;
 use fledge_stages::boot_select::{Grub, unblessed, unstartable};
@@ -70,6 +70,9 @@ fn write(boot: &BootFs, path: &str, variables: &Environment) -> Result<(), Failu
     Ok(())
 }
 
+/// By this a deployment shows that it, and its initramfs, can tell GRUB that a start arrived.
+const KNOWS: &str = "usr/lib/systemd/system/fledge-arm.service";
+
 /// Why GRUB can't count starts of the first entry, if it can't.
 fn obstacle(grub: &Grub) -> Option<String> {
     if let Some(why) = &grub.unsteerable {
@@ -78,16 +81,23 @@ fn obstacle(grub: &Grub) -> Option<String> {
     if !grub.counts {
         return Some(format!("grub.cfg doesn't have {SNIPPET}"));
     }
-    grub.overridden().then(|| "grubenv has a default of its own".to_owned())
+    if grub.torn {
+        return Some("grubenv is damaged, and may have had a default of its own".to_owned());
+    }
+    told(&disarmed(&grub.variables)).map(|_| "grubenv has a default of its own".to_owned())
 }
 
 fn goes_off(sysroot: &Sysroot, grub: &Grub) -> Result<GoesOff, Failure> {
     let boot = BootFs::open(&Place::Mounted(sysroot.boot.clone()), false)?;
-    let entries = boot.entries()?;
+    let (entries, odd) = boot.readable_entries()?;
+    for failure in odd {
+        log::warn!("{}: {}; it is passed over", failure.what, failure.why);
+    }
     let menu = Menu::new(entries.iter().map(|entry| Listed::new(&entry.name, &entry.entry)).collect());
+    let folder = |id: &Id| sysroot.root.join(id.path().trim_start_matches('/'));
     let deployments = menu.iter().filter_map(|entry| {
         let deployment = entry.deployment(sysroot.leads_to(entry.link.as_ref()?).ok()?)?;
-        let folder = sysroot.root.join(deployment.id.path().trim_start_matches('/'));
+        let folder = folder(&deployment.id);
         Some(Deployment {
             unusable: fs::metadata(folder.join("usr")).is_err().then(|| "it has no usr".to_owned()),
             unstartable: unstartable(&boot, entry),
@@ -97,13 +107,20 @@ fn goes_off(sysroot: &Sysroot, grub: &Grub) -> Result<GoesOff, Failure> {
     });
     let deployments: Vec<_> = deployments.collect();
     let ids: Vec<Id> = deployments.iter().map(|deployment| deployment.id.clone()).collect();
+    // Its initramfs is as old: it would be healthy, and GRUB leave it some day.
+    let knows = |id: &Id| fs::symlink_metadata(folder(id).join(KNOWS)).is_ok();
+    let older = || {
+        ids.first().filter(|first| !knows(first)).map(|_| {
+            format!("the default has no {KNOWS}: it is from before GRUB counted, and wouldn't say that it arrived")
+        })
+    };
     let other = other_counter(&grub.variables, menu.iter().map(|entry| entry.name.as_str()));
     Ok(GoesOff {
         deployments,
         running: sysroot.running(&ids)?,
         records: sysroot.records()?,
         starts: Starts::read(&grub.variables),
-        obstacle: other.or_else(|| obstacle(grub)),
+        obstacle: other.or_else(|| obstacle(grub)).or_else(older),
     })
 }
 
@@ -111,6 +128,6 @@ fn goes_off(sysroot: &Sysroot, grub: &Grub) -> Result<GoesOff, Failure> {
 pub fn never_arrived(selection: &Selection) -> Option<String> {
     let starts = selection.never_arrived?;
     Some(format!(
-        "the bootloader started it {starts} times, and it never got to where boots are counted: its kernel or its initramfs fails"
+        "the bootloader started it {starts} times, and it never got to where boots are counted: its kernel or its initramfs fails, or what they wait for wasn't there, such as a disk or a Tang server"
     ))
 }

@@ -88,6 +88,21 @@ health:  not checked yet
     }
 }
 
+/// Why is known to nobody: what an initramfs waits for may have been away.
+#[test]
+fn what_never_arrived_may_be_tried_again() {
+    let mut boot = Selection::not_counted(Selected::Blessed, Some(id(OLD)), "");
+    (boot.instead_of, boot.never_arrived) = (Some(id(NEW)), Some(2));
+    let message = of_the_day(&status(OLD, &[&format!("{NEW}.bad")], Some(&boot), Vec::new())).unwrap();
+    for part in [
+        "started it 2 times, and it never got to where boots are counted: ",
+        "what they wait for wasn't there",
+        "To try it once more: fledgectl bless --forget 0; fledgectl rollback --reboot 0\n",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
 #[test]
 fn tries_that_left_nothing_are_counted() {
     let names = [format!("{NEW}+0-3"), format!("{OLD}.good")];

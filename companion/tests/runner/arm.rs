@@ -2,6 +2,7 @@
 //! What GRUB is told when a system goes off.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use fledge_companion::duty;
@@ -9,13 +10,15 @@ use fledge_core::counting::{Environment, Id};
 
 use crate::machine::System;
 
+const ARM: &str = "usr/lib/systemd/system/fledge-arm.service";
+
 /// The first of two deployments, which has a kernel of its own, was never booted; the second runs, and is good. GRUB counts.
 fn updated(first: &str) -> (System, Vec<Id>, PathBuf) {
     let system = System::new(&["1", first]);
     let ids = system.ids();
     for id in &ids {
         let deployment = system.machine.sysroot.root.join(id.path().trim_start_matches('/'));
-        for file in ["usr/bin/fledgectl", "etc/systemd/system/multi-user.target.wants/fledge-bless.service"] {
+        for file in ["usr/bin/fledgectl", "etc/systemd/system/multi-user.target.wants/fledge-bless.service", ARM] {
             let path = deployment.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
@@ -69,4 +72,46 @@ fn grub_isn_t_told_where_it_wouldn_t_count() {
     fs::remove_file(grubenv.with_file_name("fledge-starts.cfg")).unwrap();
     duty::arm(&system.machine).unwrap();
     assert_eq!(variables(&grubenv), kept());
+}
+
+/// Nothing of it tells GRUB that it arrived. It would be healthy, and left.
+#[test]
+fn a_deployment_from_before_grub_counted_isn_t_armed_for() {
+    let (system, ids, grubenv) = updated("2k");
+    let deployment = |id: &Id| system.machine.sysroot.root.join(id.path().trim_start_matches('/'));
+    fs::remove_file(deployment(&ids[0]).join(ARM)).unwrap();
+    duty::arm(&system.machine).unwrap();
+    assert_eq!(variables(&grubenv), kept());
+    // What the other one knows doesn't matter.
+    fs::rename(deployment(&ids[1]).join(ARM), deployment(&ids[0]).join(ARM)).unwrap();
+    duty::arm(&system.machine).unwrap();
+    assert_eq!(variables(&grubenv)[1].as_deref(), Some("3"));
+}
+
+#[test]
+fn a_boot_entry_that_can_t_be_read_keeps_nothing_from_being_counted() {
+    let (system, ids, grubenv) = updated("2k");
+    let entry = system.entry(&ids[1]);
+    let entries = system.machine.sysroot.boot.join("loader/entries");
+    fs::write(entries.join("ostree-0-odd.conf"), b"title \xff\n").unwrap();
+    symlink("nowhere", entries.join("memtest.conf")).unwrap();
+    duty::arm(&system.machine).unwrap();
+    assert_eq!(variables(&grubenv)[2], Some(entry));
+}
+
+#[test]
+fn only_a_default_that_names_another_entry_keeps_grub_from_counting() {
+    for (told, starts) in [("0", Some("3")), ("", Some("3")), ("ostree-1", None)] {
+        let (system, _, _) = updated("2k");
+        let grubenv = system.tell_grub(told);
+        duty::arm(&system.machine).unwrap();
+        assert_eq!(variables(&grubenv)[1].as_deref(), starts, "{told:?}");
+        assert_eq!(variables(&grubenv)[0].as_deref(), Some("1"));
+    }
+    // What was torn while it was written may have named one.
+    let (system, ids, grubenv) = updated("2k");
+    system.record(&[format!("{}.switched", ids[0])]);
+    fs::write(&grubenv, "#".repeat(1024)).unwrap();
+    duty::arm(&system.machine).unwrap();
+    assert_eq!(fs::read(&grubenv).unwrap(), [b'#'; 1024]);
 }
