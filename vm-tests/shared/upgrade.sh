@@ -4,6 +4,8 @@
 #
 # KERNEL=1: with another initramfs, so that boot entries have another bootcsum; KERNEL=panics: with one that makes the kernel panic.
 # STATEROOT=NAME: to this stateroot, which is made.  REBOOT=1: goes there at once, as a person does it.
+# STAGE=1: staged, as rpm-ostree and Zincati deploy: it becomes the default, and gets its boot entry, when the system goes off. Not to a
+# stateroot that is made.
 # UNMANAGED=1: as if this machine got fledgectl and boot selection by the update: the running deployment loses the one, with its units, its
 # initramfs the other, and /boot all that they remember. The update has another initramfs then, as with KERNEL=1.
 set -euo pipefail
@@ -67,6 +69,7 @@ ostree commit --repo="$repo" --branch="case/$name" --tree=ref="$running" --tree=
 unshare --mount sh -c "mount -o remount,bind,rw /sysroot && ostree --repo=/sysroot/ostree/repo pull-local '$repo' 'case/$name'" >/dev/null
 os=${STATEROOT:-nestos}
 arguments=()
+[ -z "${STAGE:-}" ] || arguments+=(--stage)
 if [ "$os" != nestos ]; then
     ostree admin os-init "$os" >/dev/null
     # There is no deployment of it yet whose arguments OSTree could take over.
@@ -84,6 +87,8 @@ if [ "$os" != nestos ]; then
 fi
 rm -r "$tree"
 sync
+# What goes by its name is there, and nothing of it is seen yet.
+[ -z "${STAGE:-}" ] || [ -e /run/ostree/staged-deployment ]
 if [ -n "${REBOOT:-}" ]; then
     systemctl reboot
     # Whoever waits for this ends with the system.
