@@ -11,8 +11,9 @@ mod text;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use fledge_core::counting::{Id, Records, Selection, State, Tries};
+use fledge_core::counting::{Id, Left, Records, Selection, Starts, State, Tries};
 use fledge_core::diag::Failure;
+use fledge_stages::boot_select::Grub;
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{self, Kept};
@@ -36,19 +37,44 @@ pub struct Status {
     pub deployments: Vec<Row>,
     /// Whether an update takes effect when the machine is shut down.
     pub staged: bool,
+    /// What GRUB counts; `None` if nothing.
+    pub starts: Option<Counted>,
     /// How this boot was selected; `None` where nothing selected it, as on a first boot.
     pub boot: Option<Selection>,
     /// Why the machine can't go to another deployment by itself, if that is so.
     pub exhausted: Option<String>,
     /// How the health checks of this boot went; `None` as long as they haven't ended.
     pub health: Option<Health>,
-    /// What of this can't be read, and so isn't known: `deployments`, `running`, `records`, `boot`, `exhausted`, `health`. Why is in the
-    /// remarks.
+    /// What of this can't be read, and so isn't known: `deployments`, `running`, `records`, `boot`, `exhausted`, `health`, `starts`. Why
+    /// is in the remarks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
     /// What is odd, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
+}
+
+/// Starts that GRUB counts, of a deployment that nobody has seen arrive.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Counted {
+    /// How often GRUB may still start it; `None` once it has started the other one instead.
+    pub left: Option<u32>,
+    /// The deployment.
+    pub tried: Id,
+    /// The boot entry that is started instead, without `.conf`.
+    pub fallback: String,
+}
+
+impl Counted {
+    /// A GRUB that isn't told anything by its variables counts nothing.
+    fn of(grub: &Grub) -> Option<Self> {
+        let Starts { left, fallback, tried, .. } = Starts::read(&grub.variables).filter(|_| grub.counts)?;
+        let left = match left {
+            Left::Starts(left) => Some(left),
+            Left::FellBack => None,
+        };
+        Some(Self { left, tried, fallback })
+    }
 }
 
 /// One deployment.
@@ -153,10 +179,9 @@ pub fn look(sysroot: &Sysroot) -> Result<Status, Failure> {
     if sysroot.is_booted() && is_listed && running == Some(None) {
         read.remarks.push("no boot entry starts the deployment that runs".to_owned());
     }
-    match sysroot.overridden() {
-        Ok(true) => read.remarks.push("grubenv overrides the bootloader's default (default=)".to_owned()),
-        Ok(false) => {}
-        Err(failure) => read.remark(&failure),
+    let grub = read.known("starts", sysroot.grub()).unwrap_or_default();
+    if grub.overridden() {
+        read.remarks.push("grubenv overrides the bootloader's default (default=)".to_owned());
     }
     let Read { mut remarks, unknown } = read;
     let odd = records.iter().flat_map(|records| &records.odd);
@@ -177,6 +202,7 @@ pub fn look(sysroot: &Sysroot) -> Result<Status, Failure> {
         booted: sysroot.is_booted(),
         deployments: rows,
         staged: sysroot.is_staged(),
+        starts: Counted::of(&grub),
         boot,
         exhausted: exhausted.filter(|_| !is_good),
         health,

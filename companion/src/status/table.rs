@@ -6,7 +6,7 @@ use std::fmt;
 use fledge_core::counting::Verdict as Selected;
 use fledge_core::diag::Failure;
 
-use super::{Status, Try, short};
+use super::{Counted, Status, Try, short};
 
 /// Before what belongs to a deployment: words stand below its columns.
 const INDENT: &str = "       ";
@@ -30,6 +30,17 @@ impl fmt::Display for Status {
                 f,
                 "\nAn update is staged: it becomes the default when the machine is shut down, unless its finalization is locked."
             )?;
+        }
+        if let Some(Counted { left, tried, fallback }) = &self.starts {
+            let tried = self.row(tried).map_or_else(|| short(tried), super::Row::name);
+            match left {
+                Some(0) => writeln!(f, "\nGRUB counts starts of {tried}: none is left, it starts {fallback} instead.")?,
+                Some(left) => writeln!(
+                    f,
+                    "\nGRUB counts starts of {tried} until one arrives: {left} left, then it starts {fallback} instead."
+                )?,
+                None => writeln!(f, "\nGRUB counted starts of {tried}, and has started {fallback} instead.")?,
+            }
         }
         for remark in &self.remarks {
             writeln!(f, "\nnote: {remark}")?;

@@ -45,6 +45,7 @@ fn status(running: &str, names: &[&str], boot: Option<&Selection>, attempts: Vec
             known(1, deployment(OLD, "NestOS 1.0"), Vec::new()),
         ],
         staged: false,
+        starts: None,
         boot: boot.cloned(),
         exhausted: None,
         health: None,
@@ -85,6 +86,23 @@ health:  not checked yet
         "fledgectl bless --forget 0; fledgectl rollback --reboot 0",
     ] {
         assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn what_grub_counts_is_a_line() {
+    for (left, words) in [
+        (
+            Some(2),
+            "GRUB counts starts of nestos bbbbbbbbbbbb.0 (NestOS 2.0) until one arrives: 2 left, then it starts ostree-1 instead.\n",
+        ),
+        (Some(0), "(NestOS 2.0): none is left, it starts ostree-1 instead.\n"),
+        (None, "GRUB counted starts of nestos bbbbbbbbbbbb.0 (NestOS 2.0), and has started ostree-1 instead.\n"),
+    ] {
+        let mut status = status(OLD, &[], None, Vec::new());
+        assert!(!status.to_string().contains("GRUB"), "{status}");
+        status.starts = Some(Counted { left, tried: id(NEW), fallback: "ostree-1".into() });
+        assert!(status.to_string().contains(words), "{status}");
     }
 }
 

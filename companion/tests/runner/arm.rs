@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use fledge_companion::duty;
+use fledge_companion::{duty, status};
 use fledge_core::counting::{Environment, Id};
 
 use crate::machine::System;
@@ -51,11 +51,15 @@ fn an_update_with_another_kernel_is_counted_from_the_next_start_on() {
     let entry = system.entry(&ids[1]);
     let wanted = ["1".to_owned(), "3".to_owned(), entry, format!("{}+3-0", ids[0])];
     assert_eq!(variables(&grubenv), wanted.map(Some));
+    let status = serde_json::to_value(status::look(&system.machine.sysroot).unwrap()).unwrap();
+    let counted = serde_json::json!({ "left": 3, "tried": ids[0].as_str(), "fallback": system.entry(&ids[1]) });
+    assert_eq!(status.pointer("/starts"), Some(&counted));
 
     // It arrived once, or somebody knows better: nothing is left of it.
     system.record(&[format!("{}+2-1", ids[0])]);
     duty::arm(&system.machine).unwrap();
     assert_eq!(variables(&grubenv), kept());
+    assert_eq!(status::look(&system.machine.sysroot).unwrap().starts, None);
 }
 
 #[test]

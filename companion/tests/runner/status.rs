@@ -82,7 +82,7 @@ fn what_can_not_be_read_is_unknown_and_not_something_else() {
     std::fs::create_dir_all(sysroot.records_folder().parent().unwrap()).unwrap();
     std::fs::write(sysroot.records_folder(), "").unwrap();
     let status = status::look(sysroot).unwrap();
-    assert_eq!(status.unknown, ["records", "boot", "exhausted", "health"]);
+    assert_eq!(status.unknown, ["records", "boot", "exhausted", "health", "starts"]);
     assert_eq!(status.exhausted, None);
     assert!(status.deployments.iter().all(|row| row.verdict == Verdict::Unknown));
     let text = status.to_string();
