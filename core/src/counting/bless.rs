@@ -60,7 +60,7 @@ pub struct Healthy {
     pub deployments: Vec<Id>,
     /// The deployment that OSTree lists first.
     pub first: Option<Id>,
-    /// Whether `grubenv` has the variable [`super::STEERING`], or is damaged and may have had it.
+    /// Whether `grubenv` has the variable [`super::STEERING`], or is damaged and may have had it, as a mark tells.
     pub overridden: bool,
     /// Whether GRUB counts starts.
     pub armed: bool,

@@ -54,6 +54,12 @@ impl Environment {
         }
     }
 
+    /// Whether a block that can't be read was one before a power cut tore it while it was written: it has its size, and the signature, which
+    /// each block begins with. The rest of it may be of the old one, of the new one, or of neither.
+    pub fn is_torn(bytes: &[u8]) -> bool {
+        bytes.len() == BLOCK && bytes.starts_with(SIGNATURE.as_bytes()) && Self::parse(bytes).is_err()
+    }
+
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())

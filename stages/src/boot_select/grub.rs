@@ -20,6 +20,8 @@ pub struct Grub {
     pub variables: Environment,
     /// It is damaged and was taken for an empty one.
     pub torn: bool,
+    /// What was torn may have been an override.
+    switched: bool,
     /// Why it can't be read, if it can't.
     pub unreadable: Option<String>,
     /// Why GRUB can't be told by it which entry to start, if it can't.
@@ -31,8 +33,8 @@ pub struct Grub {
 impl Grub {
     /// Looks. Its folder is the one with a `grub.cfg`, or, where there is none, with a `grubenv`.
     ///
-    /// `switched` is whether a record says that GRUB was told to start another deployment: a block that is no `grubenv` was torn by a power
-    /// cut while it was written for that, then, and is taken for an empty one, so that it gets written again.
+    /// A block that a power cut has torn while it was written is taken for an empty one, so that it gets written again. It is known by
+    /// [`Environment::is_torn`]; where `switched`, that is, where a record says that GRUB was told to start another deployment, by its size.
     pub fn look(boot: &BootFs, switched: bool) -> Self {
         let with = |file: &str| GRUB.iter().find(|folder| has(boot, folder, file));
         let (configured, kept) = (with(CONFIG), with(ENVIRONMENT));
@@ -42,7 +44,7 @@ impl Grub {
         let text = config(boot, folder);
         let unsteerable = text.as_ref().map_or_else(|why| Some(why.clone()), |text| unsteerable(boot, folder, text));
         let counts = unsteerable.is_none() && text.is_ok_and(|text| counts(&text, has(boot, folder, SNIPPET)));
-        let mut grub = Self { unsteerable, counts, ..Self::default() };
+        let mut grub = Self { unsteerable, counts, switched, ..Self::default() };
         let path = format!("{folder}/{ENVIRONMENT}");
         match link(boot, folder) {
             Ok(None) => grub.path = Some(path.clone()),
@@ -53,7 +55,7 @@ impl Grub {
             Ok(None) => {}
             Ok(Some(bytes)) => match Environment::parse(&bytes) {
                 Ok(variables) => grub.variables = variables,
-                Err(_) if switched && bytes.len() == BLOCK => grub.torn = true,
+                Err(_) if Environment::is_torn(&bytes) || (switched && bytes.len() == BLOCK) => grub.torn = true,
                 Err(why) => grub.unreadable = Some(why),
             },
             Err(error) => grub.unreadable = Some(error.to_string()),
@@ -64,9 +66,10 @@ impl Grub {
         grub
     }
 
-    /// Whether it may be told to start another entry than the first by itself, by what can be taken away again.
+    /// Whether it may be told to start another entry than the first by itself, by what can be taken away again. What is torn may have said
+    /// so only where a record tells of that: the record is made first.
     pub fn overridden(&self) -> bool {
-        self.path.is_some() && (self.torn || self.variables.get(STEERING).is_some())
+        self.path.is_some() && ((self.torn && self.switched) || self.variables.get(STEERING).is_some())
     }
 
     /// What it goes by, if it does.

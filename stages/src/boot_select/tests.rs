@@ -393,19 +393,30 @@ fn a_damaged_grubenv_and_damaged_names_stop_nothing() {
 }
 
 #[test]
-fn a_grubenv_that_was_torn_by_a_switch_is_written_again() {
+fn a_grubenv_that_was_torn_is_written_again() {
     let machine = Machine::new();
-    let torn = [&Environment::default().render().unwrap()[..512], &[0; 512]].concat();
-    machine.boot.within(|boot| fs::write(boot.join("grub2/grubenv"), &torn).unwrap());
-    machine.boot.set(&["nestos-cc.0+0-3", "nestos-bb.0.good"]);
-    machine.boots(2, "");
-    assert_eq!(REBOOTS.get(), 0, "it is none of ours");
-    machine.boot.set(&["nestos-cc.0+0-3", "nestos-bb.0.good", "nestos-cc.0.switched"]);
-    let selection = machine.boots(2, "");
-    assert!(selection.remarks.iter().any(|remark| remark.contains("grubenv is damaged")), "{:?}", selection.remarks);
-    assert_eq!(REBOOTS.get(), 1);
-    assert!(machine.boot.seen_by_grub("/grub2/grubenv").contains("\ndefault=ostree-2\n"));
-    assert!(machine.boot.names().contains(&"nestos-cc.0.switched-again".to_owned()));
+    let whole = |value: &str| Environment::default().with("x", Some(value)).render().unwrap();
+    // Of one write the first sector came to the disk, of another the second.
+    let mixed = [&whole(&"y".repeat(600))[..512], &whole("y")[512..]].concat();
+    let zeros = [&whole("y")[..512], &[0; 512]].concat();
+    let none = [b'x'; BLOCK].to_vec();
+    for (block, marks, told) in [
+        (&mixed, &[][..], true),
+        (&zeros, &[], true),
+        (&zeros, &["nestos-cc.0.switched"], true),
+        (&none, &[], false),
+        (&none, &["nestos-cc.0.switched"], true),
+    ] {
+        machine.boot.within(|boot| fs::write(boot.join("grub2/grubenv"), block).unwrap());
+        machine.boot.set(&[&["nestos-cc.0+0-3", "nestos-bb.0.good"], marks].concat());
+        let before = REBOOTS.get();
+        let selection = machine.boots(2, "");
+        let said = selection.remarks.iter().any(|remark| remark.contains("grubenv is damaged"));
+        assert_eq!((said, REBOOTS.get() > before), (told, told), "{marks:?} {selection:?}");
+        assert_eq!(machine.boot.seen_by_grub("/grub2/grubenv").contains("\ndefault=ostree-2\n"), told);
+        let again = machine.boot.names().contains(&"nestos-cc.0.switched-again".to_owned());
+        assert_eq!(again, !marks.is_empty());
+    }
 }
 
 #[test]
@@ -449,6 +460,10 @@ fn the_grubenv_is_the_one_beside_grub_cfg() {
     machine.boot.within(|boot| fs::write(boot.join("grub2/grubenv"), [b'x'; BLOCK]).unwrap());
     assert!(look(false).unreadable.is_some() && !look(false).overridden());
     assert!(look(true).unreadable.is_none() && look(true).overridden());
+    let torn = [&told[..512], &[0; 512]].concat();
+    machine.boot.within(|boot| fs::write(boot.join("grub2/grubenv"), torn).unwrap());
+    assert!(look(false).torn && !look(false).overridden(), "nothing tells of an override");
+    assert!(look(true).torn && look(true).overridden());
 }
 
 #[test]

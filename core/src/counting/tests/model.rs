@@ -272,10 +272,16 @@ impl Machine {
         !matches!(world.env, Env::Default(_)) && self.is_lost(world) && world.order.iter().any(is_good)
     }
 
+    /// Whether GRUB may be told to start another entry than the first: what is torn may have been that, if a mark tells of it.
+    pub(super) fn is_overridden(world: &World) -> bool {
+        let switched = || world.names.records().iter().any(|record| record.switched > 0);
+        matches!(world.env, Env::Default(_)) || (world.env == Env::Torn && switched())
+    }
+
     /// What is written when this deployment's system goes off.
     pub(super) fn arms(&self, world: &World, running: usize) -> Arms {
         let Facts { deployments, records, starts, .. } = self.facts(world, running);
-        let obstacle = matches!(world.env, Env::Default(_) | Env::Torn).then(|| "GRUB can't count".into());
+        let obstacle = Self::is_overridden(world).then(|| "GRUB can't count".into());
         arm(&GoesOff { deployments, running: Some(self.id(running).clone()), records, starts, obstacle })
     }
 
@@ -290,15 +296,13 @@ impl Machine {
         let variables = world.env.variables();
         let told = told(&variables).filter(|_| self.grub != Grub::Unsteerable);
         let records = world.names.records().clone();
-        // A block that was torn while it was written for a mark is taken for an empty one.
-        let torn = world.env == Env::Torn && !records.iter().any(|record| record.switched > 0);
         Facts {
             deployments: self.menu(&world.order).1.clone(),
             booted: self.id(booted).clone(),
             default: Some(self.id(self.chosen(&world.order, told)).clone()),
             records,
             tries: MOST,
-            unsteerable: (self.grub == Grub::Unsteerable || torn).then(|| "it isn't read".into()),
+            unsteerable: (self.grub == Grub::Unsteerable).then(|| "it isn't read".into()),
             other: None,
             starts: Starts::read(&variables),
         }

@@ -119,8 +119,11 @@ pub(super) fn walk(machine: &Machine, start: Vec<World>, hooks: Hooks) -> Checke
                 continue;
             }
             let marked = after.names.records().iter().any(|record| record.switched > 0);
-            let nobody = matches!(after.env, Env::Unset | Env::Armed(_)) || (machine.counts && after.env == Env::Torn);
-            ensure(nobody || marked, "nobody knows any more whose the override is", &(&world, &after))?;
+            ensure(
+                !matches!(after.env, Env::Default(_)) || marked,
+                "nobody knows any more whose the override is",
+                &(&world, &after),
+            )?;
             // What was gone for a while may be forgotten.
             let stayed = after.order.iter().filter(|deployment| !said && world.order.contains(deployment));
             for id in stayed.map(|deployment| machine.id(*deployment)) {
@@ -322,9 +325,7 @@ impl Walker<'_> {
         if !way.own {
             return ensure(!better.any(alike), "it stays with an update that is used up", decision);
         }
-        let switched = world.names.records().iter().any(|record| record.switched > 0);
-        let can_be_told = self.machine.grub != Grub::Unsteerable && (world.env != Env::Torn || switched);
-        let can_be_told = can_be_told && world.names.records().switched(id) < 2;
+        let can_be_told = self.machine.grub != Grub::Unsteerable && world.names.records().switched(id) < 2;
         ensure(
             !better.clone().any(alike) || (can_be_told && self.a_better_one_takes_a_reboot(world, booted)),
             "it stays with a deployment that is used up",
@@ -406,8 +407,9 @@ impl Walker<'_> {
                 next.started.extend(disk.left);
             }
         }
-        let helpless = env != Env::Torn && self.machine.is_helpless(&whole);
-        ensure(!helpless, "it goes off and panics for ever", &(world, &whole))?;
+        // One that is torn isn't written as long as it may have been an override.
+        let hidden = whole.env == Env::Torn && Machine::is_overridden(&whole);
+        ensure(hidden || !self.machine.is_helpless(&whole), "it goes off and panics for ever", &(world, &whole))?;
         next.starts(whole.clone());
         Ok(whole)
     }
@@ -455,7 +457,7 @@ impl Walker<'_> {
         if !self.machine.talks || !next.talked.insert(world.clone()) {
             return;
         }
-        let (records, overridden) = (world.names.records(), matches!(world.env, Env::Default(_) | Env::Torn));
+        let (records, overridden) = (world.names.records(), Machine::is_overridden(world));
         for id in world.order.iter().map(|deployment| self.machine.id(*deployment)) {
             for mut steps in [mark_good(records, id, overridden), forget(records, id, overridden)] {
                 (self.hooks.said)(&mut steps);
@@ -471,7 +473,7 @@ impl Walker<'_> {
             selection: selection.cloned(),
             deployments: world.order.iter().map(|deployment| self.machine.id(*deployment).clone()).collect(),
             first: world.order.first().map(|deployment| self.machine.id(*deployment).clone()),
-            overridden: matches!(world.env, Env::Default(_) | Env::Torn),
+            overridden: Machine::is_overridden(world),
             armed: matches!(world.env, Env::Armed(_)),
         };
         let boot = healthy(world);
