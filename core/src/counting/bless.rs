@@ -7,9 +7,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::arm;
 use super::records::{Id, Records, State, Tries};
 use super::selection::Selection;
-use super::starts;
 
 /// One thing to do. Names are those of records.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,10 +79,10 @@ pub fn bless(boot: &Healthy) -> Vec<Step> {
     let left = records.iter().filter(|record| record.id != *running && record.state.is_some_and(State::is_used_up));
     let left = left.filter(|record| record.switched > 0 || Some(&record.id) == instead_of).map(|record| &record.id);
     // What counts as bad because of another deployment of its commit may have no record of its own yet, and what never arrived has none
-    // if selection couldn't write.
+    // if selection couldn't write. GRUB isn't disarmed before it has one: later, a person wants to have it forgotten.
     let redeployed = |id: &&Id| records.state(id).is_none() && records.bad_of_the_commit_of(id).next().is_some();
     let mut left: Vec<&Id> = left.collect();
-    let more = |id: &&Id| redeployed(id) || (unseen && records.state(id) != Some(State::Good));
+    let more = |id: &&Id| redeployed(id) || (unseen && boot.armed && records.state(id) != Some(State::Good));
     left.extend(instead_of.filter(more).filter(|id| !left.contains(id)));
     for id in &left {
         steps.extend(become_state(records, id, State::Bad));
@@ -101,7 +101,7 @@ pub fn bless(boot: &Healthy) -> Vec<Step> {
     if boot.overridden && switched && right {
         steps.push(Step::RemoveOverride);
     }
-    if starts::is_over(boot, fell_back.is_some(), right) {
+    if arm::is_over(boot, fell_back.is_some(), right) {
         steps.push(Step::Disarm);
     }
     // The marks keep a machine from rebooting for ever, and tell of the override, so they go last, and all at once.

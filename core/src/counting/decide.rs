@@ -25,6 +25,8 @@ pub struct Facts {
     pub tries: u32,
     /// Why the bootloader can't be told to start another one by itself, if it can't.
     pub unsteerable: Option<String>,
+    /// Why nobody wants this boot to be counted, in words, if so ([`super::not_counted`]). GRUB is told all the same that it arrived.
+    pub unwanted: Option<String>,
     /// Who else counts boots, in words, if somebody does.
     pub other: Option<String>,
     /// What GRUB counts.
@@ -94,7 +96,7 @@ pub enum Effect {
     /// Have GRUB count no starts any more, and bring that to where it sees it.
     Disarm,
     /// Have GRUB count these.
-    Count {
+    Arm {
         /// What it counts.
         starts: Starts,
     },
@@ -126,14 +128,14 @@ impl Effect {
 /// What to do, in this order, and what to leave for later if all of it works.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Decision {
-    /// The effects. None for a deployment that is blessed.
+    /// The effects. None for a deployment that is blessed, unless GRUB counts starts.
     pub effects: Vec<Effect>,
     /// The record.
     pub selection: Selection,
 }
 
 /// Decides, whatever GRUB counts.
-pub(super) fn decide(facts: &Facts) -> Decision {
+pub(super) fn regardless_of_starts(facts: &Facts) -> Decision {
     let mut decision = choose(facts);
     let selection = &mut decision.selection;
     let is_good = |id: &Id| facts.records.state(id) == Some(State::Good);
@@ -372,7 +374,7 @@ pub fn carry_out(decision: Decision, perform: &mut dyn FnMut(&Effect) -> Result<
         match effect {
             Effect::Pivot { .. } => stay(&mut selection, &why, perform),
             // The first is for others to know, and this record says the same; with the others, the boot is counted all the same.
-            Effect::Exhausted { .. } | Effect::Disarm | Effect::Count { .. } => selection.remarks.push(why),
+            Effect::Exhausted { .. } | Effect::Disarm | Effect::Arm { .. } => selection.remarks.push(why),
             _ => failed = Some(why),
         }
     }

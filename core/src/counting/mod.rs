@@ -10,9 +10,10 @@
 //! | `fledgectl` | after boot, when the boot is healthy or a person says so | [`bless`] and what stands beside it | [`Step`]s, in their order |
 //! | `fledgectl` | when a system goes off | [`arm`] | variables by which GRUB counts starts that never arrive |
 //!
-//! The first leaves [`Selection`] for the second. A boot is counted before it is tried; boots of a blessed deployment write nothing; a
-//! machine is never rebooted twice for one reason, and no boot is refused because of a counter.
+//! The first leaves [`Selection`] for the second. A boot is counted before it is tried; boots of a blessed deployment write nothing, unless
+//! GRUB counts starts; a machine is never rebooted twice for one reason, and no boot is refused because of a counter.
 
+mod arm;
 mod bless;
 mod decide;
 mod grub;
@@ -24,6 +25,7 @@ mod starts;
 #[cfg(test)]
 mod tests;
 
+pub use arm::{Arms, GoesOff, arm};
 pub use bless::{Healthy, Step, bless, forget, give_back, mark_bad, mark_good};
 pub use decide::{Decision, Effect, Facts, carry_out};
 pub use grub::{BLOCK, Environment, SOURCED, STEERING, other_counter, steering};
@@ -31,7 +33,7 @@ pub use menu::{Deployment, Listed, Menu, replaced};
 pub use records::{Id, Record, Records, State, Tries};
 pub use selection::{Selection, VERSION, Verdict};
 pub use settings::{COUNT, Settings, TRIES, not_counted};
-pub use starts::{Arms, GoesOff, Left, SNIPPET, Starts, arm, counts, decide, disarmed, told};
+pub use starts::{Left, SNIPPET, Starts, counts, decide, disarmed, told};
 
 /// Where the records are on the boot file system. OSTree's cleanup leaves it alone.
 pub const FOLDER: &str = "/fledge/boot";

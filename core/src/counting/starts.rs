@@ -2,7 +2,7 @@
 //! Starts that nobody sees arrive: a kernel or an initramfs that fails before boots are counted.
 //!
 //! GRUB counts these, by variables of `grubenv` and a snippet that its `grub.cfg` has ([`SNIPPET`]). A system that goes off arms it for a
-//! default that it doesn't know yet ([`arm`]); a start that arrives disarms it ([`decide`]); after one that GRUB left, whoever boots in its
+//! default that it doesn't know yet ([`super::arm`]); a start that arrives disarms it ([`decide`]); after one that GRUB left, whoever boots in its
 //! stead writes down what happened, and disarms it once the default is right (`bless`).
 //!
 //! | variable | holds |
@@ -20,13 +20,10 @@ use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use super::bless::Healthy;
-use super::decide::{self, Decision, Effect, Facts};
+use super::decide::{Decision, Effect, Facts, regardless_of_starts};
 use super::grub::{Environment, STEERING};
-use super::menu::Deployment;
 use super::records::{Id, Records, State, Tries};
-use super::settings::{Settings, not_counted};
-use crate::cmdline::Cmdline;
+use super::selection::{Selection, Verdict};
 
 /// The variable that counts down.
 const STARTS: &str = "fledge_starts";
@@ -40,7 +37,7 @@ pub const SNIPPET: &str = "fledge-starts.cfg";
 /// The value of [`STARTS`] when GRUB starts the other entry. It is no number, because a person may pick that entry at the last start.
 const FELL_BACK: &str = "fell-back";
 /// The snippet knows one digit.
-const MOST: u32 = 9;
+pub(super) const MOST: u32 = 9;
 
 /// What is left of the starts.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -103,14 +100,14 @@ pub fn told(environment: &Environment) -> Option<&str> {
 }
 
 /// Whether a `grub.cfg` has the snippet, by name or joined into it, behind where it reads `grubenv`. `beside` says whether there is such a
-/// file beside it.
+/// file beside it. `configfile` is nothing of the kind: what it reads has variables of its own.
 pub fn counts(config: &str, beside: bool) -> bool {
     let lines = || config.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     let after = || lines().skip_while(|line| !line.split_whitespace().any(|word| word == "load_env")).skip(1);
     let sourced = |line: &str| {
         let mut words = line.split([' ', ';', '\t']).filter(|word| !word.is_empty());
         let named = |word: &str| word.trim_matches(['"', '\'']).rsplit('/').next() == Some(SNIPPET);
-        words.any(|word| matches!(word, "source" | "." | "configfile")) && words.next().is_some_and(named)
+        words.any(|word| matches!(word, "source" | ".")) && words.next().is_some_and(named)
     };
     let joined = |line: &str| line.split([' ', ';']).any(|word| word == "save_env") && line.contains(STARTS);
     after().any(|line| (beside && sourced(line)) || joined(line))
@@ -118,7 +115,13 @@ pub fn counts(config: &str, beside: bool) -> bool {
 
 /// Decides which deployment a boot goes on with, and what is to be written first.
 pub fn decide(facts: &Facts) -> Decision {
-    let plain = decide::decide(facts);
+    let plain = match &facts.unwanted {
+        Some(why) => {
+            let selection = Selection::not_counted(Verdict::NotCounted, Some(facts.booted.clone()), why.as_str());
+            Decision { effects: Vec::new(), selection }
+        }
+        None => regardless_of_starts(facts),
+    };
     let own = facts.default.as_ref() == Some(&facts.booted);
     let Some(starts) = facts.starts.as_ref().filter(|_| own && facts.other.is_none()) else { return plain };
     let first = facts.deployments.first().map(|first| &first.id);
@@ -127,11 +130,21 @@ pub fn decide(facts: &Facts) -> Decision {
         return arrived(plain);
     }
     match starts.left {
-        // It arrived before, and GRUB wasn't told in time.
-        Left::FellBack if first == Some(&starts.tried) && known => arrived(plain),
+        _ if facts.unwanted.is_some() => plain,
+        Left::FellBack if first == Some(&starts.tried) && known => arrived_before(plain, &starts.tried),
         Left::FellBack if first == Some(&starts.tried) => never_arrived(facts, starts),
         _ => plain,
     }
+}
+
+/// GRUB wasn't told in time, or was told to count one that is known.
+fn arrived_before(plain: Decision, tried: &Id) -> Decision {
+    let mut decision = arrived(plain);
+    let why = format!(
+        "the bootloader started this one instead of {tried}, although that one arrived before: it counts no more"
+    );
+    decision.selection.remarks.push(why);
+    decision
 }
 
 /// This start got as far as here: GRUB needs to count no more. What can't be counted here is left to it.
@@ -157,13 +170,13 @@ fn never_arrived(facts: &Facts, starts: &Starts) -> Decision {
         known.records.odd.clone_from(&facts.records.odd);
         effects.extend([Effect::Create { name }, Effect::Sync]);
     }
-    let Decision { effects: others, mut selection } = decide::decide(&known);
+    let Decision { effects: others, mut selection } = regardless_of_starts(&known);
     effects.extend(others);
     // By the name of today.
     let fallback = facts.deployments.iter().find(|other| other.id == facts.booted).map(|other| other.entry.clone());
     let fallback = fallback.unwrap_or_else(|| starts.fallback.clone());
     let before = effects.iter().position(|effect| matches!(effect, Effect::Pivot { .. } | Effect::SetDefault { .. }));
-    let again = Effect::Count { starts: Starts { left: Left::Starts(0), fallback, ..starts.clone() } };
+    let again = Effect::Arm { starts: Starts { left: Left::Starts(0), fallback, ..starts.clone() } };
     if !effects.iter().any(|effect| matches!(effect, Effect::SetDefault { .. })) {
         effects.insert(before.unwrap_or(effects.len()), again);
     }
@@ -174,97 +187,4 @@ fn never_arrived(facts: &Facts, starts: &Starts) -> Decision {
     selection.instead_of.get_or_insert_with(|| id.clone());
     selection.never_arrived = Some(given);
     Decision { effects, selection }
-}
-
-/// What is known of a system that goes off.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct GoesOff {
-    /// The deployments that boot entries start, in the bootloader's order.
-    pub deployments: Vec<Deployment>,
-    /// The one that runs, if it is one of them.
-    pub running: Option<Id>,
-    /// What is known of them.
-    pub records: Records,
-    /// What GRUB counts already.
-    pub starts: Option<Starts>,
-    /// Why GRUB can't count, or doesn't start the first by itself, in words.
-    pub obstacle: Option<String>,
-}
-
-/// What becomes of the variables.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Arms {
-    /// They are to say this.
-    Set(Starts),
-    /// There are to be none; why, in words.
-    Remove(String),
-    /// They stay as they are; why, in words.
-    Keep(String),
-}
-
-/// Decides whether GRUB has to count starts from now on.
-///
-/// That is so if the default isn't known to arrive, if there is a deployment that is good, and if none of those that are good has the same
-/// kernel and initramfs: such a one would fail alike, or shows that they work.
-pub fn arm(off: &GoesOff) -> Arms {
-    let remove = |why: &str| Arms::Remove(why.to_owned());
-    let Some((first, others)) = off.deployments.split_first() else { return remove("there is no deployment") };
-    let state = off.records.state(&first.id);
-    let good = || {
-        let usable = others.iter().filter(|other| other.id != first.id && unstartable(other).is_none());
-        usable.filter(|other| off.records.state(&other.id) == Some(State::Good))
-    };
-    let is_left =
-        |starts: &&Starts| matches!(starts.left, Left::FellBack | Left::Starts(0)) && starts.tried == first.id;
-    if let Some(starts) = off.starts.as_ref().filter(is_left) {
-        if state.is_some_and(State::is_used_up) && off.running.as_ref() != Some(&first.id) {
-            // Names of entries go by their place.
-            return match good().next() {
-                Some(good) => {
-                    Arms::Set(Starts { left: Left::Starts(0), fallback: good.entry.clone(), ..starts.clone() })
-                }
-                None => Arms::Keep("GRUB starts another one than the default, which isn't put right yet".to_owned()),
-            };
-        }
-    }
-    if let Some(obstacle) = &off.obstacle {
-        return remove(obstacle);
-    }
-    if off.running.as_ref() == Some(&first.id) {
-        return remove("the default runs");
-    }
-    // One that is used up is left as soon as it arrives, and may not.
-    if state.is_some_and(|state| !state.is_used_up()) {
-        return remove("the default is known to arrive");
-    }
-    let cmdline = Cmdline::parse(&first.options.join(" "));
-    if let Some(why) = not_counted(&cmdline) {
-        return Arms::Remove(format!("boots of the default aren't counted: {why}"));
-    }
-    if let Some(why) = unstartable(first) {
-        return Arms::Remove(format!("the default can't be booted: {why}"));
-    }
-    if let Some(why) = &first.unblessed {
-        return Arms::Remove(format!("boots of the default aren't counted: {why}"));
-    }
-    let Some(fallback) = good().next() else { return remove("no other deployment is good") };
-    if good().any(|good| good.boots_like(first)) {
-        return remove("a good deployment has the default's kernel, initramfs and arguments");
-    }
-    let given = Settings::read(&cmdline).tries.min(MOST);
-    let (fallback, tried) = (fallback.entry.clone(), first.id.clone());
-    Arms::Set(Starts { left: Left::Starts(given), fallback, tried, given })
-}
-
-/// Why GRUB can't start a deployment into its system, if it can't.
-fn unstartable(deployment: &Deployment) -> Option<&String> {
-    deployment.unusable.as_ref().or(deployment.unstartable.as_ref())
-}
-
-/// Whether a healthy boot takes the variables out of `grubenv`. `put_right`: it makes itself the default after a fallback; `right`: the
-/// default may be started.
-pub(super) fn is_over(boot: &Healthy, put_right: bool, right: bool) -> bool {
-    let Some(first) = boot.first.as_ref().filter(|_| boot.armed) else { return false };
-    // What nobody knows yet goes on being counted, or is armed for when this system goes off.
-    put_right || *first == boot.running || (right && boot.records.state(first).is_some())
 }

@@ -35,7 +35,7 @@ impl<'a> Hands<'a> {
             Effect::Sync => self.boot()?.sync_names(FOLDER),
             Effect::SetDefault { entry } => self.set_default(entry),
             Effect::Disarm => self.count(None),
-            Effect::Count { starts } => self.count(Some(starts)),
+            Effect::Arm { starts } => self.count(Some(starts)),
             Effect::Flush => self.boot()?.flush(),
             Effect::Reboot => {
                 self.boot = None;

@@ -44,7 +44,7 @@ impl Grub {
         let text = config(boot, folder);
         let unsteerable = text.as_ref().map_or_else(|why| Some(why.clone()), |text| unsteerable(boot, folder, text));
         let counts = unsteerable.is_none() && text.is_ok_and(|text| counts(&text, has(boot, folder, SNIPPET)));
-        let mut grub = Self { unsteerable, counts, switched, ..Self::default() };
+        let mut grub = Self { switched, unsteerable, counts, ..Self::default() };
         let path = format!("{folder}/{ENVIRONMENT}");
         match link(boot, folder) {
             Ok(None) => grub.path = Some(path.clone()),

@@ -3,7 +3,8 @@
 //! looked at, and what was decided is carried out.
 //!
 //! Nothing here stops a boot: what fails is told in the record and in the journal, and the boot goes on. A boot of a blessed deployment
-//! mounts the boot file system read-only, where nobody sees it, reads a few names and entries, and writes nothing.
+//! mounts the boot file system read-only, where nobody sees it, reads a few names and entries, and writes nothing, unless GRUB counts
+//! starts: it is told then that this one arrived, and what it left is written down.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -99,22 +100,38 @@ fn select(text: &str, places: &Places, ahead: Option<BootFs>) -> Selection {
         Ok(booted) => booted,
         Err(failure) => return Selection::not_counted(Verdict::CouldNotCount, None, in_words(&failure)),
     };
-    if let Some(why) = counting::not_counted(&cmdline) {
+    let unwanted = counting::not_counted(&cmdline);
+    if let Some(why) = unwanted.filter(|_| !may_be_armed(&cmdline, places)) {
         return Selection::not_counted(Verdict::NotCounted, Some(booted), why);
     }
     let Settings { tries, remark } = Settings::read(&cmdline);
-    let seen = match observe::facts(booted.clone(), tries, &cmdline, places) {
-        Ok(seen) => seen,
-        Err(failure) => return Selection::not_counted(Verdict::CouldNotCount, Some(booted), in_words(&failure)),
+    let seen = observe::facts(booted.clone(), tries, &cmdline, places);
+    let mut seen = match (seen, unwanted) {
+        (Ok(seen), _) => seen,
+        (Err(failure), Some(why)) => {
+            log::info!("{failure}");
+            return Selection::not_counted(Verdict::NotCounted, Some(booted), why);
+        }
+        (Err(failure), None) => {
+            return Selection::not_counted(Verdict::CouldNotCount, Some(booted), in_words(&failure));
+        }
     };
+    seen.facts.unwanted = unwanted.map(str::to_owned);
     // It could not be mounted for writing meanwhile.
     drop(ahead);
     let decision: Decision = decide(&seen.facts);
     let odd = seen.remarks.clone();
     let mut hands = execute::Hands::new(seen, text, places);
     let mut selection = carry_out(decision, &mut |effect| hands.perform(effect).map_err(|failure| in_words(&failure)));
-    selection.remarks.extend(remark.into_iter().chain(odd));
+    if unwanted.is_none() {
+        selection.remarks.extend(remark.into_iter().chain(odd));
+    }
     selection
+}
+
+/// Whether it is worth a look if GRUB counts this start, though nobody wants to have the boot counted. A first boot has no such start.
+fn may_be_armed(cmdline: &Cmdline, places: &Places) -> bool {
+    !cmdline.flag("ignition.firstboot") && observe::is_at_hand(&places.root, cmdline)
 }
 
 /// On one line.

@@ -70,6 +70,7 @@ pub(super) fn facts(booted: Id, tries: u32, cmdline: &Cmdline, places: &Places) 
         records,
         tries,
         starts: grub.told().and_then(Starts::read),
+        unwanted: None,
         unsteerable: grub.unsteerable.clone(),
         other: other_counter(&grub.variables, menu.iter().map(|entry| entry.name.as_str())),
     };
@@ -82,7 +83,7 @@ pub(super) fn facts(booted: Id, tries: u32, cmdline: &Cmdline, places: &Places) 
 
 /// Mounts the boot file system, if its device is there, and reads what [`facts`] will read. Who holds on to it has that in memory.
 pub(super) fn ahead(cmdline: &Cmdline) -> Option<BootFs> {
-    let device = cmdline.value("boot").and_then(root::linked).unwrap_or_else(|| bootfs::DEVICE.into());
+    let device = device(cmdline);
     if !device::is_there(&device) {
         return None;
     }
@@ -92,12 +93,25 @@ pub(super) fn ahead(cmdline: &Cmdline) -> Option<BootFs> {
     Some(boot)
 }
 
+fn device(cmdline: &Cmdline) -> String {
+    cmdline.value("boot").and_then(root::linked).unwrap_or_else(|| bootfs::DEVICE.into())
+}
+
+/// Whether there is a boot file system that needn't be waited for.
+pub(super) fn is_at_hand(root: &Path, cmdline: &Cmdline) -> bool {
+    has_own(root) || device::is_there(&device(cmdline))
+}
+
+/// Whether the root has the boot file system's files itself.
+fn has_own(root: &Path) -> bool {
+    fs::symlink_metadata(root.join("boot/loader")).is_ok_and(|loader| loader.is_symlink())
+}
+
 /// Where the boot file system is, and how long it is waited for. One that nobody named may be none: a machine without it is not to wait
 /// for it on each of its boots, so it is there once udev has looked at all devices, or it isn't.
 pub(super) fn boot_place(root: &Path, cmdline: &Cmdline) -> (Place, Duration) {
-    let own = root.join("boot");
-    if fs::symlink_metadata(own.join("loader")).is_ok_and(|loader| loader.is_symlink()) {
-        return (Place::Mounted(own), PATIENCE);
+    if has_own(root) {
+        return (Place::Mounted(root.join("boot")), PATIENCE);
     }
     if let Some(named) = cmdline.value("boot").and_then(root::linked) {
         return (Place::Device(named.into()), PATIENCE);

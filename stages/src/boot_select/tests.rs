@@ -307,6 +307,27 @@ fn a_start_that_arrives_is_counted_and_grub_sees_that_it_counts_no_more() {
 }
 
 #[test]
+fn a_start_that_arrives_for_a_person_to_repair_is_no_more_counted_by_grub() {
+    let machine = Machine::new();
+    machine.boot.set(&["nestos-bb.0.good"]);
+    for arguments in ["rd.break", "emergency", "fledge.boot.count=0"] {
+        arm(&machine, Left::Starts(2));
+        let before = machine.boot.sectors_written();
+        assert_eq!(machine.boots(1, arguments).verdict, Verdict::NotCounted, "picked by hand");
+        assert_eq!(machine.boot.sectors_written(), before);
+        let selection = machine.boots(2, arguments);
+        assert_eq!((selection.verdict, selection.remarks.len()), (Verdict::NotCounted, 0), "{selection:?}");
+        assert_eq!(machine.boot.names(), ["nestos-bb.0.good"]);
+        assert!(!machine.boot.seen_by_grub("/grub2/grubenv").contains("fledge"), "{arguments}");
+        let before = machine.boot.sectors_written();
+        machine.boots(2, arguments);
+        assert_eq!(machine.boot.sectors_written(), before, "once");
+    }
+    let cmdline = machine.cmdline(2, "rd.break").replace("boot=/dev/", "not=");
+    assert_eq!(run(&cmdline, &machine.places(), None).verdict, Verdict::NotCounted, "it can't be looked at");
+}
+
+#[test]
 fn a_deployment_that_grub_left_is_used_up() {
     let machine = Machine::new();
     machine.boot.set(&["nestos-bb.0.good"]);

@@ -23,6 +23,7 @@ pub(super) fn facts(booted: &str, default: &str, names: &[&str]) -> Facts {
         records: Records::parse(names.iter().copied()),
         tries: 3,
         unsteerable: None,
+        unwanted: None,
         other: None,
         starts: None,
     }
@@ -36,8 +37,8 @@ pub(super) fn said(decision: &Decision) -> (Verdict, String, String) {
         Effect::SetDefault { entry } => format!("default {entry}"),
         Effect::Pivot { id, link, var } => format!("pivot {id} {link}{}", if *var { " with /var" } else { "" }),
         Effect::Exhausted { .. } => "exhausted".into(),
-        Effect::Count { starts: Starts { left: Left::Starts(left), fallback, .. } } => {
-            format!("count {left} {fallback}")
+        Effect::Arm { starts: Starts { left: Left::Starts(left), fallback, .. } } => {
+            format!("arm {left} {fallback}")
         }
         other => format!("{other:?}").to_lowercase(),
     };

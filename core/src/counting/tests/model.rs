@@ -303,6 +303,7 @@ impl Machine {
             records,
             tries: MOST,
             unsteerable: (self.grub == Grub::Unsteerable).then(|| "it isn't read".into()),
+            unwanted: None,
             other: None,
             starts: Starts::read(&variables),
         }
@@ -512,7 +513,7 @@ impl Disk {
             Effect::SetDefault { entry } => self.tell(Env::Default(entry.as_str().into())),
             Effect::Flush => self.flush(),
             Effect::Disarm => self.write(Env::Unset),
-            Effect::Count { starts } => self.write(Env::Armed(starts.clone())),
+            Effect::Arm { starts } => self.write(Env::Armed(starts.clone())),
             Effect::Reboot => {
                 if self.begin()? {
                     // Nothing is unmounted on the way.

@@ -59,6 +59,7 @@ fn grub_counts_where_its_configuration_has_the_snippet_behind_load_env() {
         ("load_env\n# source $prefix/fledge-starts.cfg\n", false),
         ("load_env\nif [ -f $prefix/fledge-starts.cfg ]; then echo x; fi\n", false),
         ("load_env\nsource $prefix/custom.cfg\n", false),
+        ("load_env\nconfigfile $prefix/fledge-starts.cfg\n", false),
         ("source $prefix/fledge-starts.cfg\n", false),
     ] {
         assert_eq!(counts(config, true), counted, "{config}");
@@ -126,6 +127,31 @@ fn a_start_that_arrives_is_counted_here_and_no_more_by_grub() {
 }
 
 #[test]
+fn a_start_that_arrives_and_isn_t_wanted_to_be_counted_isn_t_by_grub_either() {
+    let why = "the command line asks for a rescue or emergency shell";
+    for (booted, default, left, armed, said) in [
+        ("n-cc.0", "n-cc.0", Left::Starts(0), true, "disarm"),
+        ("n-cc.0", "n-cc.0", Left::Starts(2), true, "disarm"),
+        ("n-cc.0", "n-cc.0", Left::Starts(2), false, ""),
+        ("n-bb.0", "n-cc.0", Left::Starts(2), true, ""),
+        ("n-cc.0", "n-bb.0", Left::FellBack, true, ""),
+        ("n-bb.0", "n-bb.0", Left::FellBack, true, ""),
+    ] {
+        for names in [&[][..], &["n-bb.0.good"], &["n-cc.0+0-3", "n-bb.0.good", "odd"], &["n-cc.0.good"]] {
+            let mut facts = cases::facts(booted, default, names);
+            facts.starts = armed.then(|| starts(left));
+            facts.unwanted = Some(why.into());
+            let decision = decide(&facts);
+            assert_eq!(cases::said(&decision).1, said, "{booted} {default} {left:?} {names:?}");
+            let expected = Selection::not_counted(Verdict::NotCounted, Some(facts.booted.clone()), why);
+            assert_eq!(decision.selection, expected);
+            facts.other = Some("somebody counts".into());
+            assert!(decide(&facts).effects.is_empty());
+        }
+    }
+}
+
+#[test]
 fn what_a_person_picks_and_what_others_count_stays_as_it_is() {
     for left in [Left::Starts(0), Left::Starts(2), Left::FellBack] {
         let default = if left == Left::FellBack { "n-bb.0" } else { "n-cc.0" };
@@ -147,7 +173,7 @@ fn what_never_arrived_is_used_up_and_the_good_one_runs() {
     let mut facts = cases::facts("n-bb.0", "n-bb.0", &["n-bb.0.good", "odd"]);
     facts.starts = Some(starts(Left::FellBack));
     let decision = decide(&facts);
-    let expected = (Verdict::Blessed, "create n-cc.0+0-3, sync, count 0 ostree-2".into(), "n-bb.0".into());
+    let expected = (Verdict::Blessed, "create n-cc.0+0-3, sync, arm 0 ostree-2".into(), "n-bb.0".into());
     assert_eq!(cases::said(&decision), expected);
     let Selection { instead_of, never_arrived, reason, remarks, .. } = decision.selection;
     assert_eq!((instead_of, never_arrived), (Some(id("n-cc.0")), Some(3)));
@@ -157,15 +183,18 @@ fn what_never_arrived_is_used_up_and_the_good_one_runs() {
     // The same boot once more: it is known.
     facts.records = Records::parse(["n-bb.0.good", "n-cc.0+0-3"]);
     let decision = decide(&facts);
-    assert_eq!(cases::said(&decision).1, "count 0 ostree-2");
+    assert_eq!(cases::said(&decision).1, "arm 0 ostree-2");
     assert_eq!(decision.selection.instead_of, Some(id("n-cc.0")));
     // One arrived before, and the variables could not be removed then.
     facts.records = Records::parse(["n-bb.0.good", "n-cc.0+1-2"]);
-    assert_eq!(cases::said(&decide(&facts)).1, "disarm");
+    let decision = decide(&facts);
+    assert_eq!(cases::said(&decision).1, "disarm");
+    let said = "instead of n-cc.0, although that one arrived before";
+    assert!(decision.selection.remarks.iter().any(|remark| remark.contains(said)), "{decision:?}");
     // The other one isn't good any more.
     facts.records = Records::parse(["n-bb.0+1-2"]);
     let (verdict, effects, _) = cases::said(&decide(&facts));
-    let counted = "create n-cc.0+0-3, sync, rename n-bb.0+1-2 n-bb.0+0-3, sync, count 0 ostree-2";
+    let counted = "create n-cc.0+0-3, sync, rename n-bb.0+1-2 n-bb.0+0-3, sync, arm 0 ostree-2";
     assert_eq!((verdict, effects.as_str()), (Verdict::Counted, counted));
 
     // Another one is the first now: that one didn't fail.
@@ -197,6 +226,8 @@ fn a_healthy_boot_puts_the_default_right_and_disarms_then() {
     fell_back.selection.as_mut().unwrap().never_arrived = Some(3);
     let said = blessing::said(&bless(&fell_back));
     assert_eq!(said, "create n-bb.0.bad, sync, default n-aa.0, disarm");
+    // A person has it forgotten after that.
+    assert_eq!(blessing::said(&bless(&Healthy { armed: false, ..fell_back.clone() })), "");
     // A person says otherwise.
     fell_back.records = Records::parse(["n-aa.0.good", "n-bb.0.good"]);
     assert_eq!(blessing::said(&bless(&fell_back)), "disarm");
@@ -250,6 +281,9 @@ fn grub_counts_for_a_default_that_nobody_knows_with_a_kernel_that_nobody_knows()
     let mut with = off("n-bb.0", &good);
     with.deployments[0].options.push("fledge.boot.tries=12".into());
     assert!(matches!(arm(&with), Arms::Set(Starts { left: Left::Starts(9), given: 9, .. })));
+    // They are kept without their quotes.
+    with.deployments[0].options.push("dyndbg=func a; 1".into());
+    assert!(matches!(arm(&with), Arms::Set(Starts { given: 9, .. })));
     with.deployments[0].options.push("fledge.boot.count=0".into());
     removed(&with, "count=0");
 
