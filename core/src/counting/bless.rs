@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::arm;
-use super::records::{Id, Records, State, Tries};
+use super::records::{Id, Record, Records, State, Tries};
 use super::selection::Selection;
 
 /// One thing to do. Names are those of records.
@@ -77,7 +77,11 @@ pub fn bless(boot: &Healthy) -> Vec<Step> {
     let unseen = instead_of.is_some_and(|selection| selection.never_arrived.is_some());
     let instead_of = instead_of.and_then(|selection| selection.instead_of.as_ref());
     let left = records.iter().filter(|record| record.id != *running && record.state.is_some_and(State::is_used_up));
-    let left = left.filter(|record| record.switched > 0 || Some(&record.id) == instead_of).map(|record| &record.id);
+    // The override may be of one that GRUB fell back to before, which a mark tells of: the first, which never arrived, has none then.
+    let switched = records.iter().any(|record| record.switched > 0);
+    let hidden = boot.first.as_ref().filter(|_| boot.overridden && switched && instead_of.is_some());
+    let is_left = |record: &&Record| record.switched > 0 || [instead_of, hidden].contains(&Some(&record.id));
+    let left = left.filter(is_left).map(|record| &record.id);
     // What counts as bad because of another deployment of its commit may have no record of its own yet, and what never arrived has none
     // if selection couldn't write. GRUB isn't disarmed before it has one: later, a person wants to have it forgotten.
     let redeployed = |id: &&Id| records.state(id).is_none() && records.bad_of_the_commit_of(id).next().is_some();
@@ -97,7 +101,6 @@ pub fn bless(boot: &Healthy) -> Vec<Step> {
     }
     let may_start = |first: &Id| first == running || !records.state(first).is_some_and(State::is_used_up);
     let right = fell_back.is_some() || boot.first.as_ref().is_some_and(may_start);
-    let switched = records.iter().any(|record| record.switched > 0);
     if boot.overridden && switched && right {
         steps.push(Step::RemoveOverride);
     }

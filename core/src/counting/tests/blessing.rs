@@ -76,6 +76,21 @@ fn after_a_fallback_what_failed_is_remembered_first_and_the_default_put_right() 
 }
 
 #[test]
+fn a_first_one_that_never_arrived_is_left_though_the_mark_is_another_one_s() {
+    // GRUB fell back from n-cc.0 to n-bb.0; a person called that bad, and selection had GRUB start n-aa.0.
+    let mut boot = healthy("n-aa.0", &["n-cc.0+0-3", "n-bb.0.bad", "n-bb.0.switched", "n-aa.0.good"]);
+    boot.first = Some(id("n-cc.0"));
+    boot.deployments = ["n-cc.0", "n-bb.0", "n-aa.0"].map(id).into();
+    boot.selection = Some(instead_of("n-aa.0", "n-bb.0"));
+    boot.overridden = true;
+    let all = "rename n-cc.0+0-3 n-cc.0.bad, sync, default n-aa.0, removeoverride, remove n-bb.0.switched, sync";
+    assert_eq!(said(&bless(&boot)), all);
+    // Nothing says that the machine left it by itself.
+    boot.overridden = false;
+    assert_eq!(said(&bless(&boot)), "");
+}
+
+#[test]
 fn an_override_of_a_person_s_own_stays() {
     let mut boot = healthy("n-aa.0", &["n-aa.0.good", "n-bb.0+2-1"]);
     boot.overridden = true;

@@ -125,6 +125,11 @@ impl Names {
         Self::new(names)
     }
 
+    /// With another one in the stead of one.
+    pub(super) fn replaced(&self, from: &str, to: &str) -> Self {
+        apply(self, [&Op::Rename(from.into(), to.into())])
+    }
+
     pub(super) fn records(&self) -> &Records {
         &self.0.records
     }
@@ -283,6 +288,11 @@ impl Machine {
         let Facts { deployments, records, starts, .. } = self.facts(world, running);
         let obstacle = Self::is_overridden(world).then(|| "GRUB can't count".into());
         arm(&GoesOff { deployments, running: Some(self.id(running).clone()), records, starts, obstacle })
+    }
+
+    /// The deployment that GRUB starts once nothing is left.
+    pub(super) fn fallback(&self, world: &World, starts: &Starts) -> Id {
+        self.id(self.chosen(&world.order, Some(&starts.fallback))).clone()
     }
 
     fn chosen(&self, order: &[usize], told: Option<&str>) -> usize {

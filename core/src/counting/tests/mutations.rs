@@ -352,6 +352,24 @@ const MUTATIONS: &[(&str, Hooks)] = &[
         },
     ),
     (
+        "what GRUB left stays the default where another one was left, too",
+        Hooks {
+            steps: |boot, steps| {
+                let known = boot.selection.as_ref().and_then(|selection| selection.instead_of.as_ref());
+                let hides = |first: &&Id| boot.overridden && known != Some(*first) && boot.records.switched(first) == 0;
+                let first = boot.first.as_ref().filter(hides).and_then(|first| boot.records.state(first));
+                let is_mark = |name: &str| says(name, "switched") || says(name, "switched-again");
+                if first.is_some_and(State::is_used_up) {
+                    steps.retain(|step| match step {
+                        Step::Remove { name } => !is_mark(name),
+                        step => !matches!(step, Step::SetDefault { .. } | Step::RemoveOverride),
+                    });
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
         "GRUB isn't disarmed once the default is right",
         Hooks { steps: |_, steps| steps.retain(|step| *step != Step::Disarm), ..UNCHANGED },
     ),

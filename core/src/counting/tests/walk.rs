@@ -319,7 +319,13 @@ impl Walker<'_> {
         if selection.deployment.as_ref() != Some(id) || !is_used_up(world, id) || !chosen || !way.sound {
             return Ok(());
         }
+        // Nothing is known of what GRUB left before it is written down.
+        let left = match &world.env {
+            Env::Armed(Starts { left: Left::FellBack, tried, .. }) if state(world, tried).is_none() => Some(tried),
+            _ => None,
+        };
         let others = world.order.iter().filter(|other| **other != booted && self.machine.kinds[**other].usable);
+        let others = others.filter(|other| Some(self.machine.id(**other)) != left);
         let mut better = others.filter(|other| !is_used_up(world, self.machine.id(**other)));
         let alike = |other: &usize| self.machine.kinds[*other].kernel == self.machine.kinds[booted].kernel;
         if !way.own {
@@ -493,6 +499,8 @@ impl Walker<'_> {
         ensure(more.is_empty(), "a boot of a blessed deployment writes", &(&after, &more))?;
         let Some(failed) = selection.and_then(|selection| selection.instead_of.as_ref()) else { return Ok(()) };
         ensure(state(&after, failed) == Some(State::Bad), "what failed isn't remembered", &(&after, &steps))?;
+        let stays = Machine::is_overridden(world) && matches!(after.env, Env::Default(_));
+        ensure(!stays, "an override stays after a healthy boot in another one's stead", &(&after, &steps))?;
         if is_good(&after, id) && world.order.first() == Some(&self.machine.deployment(failed)) {
             ensure(
                 self.machine.default(&after) == running,
@@ -641,11 +649,21 @@ pub(super) fn with_panics() -> Vec<(Machine, Vec<World>)> {
         if !bit(1) {
             all.push((2, [old, panics].to_vec()));
         }
+        if bit(0) {
+            all.push((3, [old, update, panics].to_vec()));
+        }
         for (there, kinds) in all {
             let (mut machine, start) = machine(there, &kinds, Grub::Obeys, false);
             machine.counts = true;
             machine.picked = kinds.len() < 3;
-            let start = start.into_iter().filter_map(|world| armed(&machine, world)).collect();
+            let mut start: Vec<_> = start.into_iter().filter_map(|world| armed(&machine, world)).collect();
+            if there == 3 {
+                start = start
+                    .into_iter()
+                    .flat_map(|world| [Some(world.clone()), called_bad(&machine, world)])
+                    .flatten()
+                    .collect();
+            }
             machines.push((machine, start));
         }
     }
@@ -666,6 +684,15 @@ fn armed(machine: &Machine, mut world: World) -> Option<World> {
         world.seen = world.env.clone();
     }
     (!machine.is_lost(&world)).then_some(world)
+}
+
+/// The same after a person called the one bad that GRUB would start instead.
+fn called_bad(machine: &Machine, mut world: World) -> Option<World> {
+    let Env::Armed(starts) = &world.env else { return None };
+    let id = machine.fallback(&world, starts);
+    let names = [State::Good.name(&id), State::Bad.name(&id)];
+    world.names = world.names.replaced(&names[0], &names[1]);
+    Some(world)
 }
 
 /// Every state that each deployment can be in.
