@@ -18,7 +18,7 @@ pub const VERSION: u32 = 1;
 pub enum Verdict {
     /// This boot isn't counted: nobody wants that, or it isn't for this program to do. [`Selection::reason`] says why.
     NotCounted,
-    /// The deployment was blessed before; nothing was written.
+    /// The deployment was blessed before: no try is written.
     Blessed,
     /// This boot is one of the deployment's tries.
     Counted,
