@@ -42,7 +42,9 @@ pub fn arm(machine: &Machine) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    if wanted == grub.variables {
+    // A damaged one that may have told GRUB to start another entry is put right by whoever takes that back.
+    let damaged = grub.torn && !grub.overridden();
+    if wanted == grub.variables && !damaged {
         return Ok(());
     }
     write(&records::writable(sysroot)?, path, &wanted)
@@ -81,7 +83,7 @@ fn obstacle(grub: &Grub) -> Option<String> {
     if !grub.counts {
         return Some(format!("grub.cfg doesn't have {SNIPPET}"));
     }
-    if grub.torn {
+    if grub.torn && grub.overridden() {
         return Some("grubenv is damaged, and may have had a default of its own".to_owned());
     }
     told(&disarmed(&grub.variables)).map(|_| "grubenv has a default of its own".to_owned())

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fledge_companion::{duty, status};
 use fledge_core::counting::{Environment, Id};
@@ -112,10 +112,27 @@ fn only_a_default_that_names_another_entry_keeps_grub_from_counting() {
         assert_eq!(variables(&grubenv)[1].as_deref(), starts, "{told:?}");
         assert_eq!(variables(&grubenv)[0].as_deref(), Some("1"));
     }
-    // What was torn while it was written may have named one.
+}
+
+#[test]
+fn a_torn_grubenv_is_written_again_unless_it_may_have_named_another_entry() {
+    let torn = |grubenv: &Path| {
+        let block = fs::read(grubenv).unwrap();
+        fs::write(grubenv, [&block[..512], &[0; 512][..]].concat()).unwrap();
+        fs::read(grubenv).unwrap()
+    };
+    // What a mark tells of may be in it: a healthy boot takes that back.
     let (system, ids, grubenv) = updated("2k");
     system.record(&[format!("{}.switched", ids[0])]);
-    fs::write(&grubenv, "#".repeat(1024)).unwrap();
+    let before = torn(&grubenv);
     duty::arm(&system.machine).unwrap();
-    assert_eq!(fs::read(&grubenv).unwrap(), [b'#'; 1024]);
+    assert_eq!(fs::read(&grubenv).unwrap(), before);
+    // It is armed, or, where nothing is to be counted, whole again.
+    for (records, starts) in [(None, Some("3")), (Some("good"), None)] {
+        let (system, ids, grubenv) = updated("2k");
+        system.record(&records.map(|state| format!("{}.{state}", ids[0])).into_iter().collect::<Vec<_>>());
+        torn(&grubenv);
+        duty::arm(&system.machine).unwrap();
+        assert_eq!(variables(&grubenv)[1].as_deref(), starts);
+    }
 }
