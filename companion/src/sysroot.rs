@@ -78,7 +78,7 @@ impl Sysroot {
     }
 
     /// The deployments in the bootloader's order: the first is the default, unless the bootloader was told otherwise. Entries that lead
-    /// nowhere are passed over.
+    /// nowhere, and those that can't be read, are passed over.
     ///
     /// # Errors
     /// The boot entries can't be read.
@@ -90,14 +90,15 @@ impl Sysroot {
         Ok(deployments)
     }
 
-    /// The deployments that boot entries start, and in words which entries lead nowhere.
+    /// The deployments that boot entries start, and in words which entries lead nowhere, or can't be read.
     ///
     /// # Errors
     /// As [`Self::deployments`].
     pub fn entries(&self) -> Result<(Vec<Deployment>, Vec<String>), Failure> {
-        let entries = BootFs::open(&Place::Mounted(self.boot.clone()), false)?.entries()?;
+        let (entries, odd) = BootFs::open(&Place::Mounted(self.boot.clone()), false)?.readable_entries()?;
         let menu = Menu::new(entries.iter().map(|entry| Listed::new(&entry.name, &entry.entry)).collect());
-        let (mut deployments, mut damaged) = (Vec::new(), Vec::new());
+        let passed_over = |failure: &Failure| format!("{}: {}; it is passed over", failure.what, failure.why);
+        let (mut deployments, mut damaged) = (Vec::new(), odd.iter().map(passed_over).collect::<Vec<_>>());
         for entry in menu.iter() {
             let Some(link) = &entry.link else { continue };
             match self.leads_to(link) {

@@ -168,11 +168,14 @@ fn boot_selection_comes_before_either_pivot_and_can_t_stop_a_boot() {
     let text = fs::read_to_string(repo().join("dracut/40fledge-ostree/fledge-boot-select.service")).unwrap();
     for line in [
         // It can't wait for the root before that is looked for.
-        "After=initrd-root-device.target",
+        "After=initrd-root-device.target local-fs-pre.target dracut-pre-mount.service",
+        // Its time isn't bounded.
+        "After=systemd-fsck-root.service",
         "Before=fledge-pivot.service",
         "Before=ostree-prepare-root.service",
         "ExecStart=-/usr/bin/fledge boot-select --ahead /sysroot",
         "ConditionPathExists=!/proc/vmcore",
+        "ConditionPathExists=!/run/fledge/boot-select.json",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}");
     }

@@ -9,7 +9,7 @@
 //! | `green` | after that | the green hooks |
 //! | `red` | when that target can't be reached | the red hooks, the journal, and a reboot if this boot was counted |
 //! | `deadline` | when the time of `fledge.boot.deadline=` is over | the same without hooks, if the boot isn't healthy |
-//! | `give-back` | in a rescue or emergency shell that a person asked for | the boot was no try |
+//! | `give-back` | in a rescue shell that a person asked for | the boot was no try |
 //! | `arm` | when the system goes off, after OSTree deployed what was staged | GRUB counts starts of a default that nobody has seen arrive |
 
 mod arm;

@@ -122,6 +122,25 @@ fn an_entry_that_leads_nowhere_is_told_and_the_others_are_there() {
     assert_eq!(system.records(), [format!("{}.good", ids[0])]);
 }
 
+#[test]
+fn an_entry_that_can_t_be_read_is_told_and_keeps_nothing_from_being_marked() {
+    let system = System::new(&["1", "2"]);
+    let ids = system.ids();
+    system.boot(&ids[0], None);
+    let entries = system.machine.sysroot.boot.join("loader/entries");
+    std::fs::write(entries.join("latin.conf"), b"title \xe9\n").unwrap();
+    std::os::unix::fs::symlink("nowhere", entries.join("memtest.conf")).unwrap();
+    let status = status::look(&system.machine.sysroot).unwrap();
+    assert_eq!((status.deployments.len(), status.unknown.len()), (2, 0));
+    for name in ["latin.conf", "memtest.conf"] {
+        let told = |remark: &String| remark.contains(name) && remark.contains("passed over");
+        assert!(status.remarks.iter().any(told), "{:?}", status.remarks);
+    }
+    assert!(status.rollback(false).is_ok() || status.named("1").is_ok());
+    duty::bless(&system.machine).unwrap();
+    assert_eq!(system.records(), [format!("{}.good", ids[0])]);
+}
+
 /// As on a machine whose /boot could not be mounted.
 #[test]
 fn without_boot_entries_the_rest_is_told_all_the_same() {

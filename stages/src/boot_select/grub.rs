@@ -80,8 +80,10 @@ impl Grub {
 
 fn has(boot: &BootFs, folder: &str, file: &str) -> bool {
     // What can't be read is there; a link that leads elsewhere is, too.
-    let directory = boot.root().directory(folder);
-    directory.is_ok_and(|directory| !matches!(directory.file(file), Ok(None)))
+    match boot.root().directory(folder) {
+        Ok(directory) => !matches!(directory.file(file), Ok(None)),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// The text of its configuration, or why there is none.

@@ -117,7 +117,7 @@ fn select(text: &str, places: &Places, ahead: Option<BootFs>) -> Selection {
         }
     };
     seen.facts.unwanted = unwanted.map(str::to_owned);
-    // It could not be mounted for writing meanwhile.
+    // What is mounted for writing is mounted once.
     drop(ahead);
     let decision: Decision = decide(&seen.facts);
     let odd = seen.remarks.clone();

@@ -77,14 +77,17 @@ pub(super) fn facts(booted: Id, tries: u32, cmdline: &Cmdline, places: &Places) 
     let torn = "grubenv is damaged, as by a power cut while it was written: it is taken for an empty one";
     let odd = odd.iter().map(|failure| format!("{}: {}; it is passed over", failure.what, failure.why));
     let remarks = grub.torn.then(|| torn.into()).into_iter().chain(odd).collect();
-    // The boot file system is opened again for writing, which the kernel allows only when this one is closed.
     Ok(Seen { facts, boot: place, environment: grub.path.map(|path| (path, grub.variables)), remarks })
 }
 
 /// Mounts the boot file system, if its device is there, and reads what [`facts`] will read. Who holds on to it has that in memory.
 pub(super) fn ahead(cmdline: &Cmdline) -> Option<BootFs> {
     let device = device(cmdline);
-    if !device::is_there(&device) {
+    let root = cmdline.value("root").and_then(root::linked);
+    // It may have the root, too, which is checked, and mounted for writing.
+    if !device::is_there(&device)
+        || root.is_some_and(|root| fs::canonicalize(root).ok() == fs::canonicalize(&device).ok())
+    {
         return None;
     }
     let boot = BootFs::open_within(Duration::ZERO, &Place::Device(device.into()), false).ok()?;

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::Instant;
 
 use fledge_core::counting::{BLOCK, Environment, FOLDER, Left, Starts, State, Tries};
@@ -573,6 +574,30 @@ fn a_boot_entry_that_can_t_be_read_is_passed_over() {
         (1..=3).for_each(|one| fs::remove_file(boot.join(format!("loader/entries/ostree-{one}.conf"))).unwrap());
     });
     assert_eq!(machine.boots(2, "").verdict, Verdict::CouldNotCount, "none is left");
+}
+
+#[test]
+fn it_waits_for_the_root_and_holds_the_boot_file_system_no_longer() {
+    let machine = Machine::new();
+    machine.boot.set(&["nestos-bb.0.good"]);
+    let (cmdline, places) = (machine.cmdline(2, ""), machine.places());
+    let root = places.root.clone();
+    let (done, selected) = mpsc::channel();
+    std::thread::spawn(move || {
+        let ahead = ahead(&cmdline, &places);
+        done.send(run(&cmdline, &places, ahead)).unwrap();
+    });
+    assert!(selected.recv_timeout(Duration::from_millis(500)).is_err());
+    assert!(!machine.boot.is_free() && machine.left("run/boot-select.json").is_none());
+    rustix::mount::mount_bind(&root, &root).unwrap();
+    let selection = selected.recv_timeout(Duration::from_secs(30));
+    rustix::mount::unmount(&root, rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert_eq!(selection.unwrap().verdict, Verdict::Counted);
+    assert!(machine.boot.is_free() && machine.boot.names().contains(&"nestos-cc.0+2-1".to_owned()));
+    // A root that has /boot itself is mounted by others.
+    let both = format!("root={0} boot={0}", machine.boot.device);
+    assert!(observe::ahead(&Cmdline::parse(&both)).is_none());
+    assert!(observe::ahead(&Cmdline::parse(&format!("root=LABEL=x boot={}", machine.boot.device))).is_some());
 }
 
 #[test]

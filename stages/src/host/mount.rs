@@ -270,6 +270,8 @@ fn unmount_patiently(point: &Path) -> rustix::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]
@@ -290,13 +292,12 @@ mod tests {
     fn a_mount_is_waited_for() {
         let point = tempfile::tempdir().unwrap();
         let point = point.path().canonicalize().unwrap();
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| wait(&point));
-            std::thread::sleep(Duration::from_millis(100));
-            assert!(!waiting.is_finished());
-            rustix::mount::mount("none", &point, "tmpfs", MountFlags::empty(), None).unwrap();
-            waiting.join().unwrap().unwrap();
-        });
+        let (done, waits) = mpsc::channel();
+        let waiting = point.clone();
+        std::thread::spawn(move || done.send(wait(&waiting)));
+        assert!(waits.recv_timeout(Duration::from_millis(100)).is_err());
+        rustix::mount::mount("none", &point, "tmpfs", MountFlags::empty(), None).unwrap();
+        waits.recv_timeout(Duration::from_secs(30)).unwrap().unwrap();
         wait(&point).unwrap();
         sys_unmount(&point, UnmountFlags::DETACH).unwrap();
     }
