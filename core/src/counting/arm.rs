@@ -42,7 +42,7 @@ pub enum Arms {
 /// Decides whether GRUB has to count starts from now on.
 ///
 /// That is so if the default isn't known to arrive, if there is a deployment that is good, and if none of those that are good has the same
-/// kernel and initramfs: such a one would fail alike, or shows that they work.
+/// kernel, initramfs (with the same overlays of it) and arguments: such a one would fail alike, or shows that they work.
 pub fn arm(off: &GoesOff) -> Arms {
     let remove = |why: &str| Arms::Remove(why.to_owned());
     let Some((first, others)) = off.deployments.split_first() else { return remove("there is no deployment") };

@@ -150,7 +150,7 @@ fn remove_override(records: &Records, id: &Id, overridden: bool) -> Option<Step>
     (overridden && last).then_some(Step::RemoveOverride)
 }
 
-/// What gives this boot's try back, because the boot wasn't one: a rescue or emergency shell that a person asked for, or a soft reboot.
+/// What gives this boot's try back, because the boot wasn't one: a rescue shell that a person asked for, or a soft reboot.
 ///
 /// The caller sets [`Selection::counted`] to false in the record afterwards: a try is given back once.
 pub fn give_back(records: &Records, selection: &Selection) -> Vec<Step> {

@@ -10,8 +10,8 @@
 //! | `ID.switched-again` | it was told so twice |
 //!
 //! `ID` is `STATEROOT-CHECKSUM.SERIAL`. OSTree gives a commit that it deploys again the next serial that is free, so `bad` counts for other
-//! deployments of the commit, too, unless something is known of them or a person gave them other kernel arguments. Each deployment has one of the first three, which become each other by a rename. What is no such
-//! name is passed over.
+//! deployments of the commit, too, unless something is known of them or a person gave them other kernel arguments. Each deployment has one
+//! of the first three, which become each other by a rename. What is no such name is passed over.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};

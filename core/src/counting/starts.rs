@@ -175,7 +175,7 @@ fn never_arrived(facts: &Facts, starts: &Starts) -> Decision {
     // By the name of today.
     let fallback = facts.deployments.iter().find(|other| other.id == facts.booted).map(|other| other.entry.clone());
     let fallback = fallback.unwrap_or_else(|| starts.fallback.clone());
-    let before = effects.iter().position(|effect| matches!(effect, Effect::Pivot { .. } | Effect::SetDefault { .. }));
+    let before = effects.iter().position(|effect| matches!(effect, Effect::Pivot { .. }));
     let again = Effect::Arm { starts: Starts { left: Left::Starts(0), fallback, ..starts.clone() } };
     if !effects.iter().any(|effect| matches!(effect, Effect::SetDefault { .. })) {
         effects.insert(before.unwrap_or(effects.len()), again);
