@@ -152,37 +152,42 @@ impl Seen {
     /// The name of the file that sets `default` once all variables were taken over, if one does. What a sourced file sources itself isn't
     /// looked into.
     fn read(&mut self, name: &str, config: &str, sourced: &[(&str, String)]) -> Option<String> {
-        for line in config.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-            for command in line.split([';', '&', '|']) {
-                let words: Vec<String> =
-                    command.split_whitespace().map(|word| word.replace(['"', '\'', '\\'], "")).collect();
-                // What a condition stands before is a command, too.
-                let keywords = ["if", "then", "else", "elif", "!"];
-                let words: Vec<&str> =
-                    words.iter().map(String::as_str).skip_while(|word| keywords.contains(word)).collect();
-                match words.as_slice() {
-                    ["load_env", arguments @ ..] => match variables(arguments) {
-                        0 => self.loaded = true,
-                        _ => self.limited = true,
-                    },
-                    ["source" | ".", path, ..] => {
-                        let found = sourced.iter().find(|(name, _)| path.rsplit('/').next() == Some(name));
-                        let sets = found.and_then(|(name, text)| self.read(name, text, &[]));
-                        if sets.is_some() {
-                            return sets;
-                        }
+        for command in commands(&unquoted(config)) {
+            match command.as_slice() {
+                ["load_env", arguments @ ..] => match variables(arguments) {
+                    0 => self.loaded = true,
+                    _ => self.limited = true,
+                },
+                ["source" | ".", path, ..] => {
+                    let found = sourced.iter().find(|(name, _)| path.rsplit('/').next() == Some(name));
+                    let sets = found.and_then(|(name, text)| self.read(name, text, &[]));
+                    if sets.is_some() {
+                        return sets;
                     }
-                    // The snippet that counts starts may be joined into it, and sets it only where nothing else does.
-                    ["set", assigned, ..] if assigned.contains("${fledge_fallback}") => {}
-                    ["set", assigned, ..] | [assigned, ..] if self.loaded && assigned.starts_with("default=") => {
-                        return Some(name.into());
-                    }
-                    _ => {}
                 }
+                // The snippet that counts starts may be joined into it, and sets it only where nothing else does.
+                ["set", assigned, ..] if assigned.contains("${fledge_fallback}") => {}
+                ["set", assigned, ..] | [assigned, ..] if self.loaded && assigned.starts_with("default=") => {
+                    return Some(name.into());
+                }
+                _ => {}
             }
         }
         None
     }
+}
+
+/// A `grub.cfg` without its quotes, for [`commands`].
+pub(super) fn unquoted(config: &str) -> String {
+    config.replace(['"', '\'', '\\'], "")
+}
+
+/// The commands of a `grub.cfg`, as words. What a condition stands before is one, too.
+pub(super) fn commands(unquoted: &str) -> impl Iterator<Item = Vec<&str>> {
+    let lines = unquoted.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let commands = lines.flat_map(|line| line.split([';', '&', '|']));
+    let is_keyword = |word: &&str| ["if", "then", "else", "elif", "!"].contains(word);
+    commands.map(move |command| command.split_whitespace().skip_while(is_keyword).collect())
 }
 
 /// Who else counts boots, in words, if somebody does: by a variable, or by names of boot entries, `NAME+LEFT` or `NAME+LEFT-DONE` (Boot
@@ -200,7 +205,7 @@ pub fn other_counter<'n>(variables: &Environment, mut entries: impl Iterator<Ite
 }
 
 /// How many variables the arguments of `load_env` name.
-fn variables(arguments: &[&str]) -> usize {
+pub(super) fn variables(arguments: &[&str]) -> usize {
     let mut count = 0;
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {

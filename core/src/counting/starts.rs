@@ -21,7 +21,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use super::decide::{Decision, Effect, Facts, regardless_of_starts};
-use super::grub::{Environment, STEERING};
+use super::grub::{Environment, STEERING, commands, unquoted, variables};
 use super::records::{Id, Records, State, Tries};
 use super::selection::{Selection, Verdict};
 
@@ -102,15 +102,13 @@ pub fn told(environment: &Environment) -> Option<&str> {
 /// Whether a `grub.cfg` has the snippet, by name or joined into it, behind where it reads `grubenv`. `beside` says whether there is such a
 /// file beside it. `configfile` is nothing of the kind: what it reads has variables of its own.
 pub fn counts(config: &str, beside: bool) -> bool {
-    let lines = || config.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let after = || lines().skip_while(|line| !line.split_whitespace().any(|word| word == "load_env")).skip(1);
-    let sourced = |line: &str| {
-        let mut words = line.split([' ', ';', '\t']).filter(|word| !word.is_empty());
-        let named = |word: &str| word.trim_matches(['"', '\'']).rsplit('/').next() == Some(SNIPPET);
-        words.any(|word| matches!(word, "source" | ".")) && words.next().is_some_and(named)
-    };
-    let joined = |line: &str| line.split([' ', ';']).any(|word| word == "save_env") && line.contains(STARTS);
-    after().any(|line| (beside && sourced(line)) || joined(line))
+    let config = unquoted(config);
+    let loads = |command: &Vec<&str>| matches!(command.as_slice(), ["load_env", named @ ..] if variables(named) == 0);
+    commands(&config).skip_while(|command| !loads(command)).any(|command| match command.as_slice() {
+        ["source" | ".", path, ..] => beside && path.rsplit('/').next() == Some(SNIPPET),
+        ["save_env", STARTS, ..] => true,
+        _ => false,
+    })
 }
 
 /// Decides which deployment a boot goes on with, and what is to be written first.
