@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use fledge_companion::{duty, status};
-use fledge_core::counting::{Environment, Id};
+use fledge_core::counting::{BLOCK, Environment, Id};
 
 use crate::machine::System;
 
@@ -117,7 +117,7 @@ fn only_a_default_that_names_another_entry_keeps_grub_from_counting() {
 #[test]
 fn a_torn_grubenv_is_written_again_unless_it_may_have_named_another_entry() {
     let torn = |grubenv: &Path| {
-        let block = fs::read(grubenv).unwrap();
+        let block = Environment::default().with("x", Some(&"y".repeat(600))).render().unwrap();
         fs::write(grubenv, [&block[..512], &[0; 512][..]].concat()).unwrap();
         fs::read(grubenv).unwrap()
     };
@@ -135,4 +135,24 @@ fn a_torn_grubenv_is_written_again_unless_it_may_have_named_another_entry() {
         duty::arm(&system.machine).unwrap();
         assert_eq!(variables(&grubenv)[1].as_deref(), starts);
     }
+    // GRUB reads what it counts, and couldn't write it.
+    let (system, _, grubenv) = updated("2k");
+    duty::arm(&system.machine).unwrap();
+    let whole = fs::read(&grubenv).unwrap();
+    fs::write(&grubenv, [&whole[..512], &[0; 512][..]].concat()).unwrap();
+    duty::arm(&system.machine).unwrap();
+    assert_eq!(fs::read(&grubenv).unwrap(), whole);
+}
+
+/// GRUB reads any encoding.
+#[test]
+fn what_a_person_has_in_grubenv_stays() {
+    let (system, _, grubenv) = updated("2k");
+    let text = &b"# GRUB Environment Block\nkept=1\nsaved_entry=Men\xfc\n"[..];
+    let mut block = text.to_vec();
+    block.resize(BLOCK, b'#');
+    fs::write(&grubenv, block).unwrap();
+    duty::arm(&system.machine).unwrap();
+    assert!(fs::read(&grubenv).unwrap().starts_with(text));
+    assert_eq!(variables(&grubenv)[1].as_deref(), Some("3"));
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! GRUB: whether its `grub.cfg` lets a variable of `grubenv` choose the entry, and that file's form.
 //!
-//! `grubenv` is a block of [`BLOCK`] bytes: a signature, lines `name=value` in which a backslash escapes the next character, and `#` to
-//! the end (GRUB's `lib/envblk.c`). GRUB reads its blocks where they were when the file system was last written out and replays no
-//! journal, so it is overwritten in place.
+//! `grubenv` is a block of [`BLOCK`] bytes: a signature, lines `name=value` in which a backslash escapes the next byte of the value, and
+//! `#` to the end (GRUB's `lib/envblk.c`). Its text is in any encoding. GRUB reads its blocks where they were when the file system was last
+//! written out and replays no journal, so it is overwritten in place.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -25,52 +25,55 @@ const SIGNATURE: &str = "# GRUB Environment Block\n";
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Environment {
     /// Names and values, in their order.
-    variables: Vec<(String, String)>,
+    variables: Vec<(Vec<u8>, Vec<u8>)>,
+    /// GRUB can read them and can't write any: it isn't `#` to the end. One that is written is another one than this.
+    sealed: bool,
 }
 
 impl Environment {
-    /// Reads a block.
+    /// Reads a block as GRUB does. A line without `=` belongs to the name in the next one.
     ///
     /// # Errors
-    /// It isn't one, in words.
+    /// It isn't one, or GRUB doesn't get to its end, in words.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let text = core::str::from_utf8(bytes).map_err(|_| "it is no text")?;
-        if text.len() != BLOCK {
-            return Err(format!("it has {} bytes, not {BLOCK}", text.len()));
+        if bytes.len() != BLOCK {
+            return Err(format!("it has {} bytes, not {BLOCK}", bytes.len()));
         }
-        let Some(mut rest) = text.strip_prefix(SIGNATURE) else { return Err("it has no signature of GRUB's".into()) };
+        let mut rest = bytes.strip_prefix(SIGNATURE.as_bytes()).ok_or("it has no signature of GRUB's")?;
         let mut variables = Vec::new();
-        loop {
-            if rest.bytes().all(|byte| byte == b'#') {
-                return Ok(Self { variables });
-            }
-            let (line, after) = line(rest).ok_or("a line in it doesn't end")?;
-            rest = after;
-            if line.starts_with('#') {
+        while let Some(first) = rest.first() {
+            if *first == b'#' {
+                rest = line(rest).map_or(&[], |(_, after)| after);
                 continue;
             }
-            let Some((name, value)) = line.split_once('=') else { return Err(format!("{line:?} sets nothing")) };
-            variables.push((name.to_owned(), value.to_owned()));
+            let mut parts = rest.splitn(2, |byte| *byte == b'=');
+            let (name, value) = (parts.next().unwrap_or_default(), parts.next().ok_or("a line in it sets nothing")?);
+            let (value, after) = line(value).ok_or("a line in it doesn't end")?;
+            variables.push((name.to_owned(), value));
+            rest = after;
         }
+        let sealed = bytes.iter().rfind(|byte| **byte != b'#') != Some(&b'\n');
+        Ok(Self { variables, sealed })
     }
 
-    /// Whether a block that can't be read was one before a power cut tore it while it was written: it has its size, and the signature, which
-    /// each block begins with. The rest of it may be of the old one, of the new one, or of neither.
+    /// Whether a block was one before a power cut tore it while it was written: it has its size, and the signature, which each block begins
+    /// with, and GRUB finds it broken. What is of the old one and of the new one, and GRUB reads it all the same, is what GRUB goes by.
     pub fn is_torn(bytes: &[u8]) -> bool {
         bytes.len() == BLOCK && bytes.starts_with(SIGNATURE.as_bytes()) && Self::parse(bytes).is_err()
     }
 
-    /// The value of a variable.
+    /// The value of a variable, if it is text.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.variables.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        let (_, value) = self.variables.iter().rfind(|(known, _)| known == name.as_bytes())?;
+        core::str::from_utf8(value).ok()
     }
 
     /// The same with a variable set, or without it.
     #[must_use]
     pub fn with(&self, name: &str, value: Option<&str>) -> Self {
-        let mut variables: Vec<_> = self.variables.iter().filter(|(known, _)| known != name).cloned().collect();
-        variables.extend(value.map(|value| (name.to_owned(), value.to_owned())));
-        Self { variables }
+        let others = self.variables.iter().filter(|(known, _)| known != name.as_bytes()).cloned();
+        let variables = others.chain(value.map(|value| (name.into(), value.into()))).collect();
+        Self { variables, sealed: false }
     }
 
     /// The block.
@@ -78,36 +81,38 @@ impl Environment {
     /// # Errors
     /// The variables don't fit, in words.
     pub fn render(&self) -> Result<Vec<u8>, String> {
-        let mut text = SIGNATURE.to_owned();
+        let mut bytes = SIGNATURE.as_bytes().to_owned();
         for (name, value) in &self.variables {
-            text.push_str(name);
-            text.push('=');
-            for c in value.chars() {
-                if matches!(c, '\\' | '\n') {
-                    text.push('\\');
+            bytes.extend(name);
+            bytes.push(b'=');
+            for byte in value {
+                if matches!(byte, b'\\' | b'\n') {
+                    bytes.push(b'\\');
                 }
-                text.push(c);
+                bytes.push(*byte);
             }
-            text.push('\n');
+            bytes.push(b'\n');
         }
-        if text.len() > BLOCK {
+        if bytes.len() > BLOCK {
             return Err(format!("its variables don't fit into {BLOCK} bytes"));
         }
-        let mut bytes = text.into_bytes();
         bytes.resize(BLOCK, b'#');
         Ok(bytes)
     }
 }
 
 /// The first line without its escapes, and what follows it.
-fn line(text: &str) -> Option<(String, &str)> {
-    let mut line = String::new();
-    let mut characters = text.char_indices();
-    while let Some((at, c)) = characters.next() {
-        match c {
-            '\n' => return Some((line, text.get(at + 1..)?)),
-            '\\' => line.extend(characters.next().map(|(_, c)| c)),
-            c => line.push(c),
+fn line(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut line = Vec::new();
+    while let [byte, after @ ..] = bytes {
+        bytes = after;
+        match (byte, after) {
+            (b'\n', _) => return Some((line, after)),
+            (b'\\', [escaped, after @ ..]) => {
+                line.push(*escaped);
+                bytes = after;
+            }
+            _ => line.push(*byte),
         }
     }
     None

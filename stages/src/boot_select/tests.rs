@@ -420,22 +420,28 @@ fn a_grubenv_that_was_torn_is_written_again() {
     let whole = |value: &str| Environment::default().with("x", Some(value)).render().unwrap();
     // Of one write the first sector came to the disk, of another the second.
     let mixed = [&whole(&"y".repeat(600))[..512], &whole("y")[512..]].concat();
-    let zeros = [&whole("y")[..512], &[0; 512]].concat();
+    let zeros = [&whole(&"y".repeat(600))[..512], &[0; 512]].concat();
     let none = [b'x'; BLOCK].to_vec();
-    for (block, marks, told) in [
-        (&mixed, &[][..], true),
-        (&zeros, &[], true),
-        (&zeros, &["nestos-cc.0.switched"], true),
-        (&none, &[], false),
-        (&none, &["nestos-cc.0.switched"], true),
+    // GRUB reads what is before it.
+    let behind = [&whole("y")[..512], &[0; 512]].concat();
+    for (block, marks, damaged, told) in [
+        (&mixed, &[][..], true, true),
+        (&zeros, &[], true, true),
+        (&zeros, &["nestos-cc.0.switched"], true, true),
+        (&none, &[], false, false),
+        (&none, &["nestos-cc.0.switched"], true, true),
+        (&behind, &[], false, true),
+        (&behind, &["nestos-cc.0.switched"], false, true),
     ] {
         machine.boot.within(|boot| fs::write(boot.join("grub2/grubenv"), block).unwrap());
         machine.boot.set(&[&["nestos-cc.0+0-3", "nestos-bb.0.good"], marks].concat());
         let before = REBOOTS.get();
         let selection = machine.boots(2, "");
         let said = selection.remarks.iter().any(|remark| remark.contains("grubenv is damaged"));
-        assert_eq!((said, REBOOTS.get() > before), (told, told), "{marks:?} {selection:?}");
-        assert_eq!(machine.boot.seen_by_grub("/grub2/grubenv").contains("\ndefault=ostree-2\n"), told);
+        assert_eq!((said, REBOOTS.get() > before), (damaged, told), "{marks:?} {selection:?}");
+        let seen = machine.boot.seen_by_grub("/grub2/grubenv");
+        assert_eq!(seen.contains("\ndefault=ostree-2\n"), told);
+        assert_eq!(seen.contains("\nx=y\n"), *block == behind, "what GRUB reads is kept");
         let again = machine.boot.names().contains(&"nestos-cc.0.switched-again".to_owned());
         assert_eq!(again, !marks.is_empty());
     }
@@ -482,7 +488,8 @@ fn the_grubenv_is_the_one_beside_grub_cfg() {
     machine.boot.within(|boot| fs::write(boot.join("grub2/grubenv"), [b'x'; BLOCK]).unwrap());
     assert!(look(false).unreadable.is_some() && !look(false).overridden());
     assert!(look(true).unreadable.is_none() && look(true).overridden());
-    let torn = [&told[..512], &[0; 512]].concat();
+    let long = Environment::default().with("x", Some(&"y".repeat(600))).with("default", Some("ostree-1"));
+    let torn = [&long.render().unwrap()[..512], &[0; 512]].concat();
     machine.boot.within(|boot| fs::write(boot.join("grub2/grubenv"), torn).unwrap());
     assert!(look(false).torn && !look(false).overridden(), "nothing tells of an override");
     assert!(look(true).torn && look(true).overridden());

@@ -131,9 +131,54 @@ fn a_block_is_what_grub_writes() {
     for (bytes, why) in [
         (b"# GRUB Environment Block\n".to_vec(), "25 bytes"),
         (Vec::from([b'#'; BLOCK]), "no signature"),
-        (Vec::from([0xff; BLOCK]), "no text"),
+        (Vec::from([0xff; BLOCK]), "no signature"),
     ] {
         assert!(Environment::parse(&bytes).unwrap_err().contains(why));
+        assert!(!Environment::is_torn(&bytes));
+    }
+}
+
+fn block(text: &[u8], padding: usize, last: u8) -> Vec<u8> {
+    let mut block = [b"# GRUB Environment Block\n", text].concat();
+    block.resize(block.len() + padding, b'#');
+    block.resize(BLOCK, last);
+    block
+}
+
+/// What a power cut leaves is taken for an empty one, so that has to be broken for GRUB as well.
+#[test]
+fn a_grubenv_is_broken_where_grub_finds_it_broken() {
+    for (text, padding, last, default) in [
+        // Another encoding.
+        (&b"saved_entry=Men\xfc\ndefault=1\n"[..], 0, b'#', Some("1")),
+        (b"default=\xfc\n", 0, b'#', None),
+        // What isn't padding, or isn't to the end.
+        (b"default=1\n####saved_entry=x\n", 0, b'#', Some("1")),
+        (b"default=1\n#### a person's words", 0, b' ', Some("1")),
+        (b"default=1\n", 477, 0, Some("1")),
+        // A name goes to the next `=`, and has no escapes.
+        (b"lost\ndefault=1\n", 0, b'#', None),
+        (b"a\\=b\ndefault=1\n", 0, b'#', Some("1")),
+        (b"a=b\\\ndefault=2\ndefault=\\1\n", 0, b'#', Some("1")),
+    ] {
+        let bytes = block(text, padding, last);
+        let read = Environment::parse(&bytes).unwrap();
+        assert_eq!(read.get(STEERING), default, "{text:?}");
+        assert!(!Environment::is_torn(&bytes));
+        let again = Environment::parse(&read.render().unwrap()).unwrap();
+        assert_eq!(again.with("x", None), read.with("x", None), "nothing of it is lost");
+        // GRUB writes behind the last line, where padding is.
+        assert_eq!(again == read, last == b'#', "{text:?}");
+    }
+    for (text, padding, last) in [
+        (&b"a=1\n"[..], 0, 0),
+        (b"a=1\nb=2", 0, b'#'),
+        (b"a=1\nb=2", 479, 0),
+        (b"a=1\nb=2\n\xfc", 0, b'#'),
+        (b"a=1\nb", 0, b'\n'),
+        (b"a=1", 0, b'\\'),
+    ] {
+        assert!(Environment::is_torn(&block(text, padding, last)), "{text:?}");
     }
 }
 
