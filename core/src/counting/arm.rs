@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::bless::Healthy;
+use super::decide::state as known;
 use super::menu::Deployment;
 use super::records::{Id, Records, State};
 use super::settings::{Settings, not_counted};
@@ -42,11 +43,12 @@ pub enum Arms {
 /// Decides whether GRUB has to count starts from now on.
 ///
 /// That is so if the default isn't known to arrive, if there is a deployment that is good, and if none of those that are good has the same
-/// kernel, initramfs (with the same overlays of it) and arguments: such a one would fail alike, or shows that they work.
+/// kernel, initramfs (with the same overlays of it) and arguments: such a one would fail alike, or shows that they work. One that is used up
+/// gets one start, and so does what was bad before and is deployed once more.
 pub fn arm(off: &GoesOff) -> Arms {
     let remove = |why: &str| Arms::Remove(why.to_owned());
     let Some((first, others)) = off.deployments.split_first() else { return remove("there is no deployment") };
-    let state = off.records.state(&first.id);
+    let state = known(&off.deployments, &off.records, first);
     let good = || {
         let usable = others.iter().filter(|other| other.id != first.id && unstartable(other).is_none());
         usable.filter(|other| off.records.state(&other.id) == Some(State::Good))
@@ -70,7 +72,6 @@ pub fn arm(off: &GoesOff) -> Arms {
     if off.running.as_ref() == Some(&first.id) {
         return remove("the default runs");
     }
-    // One that is used up is left as soon as it arrives, and may not.
     if state.is_some_and(|state| !state.is_used_up()) {
         return remove("the default is known to arrive");
     }
@@ -90,7 +91,8 @@ pub fn arm(off: &GoesOff) -> Arms {
     if good().any(|good| good.boots_like(first)) {
         return remove("a good deployment has the default's kernel, initramfs and arguments");
     }
-    let given = Settings::read(&cmdline).tries.min(MOST);
+    // One that is used up is left as soon as it arrives, and may not.
+    let given = if state.is_some() { 1 } else { Settings::read(&cmdline).tries.min(MOST) };
     let (fallback, tried) = (fallback.entry.clone(), first.id.clone());
     Arms::Set(Starts { left: Left::Starts(given), fallback, tried, given })
 }

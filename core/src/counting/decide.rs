@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::menu::Deployment;
-use super::records::{Id, Records, State, Tries};
+use super::records::{Id, Record, Records, State, Tries};
 use super::selection::{Selection, Verdict};
 use super::starts::Starts;
 
@@ -40,7 +40,7 @@ impl Facts {
 
     /// What is known of it, or follows from what is known of others.
     fn state(&self, deployment: &Deployment) -> Option<State> {
-        self.records.state(&deployment.id).or_else(|| self.is_redeployed(deployment).then_some(State::Bad))
+        state(&self.deployments, &self.records, deployment)
     }
 
     fn is_good(&self, deployment: &Deployment) -> bool {
@@ -51,19 +51,25 @@ impl Facts {
         self.state(deployment).is_some_and(State::is_used_up)
     }
 
-    /// Whether nothing is known of it by itself, and it is what was bad before, deployed once more: the same commit, as an updater without
-    /// memory deploys it. A person who deploys it with other kernel arguments wants a try. If the bad one isn't there any more to compare
-    /// with, the arguments of all others stand for its own: OSTree takes them over from one of those.
+    /// Whether that follows from what is known of others.
     fn is_redeployed(&self, deployment: &Deployment) -> bool {
-        let alike = |other: &Deployment| deployment.has_arguments_of(other);
-        let others = || self.deployments.iter().filter(|other| other.id != deployment.id);
-        let mut bad = self.records.bad_of_the_commit_of(&deployment.id);
-        self.records.state(&deployment.id).is_none()
-            && bad.any(|record| match self.deployment(&record.id) {
-                Some(bad) => alike(bad),
-                None => others().any(alike),
-            })
+        self.records.state(&deployment.id).is_none() && self.is_used_up(deployment)
     }
+}
+
+/// What is known of one of these deployments, or follows from what is known of others: that it is what was bad before, deployed once more.
+/// It is of the same commit, as an updater without memory deploys it. A person who deploys it with other kernel arguments wants a try. If
+/// the bad one isn't there any more to compare with, the arguments of all others stand for its own: OSTree takes them over from one of
+/// those.
+pub(super) fn state(deployments: &[Deployment], records: &Records, deployment: &Deployment) -> Option<State> {
+    let alike = |other: &Deployment| deployment.has_arguments_of(other);
+    let others = || deployments.iter().filter(|other| other.id != deployment.id);
+    let is_redeployed = |bad: &Record| match others().find(|other| other.id == bad.id) {
+        Some(bad) => alike(bad),
+        None => others().any(alike),
+    };
+    let follows = || records.bad_of_the_commit_of(&deployment.id).any(is_redeployed).then_some(State::Bad);
+    records.state(&deployment.id).or_else(follows)
 }
 
 /// Why a boot isn't counted that the bootloader may not have chosen itself.

@@ -352,6 +352,17 @@ const MUTATIONS: &[(&str, Hooks)] = &[
         },
     ),
     (
+        "what is used up gets all its starts",
+        Hooks {
+            arms: |arms| {
+                if let Arms::Set(starts @ Starts { left: Left::Starts(1..), .. }) = arms {
+                    (starts.left, starts.given) = (Left::Starts(3), 3);
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
         "what GRUB left stays the default where another one was left, too",
         Hooks {
             steps: |boot, steps| {

@@ -294,8 +294,20 @@ fn grub_counts_for_a_default_that_nobody_knows_with_a_kernel_that_nobody_knows()
     removed(&off("n-cc.0", &good), "the default runs");
     removed(&off("n-bb.0", &["n-cc.0.good", "n-bb.0.good"]), "known");
     removed(&off("n-bb.0", &["n-cc.0+2-1", "n-bb.0.good"]), "known");
+    let once = Starts { given: 1, ..starts(Left::Starts(1)) };
     let bad = off("n-bb.0", &["n-cc.0.bad", "n-bb.0.good"]);
-    assert_eq!(arm(&bad), Arms::Set(starts(Left::Starts(3))), "a person said so, before it was ever started");
+    assert_eq!(arm(&bad), Arms::Set(once.clone()), "a person said so, before it was ever started");
+    // An updater deploys what was bad once more.
+    let mut again = off("n-bb.0", &["n-cc.7.bad", "n-bb.0.good"]);
+    assert_eq!(arm(&again), Arms::Set(once.clone()));
+    again.starts = Some(Starts { left: Left::FellBack, ..once.clone() });
+    assert_eq!(arm(&again), Arms::Set(Starts { left: Left::Starts(0), ..once.clone() }));
+    again.starts = None;
+    again.records = Records::parse(["n-cc.7.good", "o-cc.7.bad", "n-bb.0.good"]);
+    assert_eq!(arm(&again), Arms::Set(starts(Left::Starts(3))), "nothing bad is known of it");
+    again.records = Records::parse(["n-cc.7.bad", "n-bb.0.good"]);
+    again.deployments[0].options.push("x".into());
+    assert_eq!(arm(&again), Arms::Set(starts(Left::Starts(3))), "a person wants a try with other arguments");
     removed(&off("n-bb.0", &["n-bb.0+2-1"]), "no other deployment is good");
     let mut off = off("n-bb.0", &good);
     off.deployments[0].unblessed = Some("it has no fledgectl".into());

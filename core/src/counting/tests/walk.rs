@@ -397,6 +397,7 @@ impl Walker<'_> {
         }
         let mut arms = self.machine.arms(world, running);
         (self.hooks.arms)(&mut arms);
+        self.check_arms(world, running, &arms)?;
         let env = match arms {
             Arms::Set(starts) => Env::Armed(starts),
             Arms::Remove(_) if matches!(world.env, Env::Armed(_)) => Env::Unset,
@@ -418,6 +419,17 @@ impl Walker<'_> {
         ensure(hidden || !self.machine.is_helpless(&whole), "it goes off and panics for ever", &(world, &whole))?;
         next.starts(whole.clone());
         Ok(whole)
+    }
+
+    /// What is used up gets one start more, as long as another one runs.
+    fn check_arms(&self, world: &World, running: usize, arms: &Arms) -> Checked<()> {
+        let Some(first) = world.order.first().filter(|first| **first != running) else { return Ok(()) };
+        let first = self.machine.id(*first);
+        let given = match arms {
+            Arms::Set(Starts { left: Left::Starts(left), .. }) => *left,
+            _ => 0,
+        };
+        ensure(given < 2 || !is_used_up(world, first), "what is used up gets all its starts", &(world, arms))
     }
 
     /// The good ones are of another kernel, and one that was never seen healthy isn't taken in their stead.
@@ -667,6 +679,12 @@ pub(super) fn with_panics() -> Vec<(Machine, Vec<World>)> {
             machines.push((machine, start));
         }
     }
+    // What panics is deployed once more.
+    let (machine, start) = machine(2, &[kind(false, false, true), panics, panics], Grub::Obeys, false);
+    let mut machine = machine.with_the_last_redeployed();
+    machine.counts = true;
+    let start = start.into_iter().filter_map(|world| armed(&machine, world)).collect();
+    machines.push((machine, start));
     machines
 }
 
