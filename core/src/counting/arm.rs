@@ -53,10 +53,15 @@ pub fn arm(off: &GoesOff) -> Arms {
         let usable = others.iter().filter(|other| other.id != first.id && unstartable(other).is_none());
         usable.filter(|other| off.records.state(&other.id) == Some(State::Good))
     };
-    let is_left =
-        |starts: &&Starts| matches!(starts.left, Left::FellBack | Left::Starts(0)) && starts.tried == first.id;
+    let is_left = |starts: &&Starts| match starts.left {
+        _ if starts.tried != first.id => false,
+        // Where boots of the other one aren't counted, or it couldn't write, nobody wrote it down.
+        Left::FellBack => state.is_none_or(State::is_used_up),
+        // Somebody did, and a person may have had it forgotten since.
+        Left::Starts(left) => left == 0 && state.is_some_and(State::is_used_up),
+    };
     if let Some(starts) = off.starts.as_ref().filter(is_left) {
-        if state.is_some_and(State::is_used_up) && off.running.as_ref() != Some(&first.id) {
+        if off.running.as_ref() != Some(&first.id) {
             // Names of entries go by their place.
             return match good().next() {
                 Some(good) => {

@@ -64,6 +64,8 @@ pub(super) struct Machine {
     pub(super) talks: bool,
     /// GRUB has the snippet that counts starts.
     pub(super) counts: bool,
+    /// Boots of the oldest one aren't to be counted, as its command line says.
+    pub(super) unwanted: bool,
     ids: Vec<Id>,
     /// The menu of each order, and its deployments: made once, because a walk needs them all the time.
     menus: RefCell<HashMap<Vec<usize>, Rc<Listing>>>,
@@ -198,6 +200,7 @@ impl Machine {
             picked: true,
             talks: false,
             counts: false,
+            unwanted: false,
             ids,
             menus: RefCell::default(),
         }
@@ -313,7 +316,7 @@ impl Machine {
             records,
             tries: MOST,
             unsteerable: (self.grub == Grub::Unsteerable).then(|| "it isn't read".into()),
-            unwanted: None,
+            unwanted: (self.unwanted && booted == 0).then(|| "the command line says fledge.boot.count=0".into()),
             other: None,
             starts: Starts::read(&variables),
         }

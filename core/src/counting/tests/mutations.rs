@@ -352,6 +352,17 @@ const MUTATIONS: &[(&str, Hooks)] = &[
         },
     ),
     (
+        "what GRUB left is started again as often as it was given",
+        Hooks {
+            arms: |arms| {
+                if let Arms::Set(starts) = arms {
+                    starts.left = Left::Starts(starts.given);
+                }
+            },
+            ..UNCHANGED
+        },
+    ),
+    (
         "what is used up gets all its starts",
         Hooks {
             arms: |arms| {

@@ -333,9 +333,15 @@ fn until_the_default_is_right_grub_goes_on_with_the_other_one() {
     assert_eq!(arm(&fell_back), Arms::Set(starts(Left::Starts(0))), "by its name of today");
     fell_back.records = Records::parse(["n-cc.0.bad"]);
     assert!(matches!(arm(&fell_back), Arms::Keep(_)));
-    // A person wants to have it tried once more.
+    // Boots of the good one aren't counted, so nobody wrote it down.
     fell_back.records = Records::parse(["n-bb.0.good"]);
+    assert_eq!(arm(&fell_back), Arms::Set(starts(Left::Starts(0))));
+    // A person wants to have it tried once more.
+    fell_back.starts = Some(starts(Left::Starts(0)));
     assert_eq!(arm(&fell_back), Arms::Set(starts(Left::Starts(3))));
+    fell_back.starts = Some(starts(Left::FellBack));
+    fell_back.records = Records::parse(["n-bb.0.good", "n-cc.0+1-2"]);
+    removed(&fell_back, "known to arrive");
     fell_back.records = Records::parse(["n-bb.0.good", "n-cc.0+0-3"]);
     fell_back.running = Some(id("n-cc.0"));
     removed(&fell_back, "runs");

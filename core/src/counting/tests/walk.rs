@@ -371,9 +371,11 @@ impl Walker<'_> {
         let after = way.disk.written();
         self.check_help(way.world, &after)?;
         let first = way.world.order.first();
+        // Such a one writes nothing but that it is the default and arrived.
+        let writes = !self.machine.unwanted || way.booted != 0;
         if first == Some(&way.booted) {
             ensure(after.env == Env::Unset, "a start that arrived is counted by GRUB", way.decision)
-        } else if first == Some(&self.machine.deployment(&starts.tried)) {
+        } else if writes && first == Some(&self.machine.deployment(&starts.tried)) {
             // It may have arrived before, and a power cut kept GRUB from being told.
             let known = state(way.world, &starts.tried).is_some();
             ensure(known || is_used_up(&after, &starts.tried), "what GRUB left isn't used up", way.decision)
@@ -421,7 +423,7 @@ impl Walker<'_> {
         Ok(whole)
     }
 
-    /// What is used up gets one start more, as long as another one runs.
+    /// What is used up gets one start more, and what GRUB left none, as long as another one runs.
     fn check_arms(&self, world: &World, running: usize, arms: &Arms) -> Checked<()> {
         let Some(first) = world.order.first().filter(|first| **first != running) else { return Ok(()) };
         let first = self.machine.id(*first);
@@ -429,7 +431,16 @@ impl Walker<'_> {
             Arms::Set(Starts { left: Left::Starts(left), .. }) => *left,
             _ => 0,
         };
-        ensure(given < 2 || !is_used_up(world, first), "what is used up gets all its starts", &(world, arms))
+        ensure(given < 2 || !is_used_up(world, first), "what is used up gets all its starts", &(world, arms))?;
+        let left = match &world.env {
+            Env::Armed(Starts { left: Left::FellBack, tried, .. }) => tried == first && state(world, first).is_none(),
+            _ => false,
+        };
+        ensure(
+            !left || (given == 0 && !matches!(arms, Arms::Remove(_))),
+            "GRUB tries again what it left",
+            &(world, arms),
+        )
     }
 
     /// The good ones are of another kernel, and one that was never seen healthy isn't taken in their stead.
@@ -679,12 +690,18 @@ pub(super) fn with_panics() -> Vec<(Machine, Vec<World>)> {
             machines.push((machine, start));
         }
     }
-    // What panics is deployed once more.
-    let (machine, start) = machine(2, &[kind(false, false, true), panics, panics], Grub::Obeys, false);
-    let mut machine = machine.with_the_last_redeployed();
-    machine.counts = true;
-    let start = start.into_iter().filter_map(|world| armed(&machine, world)).collect();
-    machines.push((machine, start));
+    let old = kind(false, false, true);
+    // What panics is deployed once more, and boots of the one that GRUB starts instead aren't counted.
+    for (kinds, unwanted) in [([old, panics, panics].to_vec(), false), ([old, panics].to_vec(), true)] {
+        let (mut machine, start) = machine(2, &kinds, Grub::Obeys, false);
+        (machine.counts, machine.unwanted) = (true, unwanted);
+        if kinds.len() == 3 {
+            machine = machine.with_the_last_redeployed();
+        }
+        let known = |world: &World| !unwanted || is_good(world, machine.id(0));
+        let start = start.into_iter().filter(known).filter_map(|world| armed(&machine, world)).collect();
+        machines.push((machine, start));
+    }
     machines
 }
 
