@@ -5,7 +5,7 @@ use std::fs;
 
 use fledge_core::counting::{
     Arms, Deployment, Environment, GoesOff, Id, Listed, Menu, SNIPPET, Selection, Starts, arm as decide, disarmed,
-    other_counter, told,
+    other_counter, times, told,
 };
 use fledge_core::diag::Failure;
 use fledge_stages::boot_select::{Grub, unblessed, unstartable};
@@ -25,12 +25,8 @@ pub fn arm(machine: &Machine) -> Result<(), Failure> {
     let Some(path) = &grub.path else { return Ok(()) };
     let wanted = match decide(&goes_off(sysroot, &grub)?) {
         Arms::Set(starts) => {
-            log::info!(
-                "GRUB starts {} at most {} times before it arrives, then {}",
-                starts.tried,
-                starts.given,
-                starts.fallback
-            );
+            let given = times(starts.given);
+            log::info!("GRUB starts {} at most {given} before it arrives, then {}", starts.tried, starts.fallback);
             starts.written(&grub.variables)
         }
         Arms::Remove(why) => {
@@ -128,8 +124,8 @@ fn goes_off(sysroot: &Sysroot, grub: &Grub) -> Result<GoesOff, Failure> {
 
 /// In words, if GRUB left a deployment whose starts never arrived.
 pub fn never_arrived(selection: &Selection) -> Option<String> {
-    let starts = selection.never_arrived?;
+    let starts = times(selection.never_arrived?);
     Some(format!(
-        "the bootloader started it {starts} times, and it never got to where boots are counted: its kernel or its initramfs fails, or what they wait for wasn't there, such as a disk or a Tang server"
+        "the bootloader started it {starts}, and it never got to where boots are counted: its kernel or its initramfs fails, or what they wait for wasn't there, such as a disk or a Tang server"
     ))
 }

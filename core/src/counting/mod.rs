@@ -33,7 +33,7 @@ pub use menu::{Deployment, Listed, Menu, replaced};
 pub use records::{Id, Record, Records, State, Tries};
 pub use selection::{Selection, VERSION, Verdict};
 pub use settings::{COUNT, Settings, TRIES, not_counted};
-pub use starts::{Left, SNIPPET, Starts, counts, decide, disarmed, told};
+pub use starts::{Left, SNIPPET, Starts, counts, decide, disarmed, times, told};
 
 /// Where the records are on the boot file system. OSTree's cleanup leaves it alone.
 pub const FOLDER: &str = "/fledge/boot";

@@ -156,6 +156,11 @@ fn arrived(mut decision: Decision) -> Decision {
     decision
 }
 
+/// A number of starts in words.
+pub fn times(starts: u32) -> String {
+    if starts == 1 { "once".to_owned() } else { format!("{starts} times") }
+}
+
 /// GRUB started the first deployment as often as it was given, and nobody saw it arrive. It is used up then.
 fn never_arrived(facts: &Facts, starts: &Starts) -> Decision {
     let (id, given) = (&starts.tried, starts.given);
@@ -179,7 +184,8 @@ fn never_arrived(facts: &Facts, starts: &Starts) -> Decision {
         effects.insert(before.unwrap_or(effects.len()), again);
     }
     let why = format!(
-        "the bootloader started {id} {given} times, and it never got to where boots are counted; this one was started in its stead"
+        "the bootloader started {id} {}, and it never got to where boots are counted; this one was started in its stead",
+        times(given)
     );
     selection.reason = format!("{why}: {}", selection.reason);
     selection.instead_of.get_or_insert_with(|| id.clone());
