@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Deployments that are no fallback, or that nobody counts.
+//! Deployments that are no fallback, that nobody counts, or whose boot entries can't be read.
 
 use super::*;
 

@@ -32,6 +32,17 @@ fn another_kernel_is_reached_by_what_grub_sees() {
     assert_eq!(REBOOTS.get(), 1);
 }
 
+#[test]
+fn grub_sees_what_it_is_told_while_somebody_holds_the_disk() {
+    let machine = Machine::new();
+    machine.boot.set(&["nestos-cc.0+0-3", "nestos-bb.0.good"]);
+    // Unmounting can't be what brings it to the disk.
+    let held = BootFs::open(&Place::Device(machine.boot.device.clone().into()), false).unwrap();
+    assert_eq!((machine.selects(2, "").verdict, REBOOTS.get()), (Verdict::Exhausted, 1));
+    assert!(machine.boot.seen_by_grub("/grub2/grubenv").contains("\ndefault=ostree-2\n"));
+    drop(held);
+}
+
 /// As GRUB and `fledgectl` leave it.
 fn arm(machine: &Machine, left: Left) {
     let starts = Starts { left, fallback: "ostree-2".into(), tried: id("nestos-cc.0").unwrap(), given: 3 };

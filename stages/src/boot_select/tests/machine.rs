@@ -2,6 +2,9 @@
 //! A machine with a real boot file system in a loop device. What a bootloader sees of it is read by debugfs, which replays no journal
 //! either; what is left after a power cut is what had reached the file behind the device. Tools that aren't installed fail their test.
 
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
 use super::*;
 
 pub(super) fn run_program(program: &str, args: &[&str]) -> String {
@@ -17,6 +20,18 @@ pub(super) fn run_program(program: &str, args: &[&str]) -> String {
     said.trim().to_owned()
 }
 
+/// Does a step as soon as nobody is in the way. What other tests start beside this one holds on to what is open here: a program
+/// until it runs, the watch over a frozen file system until it is thawed.
+fn soon(step: impl Fn() -> rustix::io::Result<()>) {
+    for _ in 0..500 {
+        match step() {
+            Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(10)),
+            result => return result.unwrap(),
+        }
+    }
+    panic!("somebody holds on to it");
+}
+
 /// A file system in a file, and the loop device that it is in.
 pub(super) struct Disk {
     pub(super) image: PathBuf,
@@ -29,17 +44,13 @@ impl Disk {
         Self { image: image.to_owned(), device }
     }
 
-    /// Mounts it for a moment.
+    /// Mounts it for a moment. What was written is on the disk afterwards.
     pub(super) fn within<T>(&self, look: impl FnOnce(&Path) -> T) -> T {
         let point = tempfile::tempdir().unwrap();
-        run_program("mount", &[&self.device, point.path().to_str().unwrap()]);
+        soon(|| mount(&self.device, point.path(), "ext4", MountFlags::empty(), None));
         let seen = look(point.path());
-        // A program that another test starts at this moment holds on to what is open here until it runs.
-        let unmounted = (0..100).any(|_| {
-            std::thread::sleep(Duration::from_millis(10));
-            rustix::mount::unmount(point.path(), rustix::mount::UnmountFlags::empty()).is_ok()
-        });
-        assert!(unmounted);
+        soon(|| unmount(point.path(), UnmountFlags::empty()));
+        self.rests();
         seen
     }
 
@@ -78,11 +89,12 @@ impl Disk {
 
     /// Whether it isn't mounted, be it where nobody else sees it: a device that is can't be opened exclusively (open(2)).
     pub(super) fn is_free(&self) -> bool {
-        // A program that another test starts at this moment holds on to what is open here until it runs.
-        (0..50).any(|_| {
-            std::thread::sleep(Duration::from_millis(10));
-            fs::OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&self.device).is_ok()
-        })
+        fs::OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&self.device).is_ok()
+    }
+
+    /// Waits until nobody holds on to it any more: only then, all that was written is on the disk.
+    pub(super) fn rests(&self) {
+        soon(|| if self.is_free() { Ok(()) } else { Err(Errno::BUSY) });
     }
 
     /// Sectors that were written to it so far (the kernel's `Documentation/block/stat.rst`).
@@ -170,8 +182,15 @@ impl Machine {
         }
     }
 
-    /// Boots a deployment by its place in the table.
+    /// Boots a deployment by its place in the table. Afterwards, nothing is mounted any more.
     pub(super) fn boots(&self, deployment: usize, arguments: &str) -> Selection {
+        let selection = self.selects(deployment, arguments);
+        self.boot.rests();
+        selection
+    }
+
+    /// As [`Self::boots`], whoever else holds the disk.
+    pub(super) fn selects(&self, deployment: usize, arguments: &str) -> Selection {
         let _ = fs::remove_dir_all(self.folder.path().join("run"));
         let _ = fs::remove_dir_all(self.folder.path().join("units"));
         let cmdline = self.cmdline(deployment, arguments);
