@@ -42,10 +42,12 @@ mod policy;
 mod recipe;
 mod root;
 mod tree;
+mod variant;
 
 pub use boot::{BootPartition, Item};
 pub use disk::SIZE as DISK_SIZE;
 pub use overlay::{Overlay, Pivot};
+pub use variant::Variant;
 
 /// The program that runs [`as_root`]: the words before its argument, for instance this executable and a hidden
 /// subcommand. For a user who isn't root, `sudo` is put in front.
@@ -67,47 +69,6 @@ pub struct Inputs {
     pub companion: Option<PathBuf>,
     /// Which system it holds.
     pub variant: Variant,
-}
-
-/// The systems that there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Variant {
-    /// Debian 13 with its OSTree, and an XFS root as NestOS has it.
-    #[default]
-    Plain,
-    /// The same with a newer OSTree, composefs turned on, and an ext4 root that knows fs-verity.
-    Composefs,
-    /// The first with the companion, and a journal that is kept on disk.
-    Companion,
-}
-
-impl Variant {
-    /// How its system layer is called, and the one with its Debian.
-    fn layers(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Plain => ("system", "rootfs"),
-            Self::Composefs => ("system-composefs", "rootfs-composefs"),
-            Self::Companion => ("system-companion", "rootfs"),
-        }
-    }
-
-    /// Files that it alone has: path, contents.
-    fn files(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Plain => recipe::PLAIN_FILES,
-            Self::Composefs => recipe::COMPOSEFS_FILES,
-            Self::Companion => recipe::COMPANION_FILES,
-        }
-    }
-
-    /// Files that are other ones in its deployment than in its initramfs.
-    fn deployed(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Plain | Self::Companion => &[],
-            Self::Composefs => recipe::COMPOSEFS_DEPLOYED,
-        }
-    }
 }
 
 /// A finished image.
@@ -341,10 +302,11 @@ impl Keys {
             .with("grub", &grub)
             .with("rootfs", own.as_ref().unwrap_or(&rootfs))
             .with("variant", format!("{:?}", inputs.variant))
-            .with("modules", recipe::DRACUT_MODULES.join(" "))
-            .with("drivers", recipe::DRIVERS.join(" "))
+            .with("less", format!("{:?}", inputs.variant.less()))
+            .with("modules", inputs.variant.modules().join(" "))
+            .with("drivers", inputs.variant.drivers().join(" "))
             .with("inspectors", recipe::INSPECTORS.join(" "))
-            .with("arguments", recipe::KERNEL_ARGUMENTS.join(" "))
+            .with("arguments", inputs.variant.arguments().join(" "))
             .with("grub.cfg", recipe::GRUB_CFG)
             .with("snippet", recipe::GRUB_SNIPPET)
             .with("stateroot", recipe::STATEROOT)

@@ -92,6 +92,94 @@ pub(super) const ROOTFS_PACKAGES: &[&str] = &[
 /// What the variant with composefs has from the other release; what they depend on comes along.
 pub(super) const OSTREE_PACKAGES: &[&str] = &["libostree-1-1", "ostree", "ostree-boot"];
 
+/// What a variant does without.
+#[derive(Debug)]
+pub(super) struct Less {
+    /// Of [`ROOTFS_PACKAGES`]; what only they need goes with them.
+    pub(super) packages: &'static [&'static str],
+    /// Of [`DRACUT_MODULES`].
+    pub(super) modules: &'static [&'static str],
+    /// Of [`DRIVERS`].
+    pub(super) drivers: &'static [&'static str],
+    /// What the deployment has below `usr/lib/systemd` and masks.
+    pub(super) units: &'static [&'static str],
+}
+
+/// The cases with the companion boot more than fifty times, and look at none of this. With two thirds of the initramfs and a system that
+/// starts less, a boot takes a quarter less.
+pub(super) const COMPANION_LESS: Less = Less {
+    packages: &[
+        "btrfs-progs",
+        "clevis",
+        "clevis-dracut",
+        "clevis-luks",
+        "clevis-systemd",
+        "clevis-tpm2",
+        "cryptsetup-bin",
+        "dnsmasq-base",
+        "jose",
+        "libtss2-esys-3.0.2-0t64",
+        "libtss2-rc0t64",
+        "libtss2-tcti-device0t64",
+        "mdadm",
+        "openssh-server",
+        "policycoreutils",
+        "systemd-container",
+        "systemd-cryptsetup",
+        "systemd-resolved",
+        "tpm2-tools",
+    ],
+    modules: &[
+        "clevis",
+        "clevis-pin-sss",
+        "clevis-pin-tpm2",
+        "crypt",
+        "dm",
+        "kernel-modules",
+        "mdraid",
+        "systemd-cryptsetup",
+    ],
+    drivers: &[
+        "ahci",
+        "btrfs",
+        "dm-crypt",
+        "dm-mod",
+        "raid0",
+        "raid1",
+        "raid10",
+        "raid456",
+        "sd_mod",
+        "sr_mod",
+        "virtio_scsi",
+    ],
+    units: &[
+        "system-generators/systemd-hibernate-resume-generator",
+        "system-generators/systemd-rc-local-generator",
+        "system-generators/systemd-ssh-generator",
+        "system-generators/systemd-sysv-generator",
+        "system-generators/systemd-tpm2-generator",
+        "system/dev-hugepages.mount",
+        "system/dev-mqueue.mount",
+        "system/getty@tty1.service",
+        "system/modprobe@configfs.service",
+        "system/modprobe@drm.service",
+        "system/modprobe@efi_pstore.service",
+        "system/modprobe@fuse.service",
+        "system/proc-sys-fs-binfmt_misc.automount",
+        "system/sys-fs-fuse-connections.mount",
+        "system/sys-kernel-config.mount",
+        "system/sys-kernel-debug.mount",
+        "system/sys-kernel-tracing.mount",
+        "system/systemd-binfmt.service",
+        "system/systemd-network-generator.service",
+        "system/systemd-networkd-persistent-storage.service",
+        "system/systemd-networkd-wait-online.service",
+        "system/systemd-networkd.service",
+        "system/systemd-networkd.socket",
+        "system/systemd-udev-load-credentials.service",
+    ],
+};
+
 /// Left out of every root.
 pub(super) const EXCLUDED: &[&str] =
     &["/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*"];
@@ -227,6 +315,17 @@ pub(super) const KERNEL_ARGUMENTS: &[&str] = &[
     "no_timer_check",
     "panic=-1",
     "audit=0",
+];
+
+/// Those of the variant with the companion alone: one serial port is looked for, ciphers aren't tested, memory isn't cleared before it is
+/// handed out, what the kernel only informs about isn't printed, and of the security modules only one starts that has no policy.
+pub(super) const COMPANION_ARGUMENTS: &[&str] = &[
+    "8250.nr_uarts=1",
+    "cryptomgr.notests",
+    "init_on_alloc=0",
+    "loglevel=6",
+    "lsm=landlock",
+    "module_blacklist=ahci,kvm,kvm_amd,vmw_vmci,vmw_vsock_vmci_transport,vsock,vsock_loopback",
 ];
 
 /// Files of the system that are written as they are: path, contents.

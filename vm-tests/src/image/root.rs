@@ -13,6 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::variant::without;
 use super::{BootPartition, System, Variant, boot, disk, recipe, tree};
 use crate::host;
 use crate::progress::step;
@@ -242,18 +243,11 @@ fn own(order: &Order, archive: &Path, out: &Path, work: &Path) -> Result<()> {
         let resolver = root.join("etc/resolv.conf");
         drop(fs::remove_file(&resolver));
         fs::copy("/etc/resolv.conf", &resolver)?;
-        let apt = |words: &[&str]| {
-            let mut command = Command::new("chroot");
-            command.arg(&root).args(["apt-get", "--quiet", "-o", "Acquire::Check-Valid-Until=false"]).args(words);
-            command.env("INITRD", "No").env("LC_ALL", "C").env("PATH", "/usr/sbin:/usr/bin");
-            command.env("DEBIAN_FRONTEND", "noninteractive");
-            host::run(&mut command).map(drop)
-        };
         with_mounts(&root, || {
-            apt(&["update"])?;
+            apt(&root, &["update"])?;
             let suite = ["install", "--yes", "--no-install-recommends", "--target-release", recipe::OSTREE_SUITE];
-            apt(&[&suite, recipe::OSTREE_PACKAGES].concat())?;
-            apt(&["clean"])
+            apt(&root, &[&suite, recipe::OSTREE_PACKAGES].concat())?;
+            apt(&root, &["clean"])
         })?;
         for left in ["etc/resolv.conf", "etc/apt/sources.list.d/newer.list"] {
             fs::remove_file(root.join(left))?;
@@ -265,6 +259,14 @@ fn own(order: &Order, archive: &Path, out: &Path, work: &Path) -> Result<()> {
         fs::remove_dir_all(&root)?;
         give(out, order)
     })
+}
+
+fn apt(root: &Path, words: &[&str]) -> Result<()> {
+    let mut command = Command::new("chroot");
+    command.arg(root).args(["apt-get", "--quiet", "-o", "Acquire::Check-Valid-Until=false"]).args(words);
+    command.env("INITRD", "No").env("LC_ALL", "C").env("PATH", "/usr/sbin:/usr/bin");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    host::run(&mut command).map(drop)
 }
 
 fn unpack(archive: &Path, root: &Path) -> Result<()> {
@@ -301,13 +303,18 @@ fn make_system(order: &Order, system: &SystemOrder, work: &Path) -> Result<()> {
     let tools = Tools::new(system.tools.clone());
     let root = work.join("tree");
     let initramfs = work.join("initramfs.img");
-    let kernel = step("unpacking the system and laying the tree under test over it", || {
-        unpack(&system.rootfs, &root)?;
-        let trees: Vec<&Path> = [&system.dist, &system.companion].into_iter().flatten().map(PathBuf::as_path).collect();
-        tree::furnish(&root, &trees, system.variant)?;
-        kernel_version(&root)
-    })?;
-    step("making the initramfs with dracut", || dracut(&root, &kernel, &our_modules(system)?, &initramfs))?;
+    let kernel = step(
+        "unpacking the system, less what its variant does without, and laying the tree under test over it",
+        || {
+            unpack(&system.rootfs, &root)?;
+            let trees: Vec<&Path> =
+                [&system.dist, &system.companion].into_iter().flatten().map(PathBuf::as_path).collect();
+            take_away(&root, system.variant.less().packages)?;
+            tree::furnish(&root, &trees, system.variant)?;
+            kernel_version(&root)
+        },
+    )?;
+    step("making the initramfs with dracut", || dracut(&root, &kernel, system, &initramfs))?;
     let sysroot = work.join("sysroot");
     step("committing and deploying with OSTree", || {
         tree::shape(&root, &kernel, &initramfs, system.variant)?;
@@ -322,6 +329,17 @@ fn make_system(order: &Order, system: &SystemOrder, work: &Path) -> Result<()> {
         fs::write(grub.join("grub.cfg"), recipe::GRUB_CFG.replace("@SNIPPET@", &snippet).replace("@STARTS@", &starts))?;
         finish_system(order, system, &tools, &sysroot, work)
     })
+}
+
+/// Removes packages, and what only they need: no other package of the recipe.
+fn take_away(root: &Path, packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    with_mounts(root, || apt(root, &[&["autopurge", "--yes"], packages].concat()))?;
+    let mut query = Command::new("chroot");
+    query.arg(root).args(["dpkg-query", "--show"]).args(without(recipe::ROOTFS_PACKAGES, packages));
+    host::run(&mut query).context("a package went that others of the recipe need").map(drop)
 }
 
 fn kernel_version(root: &Path) -> Result<String> {
@@ -348,9 +366,10 @@ fn our_modules(system: &SystemOrder) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn dracut(root: &Path, kernel: &str, ours: &[String], out: &Path) -> Result<()> {
+fn dracut(root: &Path, kernel: &str, system: &SystemOrder, out: &Path) -> Result<()> {
+    let ours = our_modules(system)?;
     with_mounts(root, || {
-        let modules = recipe::DRACUT_MODULES.iter().map(|name| (*name).to_owned()).chain(ours.iter().cloned());
+        let modules = system.variant.modules().into_iter().chain(ours.iter().map(String::as_str));
         let mut command = Command::new("chroot");
         command.arg(root).args([
             "dracut",
@@ -368,7 +387,7 @@ fn dracut(root: &Path, kernel: &str, ours: &[String], out: &Path) -> Result<()> 
             "--modules",
             &modules.collect::<Vec<_>>().join(" "),
         ]);
-        command.args(["--add-drivers", &recipe::DRIVERS.join(" ")]);
+        command.args(["--add-drivers", &system.variant.drivers().join(" ")]);
         command.args(["--install", &recipe::INSPECTORS.join(" ")]);
         command.args(["--include", "/usr/lib/ignition", "/usr/lib/ignition", "/tmp/initramfs.img"]);
         command.env("LC_ALL", "C").env("PATH", "/usr/sbin:/usr/bin").env("SOURCE_DATE_EPOCH", "1767225600");
@@ -403,7 +422,7 @@ fn deploy(root: &Path, sysroot: &Path, variant: Variant) -> Result<()> {
     host::run(commit.arg(format!("--tree=dir={}", root.display())))?;
     let mut deploy = ostree()?;
     deploy.args(["admin", &at, "deploy", "--os", recipe::STATEROOT]);
-    deploy.args(recipe::KERNEL_ARGUMENTS.iter().map(|argument| format!("--karg={argument}")));
+    deploy.args(variant.arguments().iter().map(|argument| format!("--karg={argument}")));
     host::run(deploy.arg(recipe::BRANCH))?;
     // Its files are in the repository now.
     Ok(fs::remove_dir_all(root)?)

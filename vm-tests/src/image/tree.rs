@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{Variant, recipe};
 use crate::host;
@@ -47,6 +47,14 @@ pub(super) fn furnish(tree: &Path, trees: &[&Path], variant: Variant) -> Result<
 pub(super) fn shape(tree: &Path, kernel: &str, initramfs: &Path, variant: Variant) -> Result<()> {
     for (path, contents) in variant.deployed() {
         write(&tree.join(path), contents)?;
+    }
+    // Not before: some of them the initramfs starts.
+    for unit in variant.less().units {
+        let (name, kind) = unit.rsplit_once('.').unwrap_or((unit, ""));
+        let template = name.split_once('@').map(|(name, _)| format!("{name}@.{kind}"));
+        let there = tree.join("usr/lib/systemd").join(template.as_deref().unwrap_or(unit));
+        ensure!(there.exists(), "there is no {unit} to be masked");
+        link(&tree.join("etc/systemd").join(unit), "/dev/null")?;
     }
     let modules = tree.join("usr/lib/modules").join(kernel);
     fs::copy(tree.join(format!("boot/vmlinuz-{kernel}")), modules.join("vmlinuz")).context("copying the kernel")?;
